@@ -1,0 +1,224 @@
+package doc
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"gopkg.in/yaml.v3"
+
+	"bake/internal/diag"
+)
+
+const (
+	maxBytes = 1 << 20 // a host file or layer is a page; anything near this is a mistake or an attack
+	maxDepth = 64
+)
+
+// Read parses a file of a file system. The name is what messages call it. A
+// missing file is fs.ErrNotExist; a symbolic link, a device or a directory is
+// a problem, because what it points at can change between check and use.
+func Read(fsys fs.FS, path, name string) (*Node, error) {
+	info, err := fs.Lstat(fsys, path)
+	if err != nil {
+		return nil, err
+	}
+	whole := diag.Position{File: name}
+	switch {
+	case info.Mode()&fs.ModeSymlink != 0:
+		return nil, diag.List{{Pos: whole, Message: "this is a symbolic link",
+			Hint: "put the file itself here"}}
+	case !info.Mode().IsRegular():
+		return nil, diag.List{{Pos: whole, Message: "this is not a regular file"}}
+	case info.Size() > maxBytes:
+		return nil, diag.List{{Pos: whole, Message: fmt.Sprintf("the file has %d bytes, at most %d are read",
+			info.Size(), maxBytes)}}
+	}
+	data, err := fs.ReadFile(fsys, path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(name, data)
+}
+
+// Parse reads one document. The error is a diag.List with every problem found.
+func Parse(name string, data []byte) (*Node, error) {
+	p := parser{name: name, lines: strings.Split(string(data), "\n")}
+	if !p.checkBytes(data) {
+		return nil, p.problems.Err()
+	}
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	var document yaml.Node
+	if err := decoder.Decode(&document); err != nil {
+		p.syntax(err)
+		return nil, p.problems.Err()
+	}
+	root := p.node(document.Content[0], "", 0)
+	var second yaml.Node
+	if err := decoder.Decode(&second); err == nil {
+		at := p.at(second.Line, second.Column, 1)
+		at.Message, at.Hint = "a second document starts here", "one file holds one document; remove the ---"
+		p.problems.Add(at)
+	} else if err.Error() != "EOF" {
+		p.syntax(err)
+	}
+	if len(p.problems) > 0 {
+		return nil, p.problems.Err()
+	}
+	return root, nil
+}
+
+type parser struct {
+	name     string
+	lines    []string
+	problems diag.List
+}
+
+func (p *parser) at(line, col, width int) diag.Problem {
+	problem := diag.Problem{Pos: diag.Position{File: p.name, Line: line, Col: col}, Width: width}
+	if line > 0 && line <= len(p.lines) {
+		problem.Source = p.lines[line-1]
+	}
+	return problem
+}
+
+func (p *parser) checkBytes(data []byte) bool {
+	fail := func(offset int, message, hint string) bool {
+		line := 1 + bytes.Count(data[:offset], []byte("\n"))
+		start := bytes.LastIndexByte(data[:offset], '\n') + 1
+		problem := p.at(line, 1+utf8.RuneCount(data[start:offset]), 1)
+		problem.Message, problem.Hint = message, hint
+		p.problems.Add(problem)
+		return false
+	}
+	switch {
+	case len(data) > maxBytes:
+		return fail(0, fmt.Sprintf("the file has %d bytes, at most %d are read", len(data), maxBytes), "")
+	case bytes.HasPrefix(data, []byte("\xef\xbb\xbf")):
+		return fail(0, "the file starts with a byte order mark", "save it as UTF-8 without BOM")
+	case len(bytes.TrimSpace(data)) == 0:
+		return fail(0, "the file is empty", "")
+	}
+	for i := 0; i < len(data); {
+		r, size := utf8.DecodeRune(data[i:])
+		if r == utf8.RuneError && size == 1 {
+			return fail(i, fmt.Sprintf("byte 0x%02x is not UTF-8", data[i]), "")
+		}
+		if r < 0x20 && r != '\n' && r != '\t' && r != '\r' || r == 0x7f || r >= 0x80 && r < 0xa0 || r == '\u2028' || r == '\u2029' {
+			return fail(i, fmt.Sprintf("control character U+%04X", r), `write it as an escape in double quotes, or remove it`)
+		}
+		i += size
+	}
+	return true
+}
+
+var errorLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
+
+// syntax turns an error of the scanner, which knows lines but not columns,
+// into a problem at the first character of that line.
+func (p *parser) syntax(err error) {
+	if err.Error() == "EOF" {
+		problem := p.at(1, 1, 1)
+		problem.Message = "the file has no content, only comments"
+		p.problems.Add(problem)
+		return
+	}
+	line, message := 0, err.Error()
+	if m := errorLine.FindStringSubmatch(message); m != nil {
+		line, _ = strconv.Atoi(m[1])
+		message = m[2]
+	}
+	line = max(1, min(line, len(p.lines)))
+	text := p.lines[line-1]
+	col := 1 + len(text) - len(strings.TrimLeft(text, " \t"))
+	problem := p.at(line, col, len([]rune(strings.TrimSpace(text))))
+	problem.Message = "not valid YAML: " + message
+	if strings.Contains(text, "\t") {
+		problem.Hint = "indent with spaces, not tabs"
+	}
+	p.problems.Add(problem)
+}
+
+func (p *parser) node(y *yaml.Node, path string, depth int) *Node {
+	n := &Node{Pos: diag.Position{File: p.name, Line: y.Line, Col: y.Column}, lines: p.lines}
+	problem := func(hint, format string, args ...any) {
+		p.problems.Add(n.Problem(path, hint, format, args...))
+	}
+	switch {
+	case depth > maxDepth:
+		problem("", "nested deeper than %d levels", maxDepth)
+		return n
+	case y.Kind == yaml.AliasNode || y.Anchor != "":
+		n.Kind = Null
+		problem("write the value out where it is used", "anchors (&) and aliases (*) are not accepted")
+		return n
+	case y.Style&yaml.TaggedStyle != 0:
+		n.Kind, n.Text = Null, y.Tag
+		problem("leave the tag away; quote the value if it is text", "the tag %s is not accepted", y.Tag)
+		return n
+	}
+	switch y.Kind {
+	case yaml.SequenceNode:
+		n.Kind = List
+		for i, item := range y.Content {
+			n.Items = append(n.Items, p.node(item, fmt.Sprintf("%s[%d]", path, i), depth+1))
+		}
+	case yaml.MappingNode:
+		n.Kind = Map
+		p.pairs(n, y, path, depth)
+	default:
+		n.Kind, n.Text = kindOf(y), y.Value
+		if n.Kind == Null {
+			n.Text = ""
+		}
+		if y.Style == 0 {
+			if means := ambiguity(y); means != "" {
+				problem(fmt.Sprintf("write %q in quotes if text is meant", y.Value), "%s %s", y.Value, means)
+			}
+		}
+	}
+	return n
+}
+
+func (p *parser) pairs(n *Node, y *yaml.Node, path string, depth int) {
+	seen := map[string]int{}
+	for i := 0; i+1 < len(y.Content); i += 2 {
+		name := y.Content[i].Value
+		key := p.node(y.Content[i], path, depth+1)
+		at := Join(path, name)
+		switch {
+		case y.Content[i].Tag == "!!merge":
+			p.problems.Add(key.Problem(path, "write the keys out", "merge keys (<<) are not accepted"))
+			continue
+		case key.Kind != String && key.Kind != Null || key.Kind == Null && name == "":
+			p.problems.Add(key.Problem(path, "put the key in quotes", "a key must be text, this is %s", key.Kind))
+			continue
+		case key.Kind == Null: // reported by node
+			continue
+		}
+		if line, twice := seen[name]; twice {
+			p.problems.Add(key.Problem(at, "remove one of the two", "duplicate key %q, first on line %d", name, line))
+			continue
+		}
+		seen[name] = key.Pos.Line
+		n.Pairs = append(n.Pairs, Pair{Key: key, Value: p.node(y.Content[i+1], at, depth+1)})
+	}
+}
+
+func kindOf(y *yaml.Node) Kind {
+	switch y.Tag {
+	case "!!bool":
+		return Bool
+	case "!!int":
+		return Int
+	case "!!float":
+		return Float
+	case "!!null":
+		return Null
+	}
+	return String
+}
