@@ -1,0 +1,150 @@
+package layer
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"bake/internal/diag"
+	"bake/internal/doc"
+)
+
+// Facts are what a layer may know of the host it is part of.
+type Facts struct {
+	Host      string
+	AdminName string
+	AdminKeys []string
+}
+
+// placeholder matches ((name)); a $ before it makes it shell arithmetic.
+var placeholder = regexp.MustCompile(`(\$?)\(\(\s*([a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)?)\s*\)\)`)
+
+// inert matches the places where free text is a value to every program that
+// reads it, never a command, a sudoers rule or an option.
+var inert = regexp.MustCompile(`^cloud-config\.(?:(?:bootcmd|runcmd)\[\d+\]\[\d+\]|users\[\d+\]\.(?:ssh_authorized_keys(?:\[\d+\])?|gecos))$`)
+
+// scope holds the bound parameters of one layer.
+type scope struct {
+	values   map[string]value
+	names    []string
+	problems *diag.List
+}
+
+func newScope(facts Facts, problems *diag.List) *scope {
+	s := &scope{values: map[string]value{}, problems: problems}
+	s.put("host.name", value{kind: doc.String, safe: true, text: []string{facts.Host}})
+	s.put("admin.name", value{kind: doc.String, safe: true, text: []string{facts.AdminName}})
+	s.put("admin.keys", value{kind: doc.String, list: true, text: facts.AdminKeys})
+	return s
+}
+
+func (s *scope) put(name string, v value) {
+	s.values[name] = v
+	s.names = append(s.names, name)
+}
+
+// expand returns a copy of the tree with every placeholder replaced.
+func (s *scope) expand(n *doc.Node, path string) *doc.Node {
+	out := *n
+	switch n.Kind {
+	case doc.Map:
+		out.Pairs = nil
+		for _, pair := range n.Pairs {
+			if placeholder.MatchString(pair.Key.Text) {
+				s.problems.Add(pair.Key.Problem(path, "", "a parameter cannot be a key"))
+			}
+			out.Pairs = append(out.Pairs, doc.Pair{Key: pair.Key, Value: s.expand(pair.Value, doc.Join(path, pair.Key.Text))})
+		}
+	case doc.List:
+		out.Items = nil
+		for i, item := range n.Items {
+			expanded := s.expand(item, fmt.Sprintf("%s[%d]", path, i))
+			if expanded.Kind == doc.List && item.Kind == doc.String {
+				out.Items = append(out.Items, expanded.Items...) // ((list)) in a list
+				continue
+			}
+			out.Items = append(out.Items, expanded)
+		}
+		s.checkArgv(n, path)
+	case doc.String:
+		return s.scalar(n, path)
+	}
+	return &out
+}
+
+func (s *scope) scalar(n *doc.Node, path string) *doc.Node {
+	if m := placeholder.FindStringSubmatch(n.Text); m != nil && m[0] == n.Text && m[1] == "" {
+		v, ok := s.lookup(n, path, m[2])
+		if !ok {
+			return n
+		}
+		if !v.safe && !inert.MatchString(path) {
+			s.problems.Add(n.Problem(path, "free text may be an argument in a list under bootcmd or runcmd, a key or a gecos",
+				"the parameter %q is free text, which could mean something here", m[2]))
+		}
+		return v.node(n)
+	}
+	out := *n
+	out.Text = s.words(n, path)
+	return &out
+}
+
+// words replaces the placeholders inside a text. Free text is refused here:
+// what the words around it mean, to a shell or to sshd, is not known.
+func (s *scope) words(n *doc.Node, path string) string {
+	return placeholder.ReplaceAllStringFunc(n.Text, func(found string) string {
+		m := placeholder.FindStringSubmatch(found)
+		if m[1] == "$" {
+			return found
+		}
+		v, ok := s.lookup(n, path, m[2])
+		if ok && !v.safe {
+			s.problems.Add(n.Problem(path, "pass it whole, as an argument of a list, or quote it in a template",
+				"the parameter %q is free text and cannot stand inside a longer text", m[2]))
+		}
+		return strings.Join(v.text, " ")
+	})
+}
+
+// checkArgv refuses free text as the script of an argument list such as
+// [sh, -c, ((text))]: there it would be a command.
+func (s *scope) checkArgv(n *doc.Node, path string) {
+	for i := 1; i < len(n.Items); i++ {
+		flag := n.Items[i-1].Text
+		if len(flag) < 2 || flag[0] != '-' || !strings.HasSuffix(flag, "c") {
+			continue
+		}
+		for _, m := range placeholder.FindAllStringSubmatch(n.Items[i].Text, -1) {
+			if v, ok := s.values[m[2]]; ok && !v.safe {
+				s.problems.Add(n.Items[i].Problem(path, "pass it as a further argument and use \"$1\"",
+					"the parameter %q is free text and cannot be a script", m[2]))
+			}
+		}
+	}
+}
+
+func (s *scope) lookup(n *doc.Node, path, name string) (value, bool) {
+	v, ok := s.values[name]
+	if !ok {
+		s.problems.Add(n.Problem(path, diag.DidYouMean(name, s.names), "unknown parameter %q", name))
+	}
+	return v, ok
+}
+
+// node returns the value as a node that stands where at stands.
+func (v value) node(at *doc.Node) *doc.Node {
+	one := func(text string) *doc.Node {
+		out := *at
+		out.Kind, out.Text = v.kind, text
+		return &out
+	}
+	if !v.list {
+		return one(v.text[0])
+	}
+	out := *at
+	out.Kind, out.Text = doc.List, ""
+	for _, text := range v.text {
+		out.Items = append(out.Items, one(text))
+	}
+	return &out
+}
