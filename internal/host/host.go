@@ -1,0 +1,101 @@
+// Package host loads a host file and resolves it into a Host: the machine as
+// specified, with every default filled in, every value checked and every layer
+// rendered.
+//
+//	host: zap                      equals the file's name, hosts/zap.yaml
+//	base: ubuntu:24.04             or debian:13, or a path to a qcow2 image
+//	machine:
+//	  vcpus: 2
+//	  memory: 3GiB
+//	  disk: 60GiB                  virtual size of the root disk
+//	  firmware: uefi               or uefi-secure
+//	  tpm: false
+//	  images: /var/lib/libvirt/images/bake
+//	network:
+//	  mac: auto                    derived from the host's name
+//	  dhcp: true                   or addresses, gateways, nameservers
+//	  attach: {network: default}   libvirt network, or {bridge: br0}
+//	admin: {name: ops, keys: [ssh-ed25519 AAAA... ops@desk]}
+//	layers:                        in the order in which they take effect
+//	  - ssh
+//	  - ufw: {allow_tcp: [22]}
+//	cloud-config: {}               cloud-init's own keys, merged last
+//	override: [timezone]           keys of cloud-config that win over a layer
+//
+// It promises that a Host that loads can be rendered: all names, addresses and
+// keys have been parsed. It refuses everything it does not know, with the
+// nearest known word, and reports all problems of host file and layers at once.
+//
+// # Decisions
+//
+// 2026-11: the order of layers is the order in which they are listed, moved
+// only as far as `requires` and `after` demand. A listed order is what a reader
+// expects; sorting by name would make a rename change the machine.
+//
+// 2026-11: the MAC address and, later, every other identity comes from the
+// host's name, so that a rebuilt machine keeps its DHCP lease and the same host
+// file gives the same bytes anywhere.
+package host
+
+import (
+	"net/netip"
+
+	"bake/internal/doc"
+	"bake/internal/layer"
+)
+
+// Host is a host file with every default filled in and every value checked:
+// the machine as specified.
+type Host struct {
+	Name    string // the machine's name and local hostname, [a-z][a-z0-9-]{0,62}
+	Base    string // base image reference as written, e.g. "debian:13" or "./base.qcow2"
+	Machine Machine
+	Network Network
+	Admin   Admin
+	Layers  []layer.Rendered // in the order in which they take effect
+	Config  *doc.Node        // the host's own cloud-config, a Map or nil
+	Winning []string         // dotted keys of Config that win over a layer's
+	File    string           // the host file's path as given, for messages
+}
+
+// Machine is the virtual hardware.
+type Machine struct {
+	VCPUs      int
+	Memory     int64    // bytes
+	Disk       int64    // virtual size of the root disk in bytes
+	Firmware   Firmware // "uefi" or "uefi-secure"
+	TPM        bool
+	ImagesPath string // directory on the hypervisor that holds base images and generations
+}
+
+// Firmware names how the machine starts its boot loader.
+type Firmware string
+
+// The firmware kinds a host file may name.
+const (
+	UEFI       Firmware = "uefi"
+	UEFISecure Firmware = "uefi-secure"
+)
+
+// Network is the one network card and its addresses.
+type Network struct {
+	MAC         string         // lower case, colon separated; derived from the host name when "auto"
+	DHCP        bool           // IPv4 by DHCP, IPv6 by router advertisement
+	Addresses   []netip.Prefix // static addresses, when DHCP is false
+	Gateways    []netip.Addr   // at most one of each family
+	Nameservers []netip.Addr
+	Attach      Attach
+}
+
+// Attach names what the card is plugged into: a libvirt network or a host
+// bridge. Exactly one of the two is set.
+type Attach struct {
+	Network string // libvirt network, "default" unless the host file says otherwise
+	Bridge  string
+}
+
+// Admin is the one person who can log in: key only, sudo without a password.
+type Admin struct {
+	Name string
+	Keys []string // authorized_keys lines without options
+}

@@ -1,0 +1,143 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"bake/internal/diag"
+	"bake/internal/doc"
+	"bake/internal/layer"
+)
+
+// hostName is a DNS label that starts with a letter.
+var hostName = regexp.MustCompile(`^[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// UnknownError says that there is no host file of that name.
+type UnknownError struct {
+	Name  string
+	Dir   string // where host files were looked for
+	Known []string
+}
+
+func (e *UnknownError) Error() string {
+	if len(e.Known) == 0 {
+		return fmt.Sprintf("unknown host %q: there is no host file in %s (bake init HOST writes one)", e.Name, e.Dir)
+	}
+	return fmt.Sprintf("unknown host %q: %s has %s", e.Name, e.Dir, strings.Join(e.Known, ", "))
+}
+
+// IsName reports whether a machine may have that name: a DNS label that starts
+// with a letter.
+func IsName(name string) bool { return hostName.MatchString(name) }
+
+// Names returns the names of all host files in config/hosts, sorted.
+func Names(config string) []string {
+	found, err := filepath.Glob(filepath.Join(config, "hosts", "*.yaml"))
+	if err != nil {
+		return nil // the pattern ends in a constant; a bad directory name finds nothing
+	}
+	var names []string
+	for _, path := range found {
+		if name := strings.TrimSuffix(filepath.Base(path), ".yaml"); IsName(name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// Load reads config/hosts/NAME.yaml and resolves it with the layers of the
+// shelf. The error is an *UnknownError, a diag.List, or what the file system
+// said.
+func Load(config, name string, shelf layer.Shelf) (*Host, error) {
+	dir := filepath.Join(config, "hosts")
+	unknown := &UnknownError{Name: name, Dir: dir, Known: Names(config)}
+	if !IsName(name) {
+		return nil, unknown
+	}
+	file := filepath.Join(dir, name+".yaml")
+	node, err := doc.Read(os.DirFS(dir), name+".yaml", file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, unknown
+	case err != nil:
+		return nil, err
+	}
+	r := resolver{node: node, host: &Host{File: file}}
+	r.resolve(name, shelf)
+	if err := r.problems.Err(); err != nil {
+		return nil, err
+	}
+	return r.host, nil
+}
+
+// resolver collects what is wrong while it fills a Host.
+type resolver struct {
+	node     *doc.Node
+	host     *Host
+	problems diag.List
+}
+
+func (r *resolver) resolve(name string, shelf layer.Shelf) {
+	get := r.node.Fields("", &r.problems, "host", "base", "machine", "network", "admin",
+		"layers", "cloud-config", "override")
+	if r.node.Kind != doc.Map {
+		return
+	}
+	r.host.Name = r.text(r.node, get("host"), "host", "the machine's name")
+	if n := get("host"); n != nil && r.host.Name != "" && r.host.Name != name {
+		r.problems.Add(n.Problem("host", "", "the name %q differs from the file's, %q", r.host.Name, name))
+	}
+	r.host.Base = r.text(r.node, get("base"), "base", "such as ubuntu:24.04, debian:13 or ./base.qcow2")
+	r.machine(get("machine"))
+	r.network(get("network"), name)
+	r.admin(get("admin"))
+	r.layers(get("layers"), shelf)
+	r.config(get("cloud-config"), get("override"))
+}
+
+// text reads a required line of text of parent.
+func (r *resolver) text(parent, n *doc.Node, path, what string) string {
+	switch {
+	case n == nil:
+		r.problems.Add(parent.Problem(path, what, "the key %q is missing", path[strings.LastIndexByte(path, '.')+1:]))
+	case n.Kind != doc.String || n.Text == "":
+		r.problems.Add(n.Problem(path, what, "this is %s, want text", n.Kind))
+	case strings.ContainsFunc(n.Text, func(c rune) bool { return c < ' ' }):
+		r.problems.Add(n.Problem(path, what, "%q has control characters", n.Text))
+	default:
+		return n.Text
+	}
+	return ""
+}
+
+func (r *resolver) config(config, override *doc.Node) {
+	if config != nil {
+		if config.Kind != doc.Map {
+			r.problems.Add(config.Problem("cloud-config", "", "this is %s, want cloud-init's own keys", config.Kind))
+		}
+		r.host.Config = config
+	}
+	if override == nil {
+		return
+	}
+	if override.Kind != doc.List {
+		r.problems.Add(override.Problem("override", "", "this is %s, want a list of keys", override.Kind))
+	}
+	for i, item := range override.Items {
+		path := fmt.Sprintf("override[%d]", i)
+		at := config
+		for _, key := range strings.Split(item.Text, ".") {
+			at = at.Get(key)
+		}
+		if at == nil {
+			r.problems.Add(item.Problem(path, "", "the host's cloud-config has no key %q", item.Text))
+			continue
+		}
+		r.host.Winning = append(r.host.Winning, item.Text)
+	}
+}

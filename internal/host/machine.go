@@ -1,0 +1,190 @@
+package host
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+
+	"bake/internal/doc"
+	"bake/internal/layer"
+)
+
+const (
+	mib = int64(1) << 20
+	gib = int64(1) << 30
+)
+
+func (r *resolver) machine(n *doc.Node) {
+	m := &r.host.Machine
+	*m = Machine{VCPUs: 2, Memory: 2 * gib, Disk: 20 * gib, Firmware: UEFI,
+		ImagesPath: "/var/lib/libvirt/images/bake"}
+	if n == nil {
+		return
+	}
+	get := n.Fields("machine", &r.problems, "vcpus", "memory", "disk", "firmware", "tpm", "images")
+	if text, ok := r.read(get("vcpus"), "machine.vcpus", layer.Param{Type: "int", Min: at(1), Max: at(512)}); ok {
+		m.VCPUs, _ = strconv.Atoi(text)
+	}
+	// Less than 512 MiB does not hold cloud-init and apt; 12 TiB is QEMU's q35 default limit.
+	if text, ok := r.read(get("memory"), "machine.memory", layer.Param{Type: "size", Min: at(512 * mib), Max: at(12 << 40)}); ok {
+		m.Memory, _ = strconv.ParseInt(text, 10, 64)
+	}
+	if text, ok := r.read(get("disk"), "machine.disk", layer.Param{Type: "size", Min: at(1 * gib), Max: at(64 << 40)}); ok {
+		m.Disk, _ = strconv.ParseInt(text, 10, 64)
+		if m.Disk%mib != 0 {
+			r.problems.Add(get("disk").Problem("machine.disk", "", "%d bytes is not a whole number of MiB", m.Disk))
+		}
+	}
+	if n := get("memory"); n != nil && m.Memory%mib != 0 {
+		r.problems.Add(n.Problem("machine.memory", "", "%d bytes is not a whole number of MiB", m.Memory))
+	}
+	if text, ok := r.read(get("firmware"), "machine.firmware",
+		layer.Param{Type: "enum", Of: []string{string(UEFI), string(UEFISecure)}}); ok {
+		m.Firmware = Firmware(text)
+	}
+	if text, ok := r.read(get("tpm"), "machine.tpm", layer.Param{Type: "bool"}); ok {
+		m.TPM = text == "true"
+	}
+	if text, ok := r.read(get("images"), "machine.images", layer.Param{Type: "path"}); ok {
+		m.ImagesPath = text
+	}
+}
+
+func at(i int64) *int64 { return &i }
+
+// read checks an optional scalar; ok is false when it is absent or wrong.
+func (r *resolver) read(n *doc.Node, path string, p layer.Param) (string, bool) {
+	if n == nil {
+		return "", false
+	}
+	elements, ok := p.Read(n, path, &r.problems)
+	if !ok {
+		return "", false
+	}
+	return elements[0], true
+}
+
+func (r *resolver) network(n *doc.Node, name string) {
+	net := &r.host.Network
+	*net = Network{MAC: macFor(name), DHCP: true, Attach: Attach{Network: "default"}}
+	if n == nil {
+		return
+	}
+	get := n.Fields("network", &r.problems, "mac", "dhcp", "addresses", "gateways", "nameservers", "attach")
+	if n := get("mac"); n != nil && n.Text != "auto" {
+		net.MAC = r.mac(n)
+	}
+	net.Addresses = list(r, get("addresses"), "network.addresses",
+		"an address with its prefix length such as 192.0.2.10/24", netip.ParsePrefix)
+	const address = "an address such as 192.0.2.1 or 2001:db8::1"
+	net.Gateways = list(r, get("gateways"), "network.gateways", address, netip.ParseAddr)
+	net.Nameservers = list(r, get("nameservers"), "network.nameservers", address, netip.ParseAddr)
+	net.DHCP = len(net.Addresses) == 0
+	if text, ok := r.read(get("dhcp"), "network.dhcp", layer.Param{Type: "bool"}); ok {
+		net.DHCP = text == "true"
+	}
+	if net.DHCP == (len(net.Addresses) > 0) {
+		r.problems.Add(n.Problem("network", "", "want either dhcp: true or addresses, there is %s",
+			map[bool]string{true: "both", false: "neither"}[net.DHCP]))
+	}
+	if len(net.Gateways) > 0 && net.DHCP {
+		r.problems.Add(get("gateways").Problem("network.gateways", "", "gateways go with addresses, not with dhcp"))
+	}
+	families := map[bool]int{}
+	for i, gateway := range net.Gateways {
+		if families[gateway.Is4()]++; families[gateway.Is4()] > 1 {
+			r.problems.Add(get("gateways").Items[i].Problem("network.gateways", "", "a second gateway of one family"))
+		}
+	}
+	if n := get("attach"); n != nil {
+		r.attach(n)
+	}
+}
+
+// macFor derives a locally administered address in QEMU's prefix from a name.
+func macFor(name string) string {
+	sum := sha256.Sum256([]byte("bake mac " + name))
+	return fmt.Sprintf("52:54:00:%02x:%02x:%02x", sum[0], sum[1], sum[2])
+}
+
+func (r *resolver) mac(n *doc.Node) string {
+	mac, err := net.ParseMAC(n.Text)
+	switch {
+	case n.Kind != doc.String || err != nil || len(mac) != 6:
+		r.problems.Add(n.Problem("network.mac", `write it in quotes, "52:54:00:12:34:56", or auto`,
+			"%q is not allowed, want auto or a MAC address", n.Text))
+	case mac[0]&1 != 0:
+		r.problems.Add(n.Problem("network.mac", "the first byte must be even", "%q is a multicast address", n.Text))
+	}
+	return mac.String()
+}
+
+// list parses a list of texts of one form.
+func list[T any](r *resolver, n *doc.Node, path, form string, parse func(string) (T, error)) []T {
+	if n == nil {
+		return nil
+	}
+	if n.Kind != doc.List {
+		r.problems.Add(n.Problem(path, "", "this is %s, want a list", n.Kind))
+		return nil
+	}
+	var out []T
+	for i, item := range n.Items {
+		v, err := parse(item.Text)
+		if item.Kind != doc.String || err != nil {
+			r.problems.Add(item.Problem(fmt.Sprintf("%s[%d]", path, i), "", "%q is not allowed, want %s", item.Text, form))
+			continue
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+func (r *resolver) attach(n *doc.Node) {
+	get := n.Fields("network.attach", &r.problems, "network", "bridge")
+	if (get("network") == nil) == (get("bridge") == nil) && n.Kind == doc.Map {
+		r.problems.Add(n.Problem("network.attach", "", "want exactly one of network and bridge"))
+		return
+	}
+	r.host.Network.Attach = Attach{}
+	if text, ok := r.read(get("network"), "network.attach.network", layer.Param{Type: "name"}); ok {
+		r.host.Network.Attach.Network = text
+	}
+	if text, ok := r.read(get("bridge"), "network.attach.bridge", layer.Param{Type: "name"}); ok {
+		r.host.Network.Attach.Bridge = text
+	}
+}
+
+func (r *resolver) admin(n *doc.Node) {
+	if n == nil {
+		r.problems.Add(r.node.Problem("admin", "admin: {name: ops, keys: [ssh-ed25519 AAAA...]}",
+			"the key \"admin\" is missing: nobody could log in"))
+		return
+	}
+	get := n.Fields("admin", &r.problems, "name", "keys")
+	if n.Kind != doc.Map {
+		return
+	}
+	if text, ok := r.read(get("name"), "admin.name", layer.Param{Type: "user"}); ok {
+		r.host.Admin.Name = text
+		if text == "root" {
+			r.problems.Add(get("name").Problem("admin.name", "name a person's account", "root does not log in"))
+		}
+	} else if get("name") == nil {
+		r.text(n, nil, "admin.name", "such as ops")
+	}
+	keys := get("keys")
+	if keys == nil || keys.Kind != doc.List || len(keys.Items) == 0 {
+		r.problems.Add(n.Problem("admin.keys", "cat ~/.ssh/id_ed25519.pub", "want a list of at least one public key"))
+		return
+	}
+	for i, item := range keys.Items {
+		if err := layer.CheckKey(item.Text); err != nil || item.Kind != doc.String {
+			r.problems.Add(item.Problem(fmt.Sprintf("admin.keys[%d]", i), "", "%v", err))
+			continue
+		}
+		r.host.Admin.Keys = append(r.host.Admin.Keys, item.Text)
+	}
+}

@@ -1,0 +1,134 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"bake/internal/diag"
+	"bake/internal/doc"
+	"bake/internal/layer"
+)
+
+// chosen is a layer as a host file lists it.
+type chosen struct {
+	name  *doc.Node // where the name stands
+	given *doc.Node // its parameters, nil for none
+	path  string
+	layer *layer.Layer
+}
+
+func (r *resolver) layers(n *doc.Node, shelf layer.Shelf) {
+	if n == nil || n.Kind != doc.List {
+		where, kind := r.node, "missing"
+		if n != nil {
+			where, kind = n, string(n.Kind)
+		}
+		r.problems.Add(where.Problem("layers", "bake layers prints the names", "want a list of layers, this is %s", kind))
+		return
+	}
+	var all []chosen
+	for i, item := range n.Items {
+		c, ok := r.choose(item, fmt.Sprintf("layers[%d]", i), shelf)
+		if !ok {
+			continue
+		}
+		if twice := slices.IndexFunc(all, func(o chosen) bool { return o.name.Text == c.name.Text }); twice >= 0 {
+			r.problems.Add(c.name.Problem(c.path, "remove one of the two", "the layer %q is listed twice, first on line %d",
+				c.name.Text, all[twice].name.Pos.Line))
+			continue
+		}
+		all = append(all, c)
+	}
+	facts := layer.Facts{Host: r.host.Name, AdminName: r.host.Admin.Name, AdminKeys: r.host.Admin.Keys}
+	for _, c := range r.order(all) {
+		rendered, err := c.layer.Render(c.given, c.path, facts)
+		r.add(err)
+		r.host.Layers = append(r.host.Layers, rendered)
+	}
+}
+
+// add takes over the problems of an error made elsewhere.
+func (r *resolver) add(err error) {
+	var list diag.List
+	if errors.As(err, &list) {
+		r.problems.Add(list...)
+	} else if err != nil {
+		r.problems.Add(diag.Problem{Pos: diag.Position{File: r.host.File}, Message: err.Error()})
+	}
+}
+
+// choose reads one entry of layers: a name, or a map with one name and its
+// parameters.
+func (r *resolver) choose(item *doc.Node, path string, shelf layer.Shelf) (chosen, bool) {
+	c := chosen{name: item, path: path}
+	if item.Kind == doc.Map && len(item.Pairs) == 1 {
+		c.name, c.given = item.Pairs[0].Key, item.Pairs[0].Value
+		c.path = doc.Join(path, c.name.Text)
+	}
+	if c.name.Kind != doc.String {
+		r.problems.Add(item.Problem(path, "- ufw, or - ufw: {allow_tcp: [22]}", "want a layer's name, or one name with its parameters"))
+		return c, false
+	}
+	if c.given != nil && c.given.Kind != doc.Map {
+		r.problems.Add(c.given.Problem(c.path, "- "+c.name.Text+": {parameter: value}", "this is %s, want the layer's parameters", c.given.Kind))
+		return c, false
+	}
+	opened, err := shelf.Open(c.name.Text)
+	if errors.Is(err, fs.ErrNotExist) {
+		r.problems.Add(c.name.Problem(c.path, diag.DidYouMean(c.name.Text, shelf.Names()), "unknown layer %q", c.name.Text))
+		return c, false
+	}
+	r.add(err)
+	c.layer = opened
+	return c, err == nil
+}
+
+// order keeps the listed order, except that a layer comes after those which it
+// requires or follows. It reports missing requirements and circles.
+func (r *resolver) order(all []chosen) []chosen {
+	names := make([]string, len(all))
+	for i, c := range all {
+		names[i] = c.name.Text
+	}
+	for _, c := range all {
+		for _, need := range c.layer.Requires {
+			if !slices.Contains(names, need) {
+				r.problems.Add(c.name.Problem(c.path, "list "+need+" too", "the layer %s requires the layer %s", c.name.Text, need))
+			}
+		}
+	}
+	var sorted []chosen
+	placed := map[string]bool{}
+	for len(sorted) < len(all) {
+		next := slices.IndexFunc(all, func(c chosen) bool {
+			before := slices.Concat(c.layer.Requires, c.layer.After)
+			return !placed[c.name.Text] && !slices.ContainsFunc(before, func(name string) bool {
+				return slices.Contains(names, name) && !placed[name]
+			})
+		})
+		if next < 0 {
+			r.circle(all, placed)
+			return nil
+		}
+		placed[all[next].name.Text] = true
+		sorted = append(sorted, all[next])
+	}
+	return sorted
+}
+
+func (r *resolver) circle(all []chosen, placed map[string]bool) {
+	var left []string
+	var first *chosen
+	for i, c := range all {
+		if !placed[c.name.Text] {
+			left = append(left, c.name.Text)
+			if first == nil {
+				first = &all[i]
+			}
+		}
+	}
+	r.problems.Add(first.name.Problem(first.path, "", "the layers %s follow each other in a circle", strings.Join(left, ", ")))
+}
