@@ -1,0 +1,86 @@
+package seed
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/kdomanski/iso9660"
+)
+
+// encodeISO never shows the words to the library. Its writer stages every file
+// under $TMPDIR, and neither the place nor the modes are ours to choose without
+// changing the environment of the whole process. So it lays the disc out over
+// blank files of the right lengths, and seal puts the words into their extents
+// in memory.
+func encodeISO(files []file) ([]byte, error) {
+	image, err := layOut(files)
+	if err != nil {
+		return nil, fmt.Errorf("laying out the ISO 9660 image: %w", err)
+	}
+	image, err = seal(image, files)
+	if err != nil {
+		return nil, fmt.Errorf("sealing the ISO 9660 image: %w", err)
+	}
+	return image, nil
+}
+
+func layOut(files []file) (_ []byte, err error) {
+	w, err := iso9660.NewWriter()
+	if err != nil {
+		return nil, err
+	}
+	// Deferred, so that a panic in the library does not leave the stage either.
+	defer func() { err = errors.Join(err, w.Cleanup()) }()
+	for _, f := range files {
+		if err := w.AddFile(io.LimitReader(blank{}, int64(len(f.data))), f.name); err != nil {
+			return nil, err
+		}
+	}
+	reached("staged")
+	var image bytes.Buffer
+	if err := w.WriteTo(&image, label); err != nil {
+		return nil, err
+	}
+	return image.Bytes(), nil
+}
+
+// blank reads as zeros without end.
+type blank struct{}
+
+func (blank) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// decodeISO reads an image that encodeISO made; it is not for foreign images.
+func decodeISO(image []byte) ([]file, error) {
+	disc, err := iso9660.OpenImage(bytes.NewReader(image))
+	if err != nil {
+		return nil, fmt.Errorf("read back: %w", err)
+	}
+	if name, err := disc.Label(); err != nil || name != label {
+		return nil, fmt.Errorf("read back: the volume is labelled %q, not %q", name, label)
+	}
+	root, err := disc.RootDir()
+	if err != nil {
+		return nil, fmt.Errorf("read back: %w", err)
+	}
+	children, err := root.GetChildren()
+	if err != nil {
+		return nil, fmt.Errorf("read back: %w", err)
+	}
+	var files []file
+	for _, child := range children {
+		if child.IsDir() {
+			return nil, fmt.Errorf("read back: %q is a directory", child.Name())
+		}
+		data, err := io.ReadAll(child.Reader())
+		if err != nil {
+			return nil, fmt.Errorf("read back: %s: %w", child.Name(), err)
+		}
+		files = append(files, file{child.Name(), data})
+	}
+	return files, nil
+}

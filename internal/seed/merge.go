@@ -1,0 +1,198 @@
+package seed
+
+import (
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"unicode/utf8"
+
+	"bake/internal/diag"
+	"bake/internal/doc"
+	"bake/internal/host"
+	"bake/internal/layer"
+)
+
+// merger folds trees into one and keeps what contradicts.
+type merger struct {
+	problems diag.List
+	winning  []string // dotted keys that the tree being merged may overwrite
+}
+
+// merge returns the one cloud-config of a host.
+func merge(h *host.Host) (*doc.Node, error) {
+	m := merger{}
+	config := machine(h)
+	m.files(config, h)
+	var packages []string
+	for _, rendered := range h.Layers {
+		packages = append(packages, rendered.Packages...)
+		if rendered.CloudConfig != nil {
+			config = m.fold("", config, rendered.CloudConfig)
+		}
+	}
+	if slices.Sort(packages); len(packages) > 0 {
+		config = m.fold("", config, (&doc.Node{Kind: doc.Map}).
+			Set("package_update", &doc.Node{Kind: doc.Bool, Text: "true"}).
+			Set("packages", doc.Words(slices.Compact(packages)...)))
+	}
+	if h.Config != nil {
+		m.winning = h.Winning
+		config = m.fold("", config, h.Config)
+	}
+	sortKeys(config)
+	return config, m.problems.Err()
+}
+
+// machine is what the host file itself says, as cloud-config: the name and the
+// one admin. Listing users without "default" leaves the image's own default
+// user out.
+func machine(h *host.Host) *doc.Node {
+	yes := from(h.File, &doc.Node{Kind: doc.Bool, Text: "true"})
+	admin := from(h.File, &doc.Node{Kind: doc.Map}).
+		Set("name", doc.Text(h.Admin.Name)).
+		Set("gecos", doc.Text("Administrator of "+h.Name)).
+		Set("shell", doc.Text("/bin/bash")).
+		Set("lock_passwd", yes).
+		Set("sudo", doc.Words("ALL=(ALL) NOPASSWD:ALL")).
+		Set("ssh_authorized_keys", doc.Words(h.Admin.Keys...))
+	return (&doc.Node{Kind: doc.Map}).
+		Set("manage_etc_hosts", yes).
+		Set("users", &doc.Node{Kind: doc.List, Items: []*doc.Node{admin}})
+}
+
+// fold merges b into a copy of a.
+func (m *merger) fold(path string, a, b *doc.Node) *doc.Node {
+	switch {
+	case slices.Contains(m.winning, path):
+		return b
+	case a.Kind == doc.Map && b.Kind == doc.Map:
+		out := *a
+		out.Pairs = slices.Clone(a.Pairs)
+		for _, pair := range b.Pairs {
+			if have := out.Get(pair.Key.Text); have != nil {
+				out.Set(pair.Key.Text, m.fold(doc.Join(path, pair.Key.Text), have, pair.Value))
+			} else {
+				out.Pairs = append(out.Pairs, pair)
+			}
+		}
+		return &out
+	case a.Kind == doc.List && b.Kind == doc.List:
+		out := *a
+		out.Items = slices.Concat(a.Items, b.Items)
+		return &out
+	case a.Equal(b):
+		return a
+	}
+	m.problems.Add(b.Problem(path, "one of the two must go; a host file may say `override: ["+path+"]`",
+		"this is %s, but %s at %s", show(b), show(a), place(a)))
+	return a
+}
+
+func show(n *doc.Node) string {
+	if n.Scalar() && n.Kind != doc.Null {
+		return fmt.Sprintf("%q", n.Text)
+	}
+	return string(n.Kind)
+}
+
+func place(n *doc.Node) string {
+	if n.Pos.File == "" {
+		return "the host file's own values"
+	}
+	return n.Pos.String()
+}
+
+// files adds the layers' files: those for bootcmd as here-documents at its
+// start, the others as write_files.
+func (m *merger) files(config *doc.Node, h *host.Host) {
+	owner := map[string]string{}
+	boot, write := &doc.Node{Kind: doc.List}, &doc.Node{Kind: doc.List}
+	for _, rendered := range h.Layers {
+		for _, file := range rendered.Files {
+			if other, twice := owner[file.Path]; twice {
+				m.problems.Add(diag.Problem{Pos: diag.Position{File: h.File}, Path: file.Path,
+					Message: fmt.Sprintf("the layers %s and %s both write this file", other, rendered.Name)})
+				continue
+			}
+			owner[file.Path] = rendered.Name
+			if file.When == layer.Boot {
+				boot.Items = append(boot.Items, from(file.Origin, doc.Text(hereDocument(file))))
+			} else {
+				write.Items = append(write.Items, from(file.Origin, writeFile(file)))
+			}
+		}
+	}
+	if len(boot.Items) > 0 {
+		config.Set("bootcmd", boot)
+	}
+	if len(write.Items) > 0 {
+		config.Set("write_files", write)
+	}
+}
+
+// from notes which file a value that bake made up comes from.
+func from(file string, n *doc.Node) *doc.Node {
+	n.Pos.File = file
+	return n
+}
+
+func writeFile(file layer.File) *doc.Node {
+	n := (&doc.Node{Kind: doc.Map}).
+		Set("path", doc.Text(file.Path)).
+		Set("permissions", doc.Text(fmt.Sprintf("%04o", file.Mode.Perm()))).
+		Set("owner", doc.Text(file.Owner))
+	if file.When == layer.Late {
+		n.Set("defer", &doc.Node{Kind: doc.Bool, Text: "true"})
+	}
+	if isText(file.Content) {
+		return n.Set("content", doc.Text(string(file.Content)))
+	}
+	return n.Set("encoding", doc.Text("b64")).
+		Set("content", doc.Text(base64.StdEncoding.EncodeToString(file.Content)))
+}
+
+func isText(content []byte) bool {
+	return utf8.Valid(content) && !slices.ContainsFunc(content, func(b byte) bool {
+		return b < ' ' && b != '\n' && b != '\t' || b == 0x7f
+	})
+}
+
+// hereDocument returns shell text that writes a file whole or not at all.
+func hereDocument(file layer.File) string {
+	content, decode := string(file.Content), "cat "
+	if !isText(file.Content) || !strings.HasSuffix(content, "\n") {
+		content, decode = base64.StdEncoding.EncodeToString(file.Content)+"\n", "base64 -d "
+	}
+	end := "END"
+	for strings.Contains("\n"+content, "\n"+end+"\n") {
+		end += "_"
+	}
+	temporary := file.Path + ".bake"
+	dir := file.Path[:strings.LastIndexByte(file.Path, '/')+1]
+	return fmt.Sprintf("mkdir -p %s && %s>%s <<'%s' && chmod %04o %s && mv -f %s %s\n%s%s\n",
+		dir, decode, temporary, end, file.Mode.Perm(), temporary, temporary, file.Path, content, end)
+}
+
+// keyOrder is roughly the order in which cloud-init acts; other keys follow
+// in alphabetical order.
+var keyOrder = []string{"bootcmd", "write_files", "growpart", "resize_rootfs", "disk_setup", "fs_setup",
+	"mounts", "swap", "manage_etc_hosts", "users", "ssh_pwauth", "disable_root", "ssh", "locale", "timezone",
+	"ntp", "apt", "package_update", "package_upgrade", "packages", "runcmd", "final_message", "power_state"}
+
+func sortKeys(n *doc.Node) {
+	rank := func(key string) int {
+		if i := slices.Index(keyOrder, key); i >= 0 {
+			return i
+		}
+		return len(keyOrder)
+	}
+	sort.SliceStable(n.Pairs, func(i, j int) bool {
+		a, b := n.Pairs[i].Key.Text, n.Pairs[j].Key.Text
+		if rank(a) != rank(b) {
+			return rank(a) < rank(b)
+		}
+		return a < b
+	})
+}
