@@ -1,0 +1,152 @@
+package domain
+
+import (
+	"path"
+
+	"bake/internal/host"
+
+	"libvirt.org/go/libvirtxml"
+)
+
+const (
+	yes = "yes"
+	no  = "no"
+	on  = "on"
+	off = "off"
+
+	rootThread = 1 // the one I/O thread, which serves the root disk
+)
+
+func yesNo(b bool) string {
+	if b {
+		return yes
+	}
+	return no
+}
+
+func osOf(m host.Machine) *libvirtxml.DomainOS {
+	secure := yesNo(m.Firmware == host.UEFISecure)
+	return &libvirtxml.DomainOS{
+		Type:     &libvirtxml.DomainOSType{Arch: "x86_64", Machine: "q35", Type: "hvm"},
+		Firmware: "efi",
+		FirmwareInfo: &libvirtxml.DomainOSFirmwareInfo{Features: []libvirtxml.DomainOSFirmwareFeature{
+			{Enabled: secure, Name: "enrolled-keys"},
+			{Enabled: secure, Name: "secure-boot"},
+		}},
+	}
+}
+
+// featuresOf has SMM with secure boot only, which is what keeps the guest from
+// writing the firmware's variables itself.
+func featuresOf(m host.Machine) *libvirtxml.DomainFeatureList {
+	f := &libvirtxml.DomainFeatureList{
+		ACPI:   &libvirtxml.DomainFeature{},
+		APIC:   &libvirtxml.DomainFeatureAPIC{},
+		VMPort: &libvirtxml.DomainFeatureState{State: off},
+	}
+	if m.Firmware == host.UEFISecure {
+		f.SMM = &libvirtxml.DomainFeatureSMM{State: on}
+	}
+	return f
+}
+
+func clock() *libvirtxml.DomainClock {
+	return &libvirtxml.DomainClock{
+		Offset: "utc",
+		Timer: []libvirtxml.DomainTimer{
+			{Name: "rtc", TickPolicy: "catchup"},
+			{Name: "pit", TickPolicy: "delay"},
+			{Name: "hpet", Present: no},
+		},
+	}
+}
+
+func devicesOf(h *host.Host, generation string) *libvirtxml.DomainDeviceList {
+	home := path.Join(h.Machine.ImagesPath, h.Name)
+	zero := uint(0)
+	d := &libvirtxml.DomainDeviceList{
+		Disks: []libvirtxml.DomainDisk{
+			rootDisk(path.Join(home, generation, "disk.qcow2")),
+			seedDisk(path.Join(home, generation, "seed.iso")),
+		},
+		Controllers: []libvirtxml.DomainController{{Type: "usb", Index: &zero, Model: "none"}},
+		Interfaces:  []libvirtxml.DomainInterface{card(h.Network)},
+		Serials: []libvirtxml.DomainSerial{{
+			Source: &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}},
+			Target: &libvirtxml.DomainSerialTarget{Port: &zero},
+			Log:    &libvirtxml.DomainChardevLog{File: path.Join(home, "console.log"), Append: off},
+		}},
+		Consoles: []libvirtxml.DomainConsole{{
+			Source: &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}},
+			Target: &libvirtxml.DomainConsoleTarget{Type: "serial", Port: &zero},
+		}},
+		Channels: []libvirtxml.DomainChannel{{
+			Source: &libvirtxml.DomainChardevSource{UNIX: &libvirtxml.DomainChardevSourceUNIX{}},
+			Target: &libvirtxml.DomainChannelTarget{
+				VirtIO: &libvirtxml.DomainChannelTargetVirtIO{Name: "org.qemu.guest_agent.0"},
+			},
+		}},
+		Audios: []libvirtxml.DomainAudio{{ID: 1, None: &libvirtxml.DomainAudioNone{}}},
+		Videos: []libvirtxml.DomainVideo{{Model: libvirtxml.DomainVideoModel{Type: "none"}}},
+		MemBalloon: &libvirtxml.DomainMemBalloon{
+			Model: "virtio", AutoDeflate: on, FreePageReporting: on,
+		},
+		RNGs: []libvirtxml.DomainRNG{{
+			Model: "virtio",
+			Backend: &libvirtxml.DomainRNGBackend{
+				Random: &libvirtxml.DomainRNGBackendRandom{Device: "/dev/urandom"},
+			},
+		}},
+	}
+	if h.Machine.TPM {
+		d.TPMs = []libvirtxml.DomainTPM{{
+			Model: "tpm-crb",
+			Backend: &libvirtxml.DomainTPMBackend{
+				Emulator: &libvirtxml.DomainTPMBackendEmulator{Version: "2.0"},
+			},
+		}}
+	}
+	return d
+}
+
+func rootDisk(file string) libvirtxml.DomainDisk {
+	thread := uint(rootThread)
+	return libvirtxml.DomainDisk{
+		Device: "disk",
+		Driver: &libvirtxml.DomainDiskDriver{
+			Name: "qemu", Type: "qcow2", Cache: "none", IO: "native",
+			Discard: "unmap", DetectZeros: "unmap", IOThread: &thread,
+		},
+		Source: &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: file}},
+		Target: &libvirtxml.DomainDiskTarget{Dev: "vda", Bus: "virtio"},
+		Serial: "bake-root",
+		Boot:   &libvirtxml.DomainDeviceBoot{Order: 1},
+	}
+}
+
+// seedDisk is a disk and not a CD-ROM, see the package's Decisions.
+func seedDisk(file string) libvirtxml.DomainDisk {
+	return libvirtxml.DomainDisk{
+		Device:   "disk",
+		Driver:   &libvirtxml.DomainDiskDriver{Name: "qemu", Type: "raw"},
+		Source:   &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: file}},
+		Target:   &libvirtxml.DomainDiskTarget{Dev: "vdb", Bus: "virtio"},
+		ReadOnly: &libvirtxml.DomainDiskReadOnly{},
+		Serial:   "bake-seed",
+	}
+}
+
+func card(n host.Network) libvirtxml.DomainInterface {
+	source := &libvirtxml.DomainInterfaceSource{}
+	if n.Attach.Bridge != "" {
+		source.Bridge = &libvirtxml.DomainInterfaceSourceBridge{Bridge: n.Attach.Bridge}
+	} else {
+		source.Network = &libvirtxml.DomainInterfaceSourceNetwork{Network: n.Attach.Network}
+	}
+	return libvirtxml.DomainInterface{
+		MAC:         &libvirtxml.DomainInterfaceMAC{Address: n.MAC},
+		Source:      source,
+		Model:       &libvirtxml.DomainInterfaceModel{Type: "virtio"},
+		PortOptions: &libvirtxml.DomainInterfacePortOptions{Isolated: yes},
+	}
+}

@@ -1,0 +1,176 @@
+// Package domain renders the libvirt XML of a host.
+//
+// The XML is the outer half of the hardening: what the machine does not have
+// cannot be attacked. No graphics, USB, audio, video, CD-ROM or sound card, no
+// way from one guest to its neighbours on the bridge, no memory that the guest
+// has freed and the hypervisor still holds.
+//
+// It promises:
+//   - The same host and generation give the same bytes, on any machine: paths
+//     are those on the hypervisor (<images>/<host>/<generation>/...), there is
+//     no clock and no randomness, and the UUID comes from the name.
+//   - libvirt's own schema (9.0 and later) accepts what it writes.
+//   - QEMU never guesses a disk's format: it is in the XML, and for the base
+//     image in the overlay.
+//
+// It refuses a host that the schema would accept and libvirt misread: names with
+// a slash, relative paths, a card with no place to go or with two.
+//
+// The UUID is RFC 9562 version 5 (SHA-1) in the URL namespace of
+// "urn:bake:host:<name>"; anybody can recompute it:
+//
+//	uuidgen --sha1 --namespace @url --name urn:bake:host:zap
+//
+// What is not in the XML because libvirt has it elsewhere: autostart
+// (virsh autostart), and the path of the NVRAM file, which libvirt chooses.
+//
+// # Decisions
+//
+// 2026-11: the seed is a second virtio-blk disk, read-only, and not a CD-ROM:
+// on Ubuntu 26.04 a SATA CD-ROM appears after cloud-init has looked for its
+// seed, and the machine comes up unhardened without an error. <readonly/> makes
+// QEMU open the file read-only, the guest see a read-only disk, and libvirt take
+// a shared lock on it; <shareable/> is left out, as it would switch off that
+// lock and the label of its own which SELinux hosts give a disk. Would change if
+// an image in scope could not read ISO 9660 from a disk.
+//
+// 2026-11: cache=none io=native for the root disk, not io=io_uring: hardened
+// hypervisors switch io_uring off (kernel.io_uring_disabled, SELinux, seccomp)
+// and QEMU then does not start at all. The XML is rendered without seeing the
+// hypervisor, so it takes what runs on all of them. Would change if the XML were
+// rendered from the hypervisor's domain capabilities. Both need O_DIRECT, which
+// an images directory on an old tmpfs does not have.
+//
+// 2026-11: the console log is truncated at each start (append=off): a verdict
+// line in it is then from this boot, not from an earlier and better one.
+//
+// 2026-11: features are named both ways (secure-boot and enrolled-keys, yes or
+// no), as libvirt otherwise picks whatever firmware build comes first.
+//
+// 2026-11: no vsock device. systemd 256 and later binds sshd to it without being
+// asked, past the firewall and fail2ban. No memory backing, as nothing is
+// shared; virtiofs will need memfd. No nwfilter: clean-traffic drops IPv6, and
+// no-mac-spoofing needs a package the hypervisor may lack. No graphics also
+// means no VNC port on the hypervisor.
+//
+// 2026-11: <port isolated='yes'/> needs a Linux bridge behind the network. A
+// network of another kind (macvtap, Open vSwitch) makes libvirt refuse to start
+// the machine, which is better than a guest that is not isolated.
+//
+// 2026-11: a guest agent channel, though the agent is a root shell for whoever
+// controls the hypervisor: so is the disk.
+package domain
+
+import (
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"net"
+	"path"
+	"strings"
+
+	"bake/internal/host"
+
+	"github.com/google/uuid"
+	"libvirt.org/go/libvirtxml"
+)
+
+// XML returns the domain of one generation of a host, indented, with a newline
+// at the end. The error names the value that cannot be rendered.
+func XML(h *host.Host, generation string) ([]byte, error) {
+	if err := vet(h, generation); err != nil {
+		return nil, fmt.Errorf("rendering the libvirt XML of host %q: %w", h.Name, err)
+	}
+	metadata, err := metadataOf(h.Name, generation)
+	if err != nil {
+		return nil, fmt.Errorf("rendering the libvirt XML of host %q: %w", h.Name, err)
+	}
+	d := libvirtxml.Domain{
+		Type:        "kvm",
+		Name:        h.Name,
+		UUID:        uuidOf(h.Name),
+		Title:       h.Name + " " + generation,
+		Description: "Host " + h.Name + ", generation " + generation + ", made by bake.",
+		Metadata:    metadata,
+		Memory:      &libvirtxml.DomainMemory{Value: uint(h.Machine.Memory), Unit: "b"},
+		VCPU:        &libvirtxml.DomainVCPU{Placement: "static", Value: uint(h.Machine.VCPUs)},
+		IOThreads:   rootThread,
+		OS:          osOf(h.Machine),
+		Features:    featuresOf(h.Machine),
+		CPU:         &libvirtxml.DomainCPU{Mode: "host-passthrough", Check: "none", Migratable: "on"},
+		Clock:       clock(),
+		OnPoweroff:  "destroy",
+		OnReboot:    "restart",
+		OnCrash:     "destroy",
+		PM: &libvirtxml.DomainPM{
+			SuspendToMem:  &libvirtxml.DomainPMPolicy{Enabled: no},
+			SuspendToDisk: &libvirtxml.DomainPMPolicy{Enabled: no},
+		},
+		Devices: devicesOf(h, generation),
+	}
+	text, err := d.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("rendering the libvirt XML of host %q: %w", h.Name, err)
+	}
+	return []byte(text + "\n"), nil
+}
+
+// vet refuses what the types allow and libvirt would take for something else.
+func vet(h *host.Host, generation string) error {
+	mac, macErr := net.ParseMAC(h.Network.MAC)
+	attach := h.Network.Attach
+	switch {
+	case !isName(h.Name):
+		return errors.New("its name is no name")
+	case !isName(generation):
+		return fmt.Errorf("generation %q is no name", generation)
+	case h.Machine.VCPUs < 1:
+		return fmt.Errorf("%d virtual processors", h.Machine.VCPUs)
+	case h.Machine.Memory < 1<<20:
+		return fmt.Errorf("%d bytes of memory", h.Machine.Memory)
+	case h.Machine.Firmware != host.UEFI && h.Machine.Firmware != host.UEFISecure:
+		return fmt.Errorf("firmware %q is neither %q nor %q", h.Machine.Firmware, host.UEFI, host.UEFISecure)
+	case !path.IsAbs(h.Machine.ImagesPath) || path.Clean(h.Machine.ImagesPath) != h.Machine.ImagesPath:
+		return fmt.Errorf("images directory %q is not a clean absolute path", h.Machine.ImagesPath)
+	case strings.ContainsFunc(h.Machine.ImagesPath, isControl):
+		return fmt.Errorf("images directory %q has control characters", h.Machine.ImagesPath)
+	case macErr != nil || len(mac) != 6 || mac.String() != h.Network.MAC:
+		return fmt.Errorf("MAC address %q is not of the form 52:54:00:12:34:56", h.Network.MAC)
+	case mac[0]&1 != 0:
+		return fmt.Errorf("MAC address %s is a multicast address", mac)
+	case (attach.Network == "") == (attach.Bridge == ""):
+		return fmt.Errorf("the network card goes to network %q and bridge %q: exactly one of the two is needed",
+			attach.Network, attach.Bridge)
+	case strings.ContainsFunc(attach.Network+attach.Bridge, isControl):
+		return fmt.Errorf("network %q or bridge %q has control characters", attach.Network, attach.Bridge)
+	}
+	return nil
+}
+
+// isName reports whether a string can be a domain's name and a path element.
+func isName(s string) bool {
+	return s != "" && s[0] != '.' && s[0] != '-' && !strings.Contains(s, "/") && !strings.ContainsFunc(s, isControl)
+}
+
+func isControl(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }
+
+// uuidOf derives the UUID from the host's name: a rebuilt machine is the same
+// domain to libvirt. See the package comment for the derivation.
+func uuidOf(name string) string {
+	return uuid.NewSHA1(uuid.NameSpaceURL, []byte("urn:bake:host:"+name)).String()
+}
+
+// metadataOf says in a form for programs which host and generation this is.
+func metadataOf(name, generation string) (*libvirtxml.DomainMetadata, error) {
+	machine := struct {
+		XMLName    xml.Name `xml:"bake:machine"`
+		Namespace  string   `xml:"xmlns:bake,attr"`
+		Host       string   `xml:"host,attr"`
+		Generation string   `xml:"generation,attr"`
+	}{Namespace: "urn:bake:domain:1", Host: name, Generation: generation}
+	text, err := xml.Marshal(machine)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the metadata: %w", err)
+	}
+	return &libvirtxml.DomainMetadata{XML: "\n    " + string(text) + "\n  "}, nil
+}
