@@ -1,0 +1,213 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"bake/internal/tool"
+)
+
+// needQEMU skips a test where there is no QEMU to run.
+func needQEMU(t *testing.T) tool.Box {
+	t.Helper()
+	if _, err := exec.LookPath(qemu); err != nil {
+		t.Skip("no " + qemu)
+	}
+	t.Setenv("TMPDIR", t.TempDir())
+	return tool.Box{}
+}
+
+// The payload is right: an accelerator that is known to work runs it.
+func TestProbeSucceedsUnderEmulation(t *testing.T) {
+	got, err := probe(context.Background(), needQEMU(t), tcg)
+	if err != nil || !got.works || !got.sure {
+		t.Errorf("probe under TCG = %+v, %v", got, err)
+	}
+}
+
+// The payload tells: broken in one place, it fails, and the verdict says where.
+func TestProbeFailsWithABrokenPayload(t *testing.T) {
+	tools := needQEMU(t)
+	whole := listing
+	t.Cleanup(func() { listing = whole })
+	for _, test := range []struct {
+		name, old, new string
+		reason         string
+	}{
+		{"wrong sum", "81fa000e0000", "81fa010e0000", "failed"},
+		{"exception in 64-bit code", "\ncc  ", "\nf1f4 ", "failed"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			listing = strings.Replace(whole, test.old, test.new, 1)
+			if listing == whole {
+				t.Fatal("nothing was broken")
+			}
+			got, err := probe(context.Background(), tools, tcg)
+			if err != nil || got.works || !strings.Contains(got.reason, test.reason) {
+				t.Errorf("probe = %+v, %v", got, err)
+			}
+		})
+	}
+}
+
+// The GNU assembler agrees with every byte of the listing.
+func TestListingIsWhatTheAssemblerMakes(t *testing.T) {
+	for _, judge := range []string{"as", "ld"} {
+		if _, err := exec.LookPath(judge); err != nil {
+			t.Skip("no " + judge)
+		}
+	}
+	dir := t.TempDir()
+	source, object, binary := filepath.Join(dir, "p.s"), filepath.Join(dir, "p.o"), filepath.Join(dir, "p")
+	if err := os.WriteFile(source, []byte(assembler(listing)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, cmd := range [][]string{
+		{"as", "--64", "-o", object, source},
+		{"ld", "-m", "elf_x86_64", "-e", "0", "-Ttext=0", "--oformat", "binary", "-o", binary, object},
+	} {
+		if out, err := exec.Command(cmd[0], cmd[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %s", cmd, out)
+		}
+	}
+	want, err := os.ReadFile(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := payload()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := image[:len(want)]; string(got) != string(want) {
+		t.Errorf("the listing has\n%x\nthe assembler makes\n%x", got, want)
+	}
+}
+
+// assembler turns the listing into what GNU as reads.
+func assembler(listing string) string {
+	text := ".code16\n"
+	for line := range strings.Lines(listing) {
+		first, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		rest = strings.TrimSpace(rest)
+		name, isLabel := strings.CutSuffix(first, ":")
+		switch {
+		case first == "" || first == "#":
+		case isLabel && strings.HasPrefix(rest, "@"):
+			text += ".org 0x" + rest[1:] + "\n" + name + ":\n"
+		case isLabel && rest != "":
+			text += ".code" + rest + "\n" + name + ":\n"
+		case isLabel:
+			text += name + ":\n"
+		default:
+			text += rest + "\n"
+		}
+	}
+	return text
+}
+
+func TestAssembleRefuses(t *testing.T) {
+	for _, text := range []string{
+		"xyz nop",
+		"a: @200\nb: @100",
+		"a: @zzz",
+		"a: @9ff\n" + "9090 nop",
+	} {
+		if _, err := assemble(make([]byte, payloadSize), text); err == nil {
+			t.Errorf("assemble(%q) succeeded", text)
+		}
+	}
+}
+
+func TestAcceleratorForced(t *testing.T) {
+	for force, want := range map[string]string{"kvm": "kvm", "tcg": "tcg", "hvf": ""} {
+		got, _, err := Accelerator(context.Background(), tool.Box{}, "", force)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("Accelerator(%q) = %q, %v", force, got, err)
+		}
+	}
+}
+
+func TestAcceleratorWithoutQEMU(t *testing.T) {
+	box := tool.Box{Getenv: func(string) string { return "" }}
+	_, _, err := Accelerator(context.Background(), box, "", "")
+	var missing *tool.MissingError
+	if !errors.As(err, &missing) || missing.Name != qemu {
+		t.Errorf("Accelerator without QEMU: %v", err)
+	}
+}
+
+func TestAcceleratorStopsWithItsContext(t *testing.T) {
+	tools := needQEMU(t)
+	if _, err := os.Stat("/dev/kvm"); err != nil {
+		t.Skip("no /dev/kvm to probe")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if accel, _, err := Accelerator(ctx, tools, "", ""); !errors.Is(err, context.Canceled) {
+		t.Errorf("Accelerator = %q, %v; want the context's error", accel, err)
+	}
+}
+
+// Whatever this machine has, the answer comes with a reason, and the second
+// one is the first one's without another probe.
+func TestAcceleratorRemembers(t *testing.T) {
+	tools := needQEMU(t)
+	dir := filepath.Join(t.TempDir(), "cache")
+	accel, reason, err := Accelerator(context.Background(), tools, dir, "auto")
+	if err != nil || reason == "" {
+		t.Fatalf("Accelerator = %q, %q, %v", accel, reason, err)
+	}
+	t.Logf("%s, because %s", accel, reason)
+	file := filepath.Join(dir, memoryFile)
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Skip("the answer was not worth a probe: ", err)
+	}
+	if info.Mode().Perm() != 0o600 {
+		t.Errorf("%s has mode %v", file, info.Mode())
+	}
+	program, err := tools.Find(qemu)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := recall(dir, program); m.Accel != accel || m.Reason != reason {
+		t.Errorf("recall = %+v, want %s, %s", m, accel, reason)
+	}
+}
+
+func TestRecallForgets(t *testing.T) {
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*memory){
+		"nothing":          func(*memory) {},
+		"a reboot":         func(m *memory) { m.Boot = "another" },
+		"another QEMU":     func(m *memory) { m.QEMU += "1" },
+		"other rights":     func(m *memory) { m.Device += "1" },
+		"a foreign answer": func(m *memory) { m.Accel = "whpx" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			m := recall(dir, program)
+			if m.Accel != "" {
+				t.Fatalf("recall from nothing = %+v", m)
+			}
+			m.Accel, m.Reason = tcg, "because"
+			change(&m)
+			m.store(dir)
+			want := ""
+			if name == "nothing" {
+				want = tcg
+			}
+			if got := recall(dir, program); got.Accel != want {
+				t.Errorf("recall = %+v, want %q", got, want)
+			}
+		})
+	}
+}

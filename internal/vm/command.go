@@ -1,0 +1,119 @@
+package vm
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+
+	"bake/internal/tool"
+)
+
+// Names that the monitor's commands use as well.
+const netdev = "net0"
+
+// Descriptors that QEMU inherits.
+const (
+	monitorFD = 3
+	consoleFD = 4
+)
+
+// sandbox confines QEMU by seccomp: no new programs, no privileges.
+const sandbox = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+// command builds the arguments of QEMU. Paths go into JSON or are escaped: a
+// comma in one starts no option.
+func (s Spec) command(firm firmware, disks []disk, credentials []string, lan lan) []string {
+	smm := "off"
+	if firm.secure {
+		smm = "on"
+	}
+	args := append(processor(s.Accel),
+		"-no-user-config", "-nodefaults", "-display", "none",
+		"-machine", "q35,smm="+smm+",pflash0=code,pflash1=vars",
+		"-smp", fmt.Sprint(s.VCPUs), "-m", fmt.Sprintf("%dM", s.Memory>>20),
+		"-rtc", "base=utc",
+		"-chardev", fmt.Sprintf("socket,id=monitor,fd=%d", monitorFD),
+		"-mon", "chardev=monitor,mode=control",
+		"-chardev", fmt.Sprintf("socket,id=console,fd=%d", consoleFD),
+		"-serial", "chardev:console",
+		"-netdev", "user,id="+netdev+lan.options,
+		"-device", "virtio-net-pci,romfile=,netdev="+netdev+s.mac(),
+		"-device", "virtio-rng-pci")
+	if firm.secure {
+		// Only code in system management mode may write the variables.
+		args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on",
+			"-global", "ICH9-LPC.disable_s3=1")
+	}
+	for _, d := range disks {
+		args = append(args, "-blockdev", d.node())
+		if d.device != "" {
+			args = append(args, "-device", "virtio-blk-pci,drive="+d.name+d.device)
+		}
+	}
+	for _, file := range credentials {
+		args = append(args, "-smbios", "type=11,path="+escape(file))
+	}
+	return args
+}
+
+func (s Spec) mac() string {
+	if address, err := net.ParseMAC(s.MAC); err == nil {
+		return ",mac=" + address.String()
+	}
+	return ""
+}
+
+// disk is one image that QEMU opens.
+type disk struct {
+	name, path, format string
+	readOnly           bool
+	device             string // more options of a virtio disk, "" for none: flash
+}
+
+// node describes the disk as -blockdev wants it. Flushes are dropped: nothing
+// that is written here outlives the machine.
+func (d disk) node() string {
+	text, _ := json.Marshal(map[string]any{
+		"node-name": d.name, "driver": d.format, "read-only": d.readOnly,
+		"cache": map[string]bool{"no-flush": true},
+		"file":  map[string]any{"driver": "file", "filename": d.path, "read-only": d.readOnly},
+	}) // strings and booleans always marshal
+	return string(text)
+}
+
+// prepare creates the throwaway images and lists all that QEMU opens.
+func (s Spec) prepare(ctx context.Context, tools tool.Box, firm firmware, at *scratch) ([]disk, error) {
+	root, err := filepath.Abs(s.Disk)
+	if err != nil {
+		return nil, err
+	}
+	overlay, vars := at.path("root.qcow2"), at.path("vars.qcow2")
+	if _, err := tools.Run(ctx, "qemu-img", "create", "-q", "-f", "qcow2",
+		"-F", "qcow2", "-b", root, overlay); err != nil {
+		return nil, err
+	}
+	// qcow2, so that a snapshot of the machine can include it.
+	if _, err := tools.Run(ctx, "qemu-img", "convert", "-f", firm.Vars.Format,
+		"-O", "qcow2", firm.Vars.Filename, vars); err != nil {
+		return nil, err
+	}
+	disks := []disk{
+		{name: "code", path: firm.Code.Filename, format: firm.Code.Format, readOnly: true},
+		{name: "vars", path: vars, format: "qcow2"},
+		{name: "root", path: overlay, format: "qcow2", device: ",bootindex=1"},
+	}
+	if s.Seed != "" {
+		seed, err := filepath.Abs(s.Seed)
+		if err != nil {
+			return nil, err
+		}
+		disks = append(disks, disk{name: "seed", path: seed, format: "raw", readOnly: true, device: ",serial=seed"})
+	}
+	return disks, nil
+}
+
+// escape makes a path safe inside a list of options.
+func escape(path string) string { return strings.ReplaceAll(path, ",", ",,") }

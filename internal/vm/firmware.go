@@ -1,0 +1,102 @@
+package vm
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"bake/internal/tool"
+)
+
+// The firmware kinds of Spec.
+const (
+	uefi       = "uefi"
+	uefiSecure = "uefi-secure"
+)
+
+// firmwareDirs is where distributions describe their firmware for QEMU
+// (docs/interop/firmware.json), the administrator's before the system's.
+var firmwareDirs = []string{"/etc/qemu/firmware", "/usr/share/qemu/firmware"}
+
+// firmware is a UEFI image: code that is shared, variables to copy.
+type firmware struct {
+	Code, Vars flash
+	secure     bool
+}
+
+type flash struct {
+	Filename string `json:"filename"`
+	Format   string `json:"format"`
+}
+
+type descriptor struct {
+	Mapping struct {
+		Device     string `json:"device"`
+		Mode       string `json:"mode"`
+		Executable flash  `json:"executable"`
+		Template   flash  `json:"nvram-template"`
+	} `json:"mapping"`
+	Targets []struct {
+		Architecture string   `json:"architecture"`
+		Machines     []string `json:"machines"`
+	} `json:"targets"`
+	Features []string `json:"features"`
+}
+
+// findFirmware returns the first firmware of a kind that is described and
+// present.
+func findFirmware(kind string, dirs []string) (firmware, error) {
+	if kind != uefi && kind != uefiSecure {
+		return firmware{}, fmt.Errorf("the firmware %q is neither %s nor %s", kind, uefi, uefiSecure)
+	}
+	for _, dir := range dirs {
+		files, _ := filepath.Glob(filepath.Join(dir, "*.json")) // sorted
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				continue
+			}
+			var d descriptor
+			if json.Unmarshal(text, &d) != nil || !d.suits(kind) {
+				continue
+			}
+			return firmware{d.Mapping.Executable, d.Mapping.Template, kind == uefiSecure}, nil
+		}
+	}
+	name := "UEFI firmware for QEMU (x86_64)"
+	if kind == uefiSecure {
+		name = "UEFI firmware for QEMU with secure boot and enrolled keys (x86_64)"
+	}
+	return firmware{}, &tool.MissingError{Name: name, Package: "ovmf"}
+}
+
+func (d *descriptor) suits(kind string) bool {
+	m := d.Mapping
+	if m.Device != "flash" || m.Mode != "" && m.Mode != "split" || !m.Executable.present() || !m.Template.present() {
+		return false
+	}
+	has := func(feature string) bool { return slices.Contains(d.Features, feature) }
+	if kind == uefiSecure && !(has("secure-boot") && has("enrolled-keys")) {
+		return false
+	}
+	if kind == uefi && (has("secure-boot") || has("requires-smm")) {
+		return false
+	}
+	for _, target := range d.Targets {
+		q35 := slices.ContainsFunc(target.Machines, func(name string) bool {
+			return strings.HasPrefix(name, "pc-q35")
+		})
+		if target.Architecture == "x86_64" && q35 {
+			return true
+		}
+	}
+	return false
+}
+
+func (f flash) present() bool {
+	info, err := os.Stat(f.Filename)
+	return err == nil && info.Mode().IsRegular() && (f.Format == "raw" || f.Format == "qcow2")
+}

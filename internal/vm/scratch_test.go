@@ -1,0 +1,140 @@
+package vm
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"bake/internal/tool"
+)
+
+func TestSweep(t *testing.T) {
+	root := t.TempDir()
+	box := tool.Box{Getenv: func(string) string { return root }}
+	used, err := newScratch(box)
+	if err != nil {
+		t.Fatal(err)
+	}
+	orphan := filepath.Join(root, scratchPrefix+"orphan")
+	unlocked := filepath.Join(root, scratchPrefix+"young") // its owner has not come to lock it
+	shared := filepath.Join(root, scratchPrefix+"shared")  // not made by newScratch
+	foreign := filepath.Join(root, "other")
+	link := filepath.Join(root, scratchPrefix+"link")
+	for _, dir := range []string{orphan, unlocked, shared, foreign} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if dir == unlocked {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(dir, lockName), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Chmod(shared, 0o755), os.Symlink(foreign, link)); err != nil {
+		t.Fatal(err)
+	}
+	next, err := newScratch(box)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{used.dir, next.dir, unlocked, shared, foreign, link} {
+		if isRemoved(dir) {
+			t.Errorf("%s was removed", dir)
+		}
+	}
+	if !isRemoved(orphan) {
+		t.Errorf("%s was not removed", orphan)
+	}
+	for _, s := range []*scratch{used, next} {
+		if err := s.remove(); err != nil || !isRemoved(s.dir) {
+			t.Errorf("remove: %v", err)
+		}
+	}
+}
+
+func TestNewScratchFails(t *testing.T) {
+	box := tool.Box{Getenv: func(string) string { return "/nonexistent" }}
+	if s, err := newScratch(box); err == nil {
+		t.Errorf("newScratch made %s", s.dir)
+	}
+}
+
+func TestCredentials(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		values map[string]string
+		want   []string // nil: an error
+	}{
+		{"none", nil, []string{}},
+		{"sorted", map[string]string{"b": "2\n", "a.x": "1"},
+			[]string{"io.systemd.credential.binary:a.x=MQ==", "io.systemd.credential.binary:b=Mgo="}},
+		{"empty name", map[string]string{"": "1"}, nil},
+		{"path", map[string]string{"../a": "1"}, nil},
+		{"dots", map[string]string{"..": "1"}, nil},
+		{"line end", map[string]string{"a\n": "1"}, nil},
+		{"too much", map[string]string{"a": strings.Repeat("x", credentialLimit)}, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := &scratch{dir: t.TempDir()}
+			files, err := s.credentials(test.values)
+			if (err == nil) != (test.want != nil) || len(files) != len(test.want) {
+				t.Fatalf("credentials = %s, %v", files, err)
+			}
+			for i, file := range files {
+				text, err := os.ReadFile(file)
+				info, statErr := os.Stat(file)
+				if err != nil || statErr != nil || string(text) != test.want[i] || info.Mode().Perm() != 0o600 {
+					t.Errorf("%s: %q, %v, %v", file, text, info, errors.Join(err, statErr))
+				}
+			}
+			if err := s.forget(files); err != nil || len(files) > 0 && !isRemoved(files[0]) {
+				t.Errorf("forget: %v", err)
+			}
+		})
+	}
+}
+
+func TestFindFirmware(t *testing.T) {
+	dir := t.TempDir()
+	code, vars := filepath.Join(dir, "code"), filepath.Join(dir, "vars")
+	for _, file := range []string{code, vars} {
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	describe := func(device, code, machine, features string) string {
+		return `{"mapping": {"device": "` + device + `", "executable": {"filename": "` + code + `", "format": "raw"},
+			"nvram-template": {"filename": "` + vars + `", "format": "raw"}},
+			"targets": [{"architecture": "x86_64", "machines": ["` + machine + `"]}], "features": [` + features + `]}`
+	}
+	const secure = `"secure-boot", "enrolled-keys", "requires-smm"`
+	for _, test := range []struct {
+		name, kind, text string
+		found            bool
+	}{
+		{"plain", uefi, describe("flash", code, "pc-q35-*", `"acpi-s3"`), true},
+		{"secure", uefiSecure, describe("flash", code, "pc-q35-*", secure), true},
+		{"secure is not plain", uefi, describe("flash", code, "pc-q35-*", secure), false},
+		{"plain is not secure", uefiSecure, describe("flash", code, "pc-q35-*", ""), false},
+		{"no keys enrolled", uefiSecure, describe("flash", code, "pc-q35-*", `"secure-boot"`), false},
+		{"no flash", uefi, describe("memory", code, "pc-q35-*", ""), false},
+		{"file missing", uefi, describe("flash", code+"x", "pc-q35-*", ""), false},
+		{"another machine", uefi, describe("flash", code, "microvm", ""), false},
+		{"no JSON", uefi, "{", false},
+		{"unknown kind", "bios", describe("flash", code, "pc-q35-*", ""), false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "10-x.json"), []byte(test.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			firm, err := findFirmware(test.kind, []string{"/nonexistent", dir})
+			if (err == nil) != test.found || test.found && (firm.Code.Filename != code || firm.secure != (test.kind == uefiSecure)) {
+				t.Errorf("findFirmware = %+v, %v", firm, err)
+			}
+		})
+	}
+}

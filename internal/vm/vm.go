@@ -1,0 +1,288 @@
+// Package vm boots a machine in a throwaway QEMU, looks at it and leaves
+// nothing behind.
+//
+// It exists so that bake can prove what it built: the artifact's own disk and
+// seed, unchanged, on virtual hardware like the real one's. QEMU is started
+// directly and not through libvirt: no daemon, no privileges, no definitions
+// that survive. The guest gets user-mode networking: it works for every user,
+// and the only way in is a port on 127.0.0.1.
+//
+// It promises that
+//   - disk and seed are opened read-only: the guest writes to an overlay;
+//   - QEMU and its files go away with Close, with the context and, if this
+//     process is killed, with the process (its directory with the next Start);
+//   - all that a guest says is data: console, packets and keys are bounded,
+//     checked and free of control characters before anything prints them;
+//   - "nobody answered", "the server said no" and "another machine answered"
+//     are different errors.
+//
+// It refuses to guess. KVM counts only after a guest has run under it; a
+// silent port only after the guest was seen to get the question; a host key
+// only from the guest's own console. It does not choose timeouts for a boot:
+// contexts are the caller's.
+//
+// # The way in
+//
+// A credential passed through SMBIOS gives one user a key for one boot, on top
+// of the artifact: see LoginCredential.
+//
+// # Decisions
+//
+// 2026-11: monitor and console are socket pairs that QEMU inherits, not
+// sockets with names: nobody else can connect and no path is too long. Would
+// change for a QEMU that must be found again by another process.
+//
+// 2026-11: ports are forwarded at run time to port 0 and read back from "info
+// usernet": QEMU binds, so no other program can take the port in between. If
+// QEMU ever reports forwarded ports in QMP, read them there.
+//
+// 2026-11: what an outsider sees is read from captured packets. User-mode
+// networking accepts a connection before the guest has seen it, so connect(2)
+// says nothing. A tap in a network namespace would show the same and needs
+// root.
+//
+// 2026-11: the accelerator probe is a firmware image of our own and not a
+// kernel: 0.1 s, no file to ship, and it exercises what broken KVMs break. If
+// a KVM passes it and still cannot boot Linux, the missing instruction belongs
+// into probe.lst.
+//
+// 2026-11: UEFI firmware is found by the JSON descriptors that every
+// distribution installs for libvirt, not by a list of file names.
+//
+// 2026-11: the accelerator's clear answers are remembered until a reboot, a
+// probe that ran out of time is not: a busy machine looks the same.
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"bake/internal/tool"
+)
+
+// A Spec is the machine to boot and what it boots from.
+type Spec struct {
+	Disk     string // root disk, qcow2, with any chain of backing files; never written to
+	Seed     string // NoCloud image (iso or vfat), raw, attached read-only; "" for none
+	Accel    string // "kvm" or "tcg", as Accelerator found
+	Firmware string // "uefi" or "uefi-secure" (Microsoft's keys enrolled)
+	VCPUs    int    // at least 1
+	Memory   int64  // bytes, at least 128 MiB; a fraction of a MiB is cut off
+	MAC      string // of the one network card; "" leaves it to QEMU
+
+	// Address and Gateway are the guest's static IPv4 configuration, around
+	// which the network is laid out. The zero values mean that the guest
+	// uses DHCP.
+	Address netip.Prefix
+	Gateway netip.Addr
+
+	// Offline cuts the guest off from this machine and the world. It can
+	// still be reached by SSH and Knock.
+	Offline bool
+
+	// Credentials are systemd system credentials, name to content, 32 KiB
+	// in all. They travel by SMBIOS, never on a command line.
+	Credentials map[string]string
+
+	// Console gets a live copy of what the guest writes on its first serial
+	// port, as plain UTF-8 text: escape sequences and control characters are
+	// removed, lines end in \n. It must not block. May be nil.
+	Console io.Writer
+}
+
+// A Machine is a running guest. Its methods may be used concurrently.
+type Machine struct {
+	child   *process
+	console *console
+	heard   chan struct{} // closed when the console has ended
+	monitor *monitor
+	lan     lan
+	scratch *scratch
+	stop    context.CancelFunc // kills QEMU
+	isClose atomic.Bool
+	once    sync.Once
+	closing error
+
+	forwards sync.Mutex // held while forwarded ports change
+	sshPort  int        // forwarded to port 22, 0 before the first use
+}
+
+// startTime bounds what QEMU needs before it takes commands, on a busy machine.
+const startTime = 60 * time.Second
+
+// Start boots a machine and returns while its firmware runs. The machine ends
+// with Close or with ctx, whichever is first; Close must be called in any case.
+// The error is or wraps a *tool.MissingError when QEMU or firmware is missing,
+// and otherwise carries what QEMU complained about.
+func Start(ctx context.Context, tools tool.Box, spec Spec) (*Machine, error) {
+	m, err := start(ctx, tools, spec)
+	if err != nil {
+		return nil, fmt.Errorf("starting the machine: %w", err)
+	}
+	return m, nil
+}
+
+func start(ctx context.Context, tools tool.Box, spec Spec) (*Machine, error) {
+	if err := spec.check(); err != nil {
+		return nil, err
+	}
+	lan, err := newLAN(spec)
+	if err != nil {
+		return nil, err
+	}
+	firm, err := findFirmware(spec.Firmware, firmwareDirs)
+	if err != nil {
+		return nil, err
+	}
+	scratch, err := newScratch(tools)
+	if err != nil {
+		return nil, err
+	}
+	m := &Machine{lan: lan, scratch: scratch, console: newConsole(spec.Console), heard: make(chan struct{})}
+	ctx, m.stop = context.WithCancel(ctx)
+	if err := m.boot(ctx, tools, spec, firm); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	context.AfterFunc(ctx, func() { m.Close() })
+	return m, nil
+}
+
+// boot starts QEMU and waits until it takes commands.
+func (m *Machine) boot(ctx context.Context, tools tool.Box, spec Spec, firm firmware) error {
+	disks, err := spec.prepare(ctx, tools, firm, m.scratch)
+	if err != nil {
+		return err
+	}
+	credentials, err := m.scratch.credentials(spec.Credentials)
+	if err != nil {
+		return err
+	}
+	args := spec.command(firm, disks, credentials, m.lan)
+	// A build without seccomp does not know the option.
+	if _, err := tools.Run(ctx, qemu, "-sandbox", "on", "-version"); err == nil {
+		args = append(args, "-sandbox", sandbox)
+	}
+	if err := m.launch(ctx, tools, args); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	if _, err := m.monitor.do(ctx, "qmp_capabilities", nil); err != nil {
+		select {
+		case <-m.monitor.done:
+			<-m.child.done
+			return m.child.ended()
+		default:
+			return err
+		}
+	}
+	return m.scratch.forget(credentials)
+}
+
+// launch starts QEMU with its two wires, and the goroutines that listen.
+func (m *Machine) launch(ctx context.Context, tools tool.Box, args []string) error {
+	monitor, monitorEnd, err := wire()
+	if err != nil {
+		return err
+	}
+	defer monitorEnd.Close()
+	console, consoleEnd, err := wire()
+	if err != nil {
+		monitor.Close()
+		return err
+	}
+	defer consoleEnd.Close()
+	m.child, err = launch(ctx, tools, []*os.File{monitorEnd, consoleEnd}, args...)
+	if err != nil {
+		monitor.Close()
+		console.Close()
+		return err
+	}
+	m.monitor = newMonitor(monitor)
+	go func() {
+		defer close(m.heard)
+		defer console.Close()
+		io.Copy(m.console, console)
+	}()
+	return nil
+}
+
+// wire returns the two ends of a socket pair, the second for a child.
+func wire() (net.Conn, *os.File, error) {
+	ends, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socketpair: %w", err)
+	}
+	ours, theirs := os.NewFile(uintptr(ends[0]), "wire"), os.NewFile(uintptr(ends[1]), "wire")
+	defer ours.Close()
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		theirs.Close()
+		return nil, nil, fmt.Errorf("socketpair: %w", err)
+	}
+	return conn, theirs, nil
+}
+
+func (s Spec) check() error {
+	const least = 128 << 20
+	switch {
+	case s.Accel != kvm && s.Accel != tcg:
+		return fmt.Errorf("the accelerator %q is neither %s nor %s", s.Accel, kvm, tcg)
+	case s.VCPUs < 1:
+		return fmt.Errorf("%d virtual processors", s.VCPUs)
+	case s.Memory < least:
+		return fmt.Errorf("%d bytes of memory are less than 128 MiB", s.Memory)
+	}
+	if s.MAC != "" {
+		if address, err := net.ParseMAC(s.MAC); err != nil || len(address) != 6 || address[0]&1 != 0 {
+			return fmt.Errorf("%q is no MAC address of a network card", s.MAC)
+		}
+	}
+	return nil
+}
+
+// PowerDown presses the power button and waits until the guest has shut down.
+// A guest that does not listen yet misses it, so that ctx ends the wait.
+func (m *Machine) PowerDown(ctx context.Context) error {
+	if _, err := m.monitor.do(ctx, "system_powerdown", nil); err != nil {
+		return fmt.Errorf("shutting down: %w", err)
+	}
+	select {
+	case <-m.child.done:
+		if m.child.err != nil {
+			return fmt.Errorf("shutting down: %w", m.child.ended())
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("shutting down: %w", context.Cause(ctx))
+	}
+}
+
+// Close kills QEMU if it still runs, waits for its end and removes its files.
+// Further calls return what the first did.
+func (m *Machine) Close() error {
+	m.once.Do(func() {
+		m.isClose.Store(true)
+		m.stop()
+		if m.child != nil {
+			<-m.child.done
+			<-m.heard
+			m.monitor.wire.Close()
+		}
+		if err := m.scratch.remove(); err != nil {
+			m.closing = fmt.Errorf("closing the machine: %w", err)
+		}
+	})
+	return m.closing
+}
+
+func (m *Machine) closed() bool { return m.isClose.Load() }
