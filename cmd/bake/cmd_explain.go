@@ -1,0 +1,72 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"bake/internal/diag"
+	"bake/internal/host"
+	"bake/internal/seed"
+)
+
+func explainCommand(a *app) *cli.Command {
+	return &cli.Command{
+		Name:  "explain",
+		Usage: "show where each part of a host's cloud-config comes from",
+		Flags: append(hostFlags(),
+			&cli.BoolFlag{Name: "user-data", Usage: "print the merged user-data itself"}),
+		Action: func(c *cli.Context) error {
+			err := noArguments(c)
+			var names []string
+			if err == nil {
+				names, err = a.hosts(c)
+			}
+			if err != nil {
+				return err
+			}
+			for _, name := range names {
+				if err := runExplain(a, name, c.Bool("user-data")); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+func runExplain(a *app, name string, whole bool) error {
+	h, err := host.Load(a.config, name, a.shelf())
+	if err != nil {
+		return err
+	}
+	words, err := seed.Build(h)
+	if err != nil {
+		return err
+	}
+	if whole {
+		_, err := a.Stdout.Write(words.UserData)
+		return err
+	}
+	parts, err := seed.Explain(h)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(parts)
+	}
+	var out strings.Builder
+	width := 0
+	for _, part := range parts {
+		width = max(width, len(part.Path))
+	}
+	for _, part := range parts {
+		fmt.Fprintf(&out, "%-*s  %s\n", width, diag.Printable(part.Path), diag.Printable(part.From))
+		if part.Text != "" {
+			fmt.Fprintf(&out, "%-*s    %s\n", width, "", diag.Printable(part.Text))
+		}
+	}
+	_, err = fmt.Fprint(a.Stdout, out.String())
+	return err
+}

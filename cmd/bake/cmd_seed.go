@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"bake/internal/host"
+	"bake/internal/seed"
+)
+
+type seedOptions struct {
+	hosts  []string
+	format seed.Format
+	output string // file or directory; "" for OUT/HOST/seed.iso
+}
+
+func seedCommand(a *app) *cli.Command {
+	return &cli.Command{
+		Name:  "seed",
+		Usage: "write the NoCloud seed of a host; needs no base image",
+		Flags: append(hostFlags(),
+			&cli.StringFlag{Name: "format", Value: string(seed.ISO), Usage: "iso, vfat or dir"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "where to write it (default: OUT/HOST/seed.iso, seed.img or seed/)"},
+		),
+		Action: func(c *cli.Context) error {
+			o := seedOptions{output: c.String("output")}
+			err := noArguments(c)
+			if err == nil {
+				o.hosts, err = a.hosts(c)
+			}
+			if err != nil {
+				return err
+			}
+			if o.format, err = seed.ParseFormat(c.String("format")); err != nil {
+				return usageError{fmt.Errorf("--format: %w", err)}
+			}
+			if o.output != "" && len(o.hosts) > 1 {
+				return usageError{fmt.Errorf("--output names one seed, there are %d hosts", len(o.hosts))}
+			}
+			return runSeed(c.Context, a, o)
+		},
+	}
+}
+
+func runSeed(ctx context.Context, a *app, o seedOptions) error {
+	for _, name := range o.hosts {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		h, err := host.Load(a.config, name, a.shelf())
+		if err != nil {
+			return err
+		}
+		words, err := seed.Build(h)
+		if err != nil {
+			return err
+		}
+		path := o.output
+		if path == "" {
+			file := map[seed.Format]string{seed.ISO: "seed.iso", seed.VFAT: "seed.img", seed.Dir: "seed"}[o.format]
+			path = filepath.Join(a.out, name, file)
+			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+				return err
+			}
+		}
+		if err := seed.Write(path, o.format, words); err != nil {
+			return err
+		}
+		a.say("%s: instance %s, %d layers", name, words.InstanceID(h), len(h.Layers))
+		if err := a.printPath(name, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printPath prints where a product is.
+func (a *app) printPath(name, path string) error {
+	if a.json {
+		return a.printJSON(map[string]string{"host": name, "path": path})
+	}
+	_, err := fmt.Fprintln(a.Stdout, path)
+	return err
+}

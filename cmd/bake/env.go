@@ -1,0 +1,32 @@
+package main
+
+import (
+	"io"
+	"io/fs"
+	"os"
+
+	"golang.org/x/term"
+
+	"bake/internal/tool"
+	"bake/layers"
+)
+
+// env is all that a command may touch of the world besides the paths it is
+// given, so that every command runs in-process in tests.
+type env struct {
+	Stdin    io.Reader
+	Stdout   io.Writer
+	Stderr   io.Writer
+	Getenv   func(string) string
+	Layers   fs.FS // the built-in layers
+	Tools    tool.Box
+	Terminal bool // Stderr is a terminal that understands cursor movement
+}
+
+func systemEnv() env {
+	return env{
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Getenv: os.Getenv, Layers: layers.FS,
+		Terminal: term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb",
+	}
+}

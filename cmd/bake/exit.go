@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"syscall"
+
+	"bake/internal/diag"
+	"bake/internal/host"
+	"bake/internal/tool"
+)
+
+// exitStatus ends every help page.
+const exitStatus = `EXIT STATUS
+   0    done
+   1    unexpected error
+   2    wrong command line
+   3    host file or layer invalid
+   4    this machine lacks something: a program, a file, room, a permission
+   5    integrity: a digest or signature is not what it must be
+   6    network or remote store
+   7    built, but a claim failed
+   130  interrupted
+`
+
+// usageError is a wrong command line.
+type usageError struct{ error }
+
+// lackError says that this machine lacks something other than a program.
+type lackError struct{ error }
+
+// claimError says that a machine is not what was specified.
+type claimError struct{ error }
+
+// exitCode maps what went wrong to the exit status that every command
+// documents.
+func exitCode(err error) int {
+	var (
+		usage   usageError
+		invalid diag.List
+		unknown *host.UnknownError
+		missing *tool.MissingError
+		lack    lackError
+		broken  interface{ Integrity() bool }
+		network net.Error
+		claim   claimError
+	)
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &usage):
+		return 2
+	case errors.As(err, &invalid), errors.As(err, &unknown):
+		return 3
+	case errors.As(err, &broken) && broken.Integrity():
+		return 5
+	case errors.As(err, &claim):
+		return 7
+	case errors.Is(err, context.Canceled):
+		return 130
+	case errors.As(err, &missing), errors.As(err, &lack),
+		errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EROFS),
+		errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist):
+		return 4
+	case errors.As(err, &network):
+		return 6
+	}
+	return 1
+}

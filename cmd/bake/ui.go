@@ -1,0 +1,81 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+
+	"bake/internal/diag"
+)
+
+// ui speaks to the person: standard output carries the product alone, what is
+// said about it goes to standard error with the prefix "bake:".
+type ui struct {
+	env   env
+	quiet bool
+	mutex sync.Mutex
+	live  bool // an unfinished line stands on the terminal
+}
+
+// say prints one line about what happened.
+func (u *ui) say(format string, args ...any) {
+	if u.quiet {
+		return
+	}
+	u.mutex.Lock()
+	defer u.mutex.Unlock()
+	u.clear()
+	fmt.Fprintf(u.env.Stderr, "bake: %s\n", diag.Printable(fmt.Sprintf(format, args...)))
+}
+
+// stage shows what is being done: on a terminal a line that the next one
+// replaces, otherwise nothing.
+func (u *ui) stage(format string, args ...any) {
+	if u.quiet || !u.env.Terminal {
+		return
+	}
+	u.mutex.Lock()
+	defer u.mutex.Unlock()
+	line := []rune(diag.Printable(fmt.Sprintf(format, args...)))
+	if len(line) > 72 {
+		line = append(line[:71], '…')
+	}
+	fmt.Fprintf(u.env.Stderr, "\r\x1b[Kbake: %s", string(line))
+	u.live = true
+}
+
+// clear removes the unfinished line.
+func (u *ui) clear() {
+	if u.live {
+		fmt.Fprint(u.env.Stderr, "\r\x1b[K")
+		u.live = false
+	}
+}
+
+// fail prints an error: a diag.List as it is, with its own positions, anything
+// else on lines with the prefix.
+func (u *ui) fail(err error) {
+	u.mutex.Lock()
+	defer u.mutex.Unlock()
+	u.clear()
+	if list, ok := err.(diag.List); ok {
+		fmt.Fprintln(u.env.Stderr, list.Error())
+		problems := "1 problem"
+		if len(list) != 1 {
+			problems = fmt.Sprintf("%d problems", len(list))
+		}
+		fmt.Fprintf(u.env.Stderr, "bake: %s, nothing was written\n", problems)
+		return
+	}
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(u.env.Stderr, "bake: %s\n", diag.Printable(strings.TrimRight(line, "\n")))
+	}
+}
+
+// printJSON writes a result for programs.
+func (u *ui) printJSON(v any) error {
+	encoder := json.NewEncoder(u.env.Stdout)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(v)
+}
