@@ -130,6 +130,8 @@ func judge(cause error, child *process, internal bool, stage int) (verdict, erro
 		return verdict{works: true, sure: true, reason: "a 64-bit guest ran to its end"}, nil
 	case internal:
 		return verdict{sure: true, reason: "KVM gave up on a 64-bit guest " + stages[stage]}, nil
+	case code == payloadWrong:
+		return verdict{sure: true, reason: "a 64-bit guest went wrong under KVM " + stages[stage]}, nil
 	case code >= 0 || child.aborted():
 		return verdict{sure: true, reason: "QEMU failed under KVM: " + orSilence(child.said(1))}, nil
 	case errors.Is(cause, errProbeTime):

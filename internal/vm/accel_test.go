@@ -37,10 +37,13 @@ func TestProbeFailsWithABrokenPayload(t *testing.T) {
 	t.Cleanup(func() { listing = whole })
 	for _, test := range []struct {
 		name, old, new string
+		sure           bool
 		reason         string
 	}{
-		{"wrong sum", "81fa000e0000", "81fa010e0000", "failed"},
-		{"exception in 64-bit code", "\ncc  ", "\nf1f4 ", "failed"},
+		{"wrong sum", "81fa000e0000", "81fa010e0000", true, "went wrong under KVM " + stages[3]},
+		{"another exception", "\ncc  ", "\nf1  ", true, "went wrong under KVM " + stages[1]},
+		{"hang", "\ncc  ", "\nebfe  ", false, "hung under KVM " + stages[1]},
+		{"hang at once", "\nfa  ", "\nebfe  ", false, "hung under KVM " + stages[0]},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			listing = strings.Replace(whole, test.old, test.new, 1)
@@ -48,7 +51,7 @@ func TestProbeFailsWithABrokenPayload(t *testing.T) {
 				t.Fatal("nothing was broken")
 			}
 			got, err := probe(context.Background(), tools, tcg)
-			if err != nil || got.works || !strings.Contains(got.reason, test.reason) {
+			if err != nil || got.works || got.sure != test.sure || !strings.Contains(got.reason, test.reason) {
 				t.Errorf("probe = %+v, %v", got, err)
 			}
 		})
@@ -141,15 +144,12 @@ func TestAcceleratorWithoutQEMU(t *testing.T) {
 	}
 }
 
-func TestAcceleratorStopsWithItsContext(t *testing.T) {
+func TestProbeStopsWithItsContext(t *testing.T) {
 	tools := needQEMU(t)
-	if _, err := os.Stat("/dev/kvm"); err != nil {
-		t.Skip("no /dev/kvm to probe")
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if accel, _, err := Accelerator(ctx, tools, "", ""); !errors.Is(err, context.Canceled) {
-		t.Errorf("Accelerator = %q, %v; want the context's error", accel, err)
+	if got, err := probe(ctx, tools, tcg); !errors.Is(err, context.Canceled) {
+		t.Errorf("probe = %+v, %v; want the context's error", got, err)
 	}
 }
 

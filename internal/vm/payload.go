@@ -17,6 +17,7 @@ var listing string
 // isa-debug-exit (2n+1), and the stages it passes before that.
 const (
 	payloadPassed = 2*0x2a + 1
+	payloadWrong  = 2*1 + 1
 	payloadStages = 5
 )
 

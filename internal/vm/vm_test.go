@@ -272,6 +272,9 @@ func TestStartWithoutQEMU(t *testing.T) {
 
 // Secure boot firmware takes its mode of the machine, which QEMU checks.
 func TestSecureFirmwareStarts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("15 s under emulation")
+	}
 	spec := bare(emptyImage(t))
 	spec.Firmware = uefiSecure
 	if _, err := findFirmware(uefiSecure, firmwareDirs); err != nil {
