@@ -54,7 +54,7 @@ func runImage(ctx context.Context, a *app, o imageOptions) error {
 		if err != nil {
 			return err
 		}
-		a.say("%s: generation %s, %s", name, generation.Manifest.Generation, nextStep(generation))
+		a.say("%s: generation %s, %s", name, generation.Manifest.Generation, a.standing(generation))
 		if err := a.printPath(name, generation.Dir); err != nil {
 			return err
 		}
@@ -62,7 +62,12 @@ func runImage(ctx context.Context, a *app, o imageOptions) error {
 	return nil
 }
 
-func nextStep(g artifact.Generation) string {
+// standing says whether the generation has passed verification.
+func (a *app) standing(g artifact.Generation) string {
+	current, err := artifact.Open(a.out, g.Manifest.Host, "current")
+	if err == nil && current.Manifest.Generation == g.Manifest.Generation {
+		return "verified before"
+	}
 	return fmt.Sprintf("not verified yet: bake verify --host %s --boot", g.Manifest.Host)
 }
 
@@ -82,7 +87,7 @@ func (a *app) bake(ctx context.Context, h *host.Host, basePath string) (g artifa
 	}
 	defer lock.Close()
 	a.stage("%s: checking the base image", h.Name)
-	store := image.Store{Dir: filepath.Join(a.out, ".base"), Tools: a.Tools}
+	store := a.store()
 	blob, err := store.Add(ctx, path)
 	if err != nil {
 		return g, err
@@ -104,6 +109,12 @@ func (a *app) bake(ctx context.Context, h *host.Host, basePath string) (g artifa
 		return g, err
 	}
 	return draft.Commit(m)
+}
+
+// store holds the base images under all generations, beside them so that the
+// whole directory can be moved.
+func (a *app) store() image.Store {
+	return image.Store{Dir: filepath.Join(a.out, ".base"), Tools: a.Tools}
 }
 
 // baseFile says which file is the base image, and how the manifest calls it.

@@ -86,6 +86,9 @@ func (a *app) verifyHost(ctx context.Context, name string, o verifyOptions) erro
 	if err := generation.Verify(ctx); err != nil {
 		return err
 	}
+	if _, err := a.store().Get(ctx, generation.Manifest.Base.SHA256); err != nil {
+		return err
+	}
 	options := verify.Options{Generation: generation.Manifest.Generation,
 		Disk: generation.Path("disk.qcow2"), Seed: generation.Path("seed.iso"),
 		Tools: a.Tools, CacheDir: a.cacheDir(), Accel: o.accel, Deadline: o.deadline,
