@@ -1,0 +1,66 @@
+# bake: every target says what it does in `make help`.
+SHELL   := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+export CGO_ENABLED = 0
+BAKE    := bin/bake
+LAB     := testdata/lab
+E2E     := go test -tags e2e -count 1 -timeout 60m -v
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build demo test lint e2e e2e-full bench fuzz golden cover lab-base clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## install with apt what is missing for demo, test and e2e
+	@$(LAB)/deps
+
+build: ## build bin/bake
+	go build -trimpath -buildvcs=auto -o $(BAKE) ./cmd/bake
+
+demo: deps build ## bake host zap on a locally built base, boot it, verify it, show the report
+	base=$$($(LAB)/base debian-13)
+	$(BAKE) image --host zap --base "$$base"
+	$(BAKE) verify --host zap --boot
+
+test: deps lint ## all tests that need no boot; a missing outside judge is a failure
+	CI=true go test ./...
+
+lint: ## gofmt, vet, staticcheck, shellcheck
+	@unformatted=$$(gofmt -l cmd internal layers); [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; exit 1; }
+	go vet ./... && go vet -tags 'e2e bench' ./...
+	go tool staticcheck -tags 'e2e bench' ./...
+	shellcheck $(LAB)/base $(LAB)/deps .ci/run
+
+lab-base: deps ## build the Debian 12 and 13 base images, cached outside the clone
+	@$(LAB)/base debian-12 && $(LAB)/base debian-13
+
+e2e: deps build ## real boots on Debian 12 and 13 that guard the main job
+	export BAKE_E2E_DEBIAN_12=$$($(LAB)/base debian-12) BAKE_E2E_DEBIAN_13=$$($(LAB)/base debian-13)
+	$(E2E) -run TestE2E ./cmd/bake
+
+e2e-full: e2e ## e2e and the boots of each package's own tests
+	for release in debian-12 debian-13; do
+		BAKE_E2E_BASE=$$($(LAB)/base $$release) $(E2E) ./internal/vm
+	done
+
+bench: deps build ## speed beside the usual tools, in one run
+	go test -tags bench -count 1 -timeout 20m -run TestBench -v ./cmd/bake
+
+fuzz: ## every fuzz target for 20 s
+	for file in $$(grep -rl --include='*_test.go' '^func Fuzz' internal cmd); do
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\).*/\1/p' $$file); do
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime 20s -fuzzminimizetime 10x ./$$(dirname $$file)
+		done
+	done
+
+golden: ## rewrite the golden files; the diff is the review
+	go test ./internal/host ./internal/seed ./internal/domain -update
+
+cover: ## coverage of each package
+	go test -cover ./internal/... ./cmd/...
+
+clean: ## remove what was built here; the lab cache stays
+	rm -rf bin out
+
+.ONESHELL:
