@@ -96,7 +96,12 @@ func (l List) Err() error {
 		}
 		return a.Pos.Col - b.Pos.Col
 	})
-	return slices.Compact(sorted)
+	seen := map[Problem]bool{}
+	return slices.DeleteFunc(sorted, func(p Problem) bool {
+		twice := seen[p]
+		seen[p] = true
+		return twice
+	})
 }
 
 // Error prints every problem with its snippet and hint, without a final

@@ -10,11 +10,13 @@
 // with a Problem each:
 //
 //   - duplicate keys, keys that are not text, a second document, an empty one;
-//   - anchors, aliases, merge keys and explicit tags: a reader must see the
-//     value where it is used;
+//   - anchors, aliases, merge keys and explicit tags, the bare ! too: a reader
+//     must see the value where it is used;
 //   - plain scalars which YAML 1.1 and 1.2 read differently: yes, on, 0644,
 //     0o644, 22:22, 1e3, 2026-11-22, an all-decimal MAC address;
-//   - a byte order mark, bytes that are not UTF-8, control characters;
+//   - a byte order mark, bytes that are not UTF-8, control characters, a lone
+//     carriage return among them, because YAML breaks the line there and most
+//     editors do not;
 //   - documents over 1 MiB or nested deeper than 64 levels.
 //
 // Emit writes every string in double quotes or, when it has several lines and

@@ -2,10 +2,9 @@ package doc
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
-	"regexp"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -25,7 +24,7 @@ const (
 func Read(fsys fs.FS, path, name string) (*Node, error) {
 	info, err := fs.Lstat(fsys, path)
 	if err != nil {
-		return nil, err
+		return nil, called(name, err)
 	}
 	whole := diag.Position{File: name}
 	switch {
@@ -40,9 +39,19 @@ func Read(fsys fs.FS, path, name string) (*Node, error) {
 	}
 	data, err := fs.ReadFile(fsys, path)
 	if err != nil {
-		return nil, err
+		return nil, called(name, err)
 	}
 	return Parse(name, data)
+}
+
+// called makes an error of a file system speak of the file by the name that
+// the user knows.
+func called(name string, err error) error {
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		return &fs.PathError{Op: at.Op, Path: name, Err: at.Err}
+	}
+	return err
 }
 
 // Parse reads one document. The error is a diag.List with every problem found.
@@ -76,6 +85,21 @@ type parser struct {
 	name     string
 	lines    []string
 	problems diag.List
+	runes    []rune // the characters of line number
+	number   int
+}
+
+// bang reports whether a node is written with a tag. The library drops the
+// bare one, which makes 12 text to PyYAML; a scalar cannot begin with it.
+func (p *parser) bang(y *yaml.Node) bool {
+	first := y.Kind == yaml.MappingNode && len(y.Content) > 0 && y.Content[0].Line == y.Line && y.Content[0].Column == y.Column
+	if first || y.Line < 1 || y.Line > len(p.lines) { // a block map starts with its first key, and the tag is the key's
+		return false
+	}
+	if p.number != y.Line { // nodes come in the order of the file
+		p.number, p.runes = y.Line, []rune(p.lines[y.Line-1])
+	}
+	return y.Column >= 1 && y.Column <= len(p.runes) && p.runes[y.Column-1] == '!'
 }
 
 func (p *parser) at(line, col, width int) diag.Problem {
@@ -106,41 +130,15 @@ func (p *parser) checkBytes(data []byte) bool {
 	for i := 0; i < len(data); {
 		r, size := utf8.DecodeRune(data[i:])
 		if r == utf8.RuneError && size == 1 {
-			return fail(i, fmt.Sprintf("byte 0x%02x is not UTF-8", data[i]), "")
+			return fail(i, fmt.Sprintf("byte 0x%02x is not UTF-8", data[i]), "save the file as UTF-8")
 		}
-		if r < 0x20 && r != '\n' && r != '\t' && r != '\r' || r == 0x7f || r >= 0x80 && r < 0xa0 || r == '\u2028' || r == '\u2029' {
+		lone := r == '\r' && !bytes.HasPrefix(data[i:], []byte("\r\n"))
+		if lone || r < 0x20 && r != '\n' && r != '\t' && r != '\r' || r == 0x7f || r >= 0x80 && r < 0xa0 || r == '\u2028' || r == '\u2029' {
 			return fail(i, fmt.Sprintf("control character U+%04X", r), `write it as an escape in double quotes, or remove it`)
 		}
 		i += size
 	}
 	return true
-}
-
-var errorLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
-
-// syntax turns an error of the scanner, which knows lines but not columns,
-// into a problem at the first character of that line.
-func (p *parser) syntax(err error) {
-	if err.Error() == "EOF" {
-		problem := p.at(1, 1, 1)
-		problem.Message = "the file has no content, only comments"
-		p.problems.Add(problem)
-		return
-	}
-	line, message := 0, err.Error()
-	if m := errorLine.FindStringSubmatch(message); m != nil {
-		line, _ = strconv.Atoi(m[1])
-		message = m[2]
-	}
-	line = max(1, min(line, len(p.lines)))
-	text := p.lines[line-1]
-	col := 1 + len(text) - len(strings.TrimLeft(text, " \t"))
-	problem := p.at(line, col, len([]rune(strings.TrimSpace(text))))
-	problem.Message = "not valid YAML: " + message
-	if strings.Contains(text, "\t") {
-		problem.Hint = "indent with spaces, not tabs"
-	}
-	p.problems.Add(problem)
 }
 
 func (p *parser) node(y *yaml.Node, path string, depth int) *Node {
@@ -159,6 +157,10 @@ func (p *parser) node(y *yaml.Node, path string, depth int) *Node {
 	case y.Style&yaml.TaggedStyle != 0:
 		n.Kind, n.Text = Null, y.Tag
 		problem("leave the tag away; quote the value if it is text", "the tag %s is not accepted", y.Tag)
+		return n
+	case p.bang(y):
+		n.Kind, n.Text = Null, "!"
+		problem("leave the tag away; quote the value if it is text", "the tag ! is not accepted")
 		return n
 	}
 	switch y.Kind {
@@ -188,13 +190,14 @@ func (p *parser) pairs(n *Node, y *yaml.Node, path string, depth int) {
 	seen := map[string]int{}
 	for i := 0; i+1 < len(y.Content); i += 2 {
 		name := y.Content[i].Value
+		before := len(p.problems)
 		key := p.node(y.Content[i], path, depth+1)
 		at := Join(path, name)
 		switch {
 		case y.Content[i].Tag == "!!merge":
-			p.problems.Add(key.Problem(path, "write the keys out", "merge keys (<<) are not accepted"))
+			p.problems = append(p.problems[:before], key.Problem(path, "write the keys out", "merge keys (<<) are not accepted"))
 			continue
-		case key.Kind != String && key.Kind != Null || key.Kind == Null && name == "":
+		case key.Kind != String && key.Kind != Null || key.Kind == Null && len(p.problems) == before:
 			p.problems.Add(key.Problem(path, "put the key in quotes", "a key must be text, this is %s", key.Kind))
 			continue
 		case key.Kind == Null: // reported by node

@@ -35,7 +35,7 @@ func ambiguity(y *yaml.Node) string {
 		return "is read as a number in base 60 by YAML 1.1"
 	case time11.MatchString(text) || y.Tag == "!!timestamp":
 		return "is read as a date by YAML 1.1"
-	case text == "=" || y.Tag == "!!null":
+	case text == "=" || text == "<<" || y.Tag == "!!null":
 		return "has a meaning of its own in YAML"
 	case int11.MatchString(text) || float11.MatchString(text) || y.Tag == "!!int" || y.Tag == "!!float":
 		return "is read as different numbers by YAML 1.1 and 1.2: write a plain decimal"

@@ -26,6 +26,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // packages maps a program to the Debian/Ubuntu package that ships it.
@@ -106,6 +107,7 @@ func (b Box) Run(ctx context.Context, program string, args ...string) ([]byte, e
 	var stdout bytes.Buffer
 	var stderr ending
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.WaitDelay = time.Second // a killed program's child may hold its output open for ever
 	if err := cmd.Run(); err != nil {
 		return nil, runError(ctx, program, string(stderr), err)
 	}
