@@ -25,6 +25,9 @@ type UnknownError struct {
 }
 
 func (e *UnknownError) Error() string {
+	if !IsName(e.Name) {
+		return fmt.Sprintf("unknown host %q: a host's name has a-z, 0-9 and -, starts with a letter and is a file in %s", e.Name, e.Dir)
+	}
 	if len(e.Known) == 0 {
 		return fmt.Sprintf("unknown host %q: there is no host file in %s (bake init HOST writes one)", e.Name, e.Dir)
 	}
@@ -35,15 +38,18 @@ func (e *UnknownError) Error() string {
 // with a letter.
 func IsName(name string) bool { return hostName.MatchString(name) }
 
-// Names returns the names of all host files in config/hosts, sorted.
+// Names returns the names of all host files in config/hosts, sorted. A name
+// that no machine may have is among them, so that Load refuses the file and
+// nobody takes it for baked; files that start with a dot or _ are no hosts.
 func Names(config string) []string {
-	found, err := filepath.Glob(filepath.Join(config, "hosts", "*.yaml"))
+	// Not filepath.Glob: the directory's own name may have a [ in it.
+	found, err := fs.Glob(os.DirFS(filepath.Join(config, "hosts")), "*.yaml")
 	if err != nil {
-		return nil // the pattern ends in a constant; a bad directory name finds nothing
+		return nil // the pattern is constant and well formed
 	}
 	var names []string
 	for _, path := range found {
-		if name := strings.TrimSuffix(filepath.Base(path), ".yaml"); IsName(name) {
+		if name := strings.TrimSuffix(path, ".yaml"); !strings.HasPrefix(name, "_") && !strings.HasPrefix(name, ".") {
 			names = append(names, name)
 		}
 	}
@@ -63,6 +69,11 @@ func Load(config, name string, shelf layer.Shelf) (*Host, error) {
 	node, err := doc.Read(os.DirFS(dir), name+".yaml", file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		other := filepath.Join(dir, name+".yml")
+		if _, err := os.Lstat(other); err == nil {
+			return nil, diag.List{{Pos: diag.Position{File: other}, Message: "a host file ends in .yaml",
+				Hint: "rename it to " + name + ".yaml"}}
+		}
 		return nil, unknown
 	case err != nil:
 		return nil, err
@@ -88,11 +99,11 @@ func (r *resolver) resolve(name string, shelf layer.Shelf) {
 	if r.node.Kind != doc.Map {
 		return
 	}
-	r.host.Name = r.text(r.node, get("host"), "host", "the machine's name")
+	r.host.Name = r.text(r.node, get("host"), "host", "write the file's name: host: "+name)
 	if n := get("host"); n != nil && r.host.Name != "" && r.host.Name != name {
-		r.problems.Add(n.Problem("host", "", "the name %q differs from the file's, %q", r.host.Name, name))
+		r.problems.Add(n.Problem("host", "rename one of the two", "the name %q differs from the file's, %q", r.host.Name, name))
 	}
-	r.host.Base = r.text(r.node, get("base"), "base", "such as ubuntu:24.04, debian:13 or ./base.qcow2")
+	r.host.Base = r.text(r.node, get("base"), "base", "name the image to start from, such as ./base.qcow2 or debian:13")
 	r.machine(get("machine"))
 	r.network(get("network"), name)
 	r.admin(get("admin"))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"bake/internal/doc"
@@ -31,7 +32,7 @@ func (r *resolver) machine(n *doc.Node) {
 	if text, ok := r.read(get("memory"), "machine.memory", layer.Param{Type: "size", Min: at(512 * mib), Max: at(12 << 40)}); ok {
 		m.Memory, _ = strconv.ParseInt(text, 10, 64)
 	}
-	if text, ok := r.read(get("disk"), "machine.disk", layer.Param{Type: "size", Min: at(1 * gib), Max: at(64 << 40)}); ok {
+	if text, ok := r.read(get("disk"), "machine.disk", layer.Param{Type: "size", Min: at(1 * gib), Max: at(16 << 40)}); ok {
 		m.Disk, _ = strconv.ParseInt(text, 10, 64)
 		if m.Disk%mib != 0 {
 			r.problems.Add(get("disk").Problem("machine.disk", "", "%d bytes is not a whole number of MiB", m.Disk))
@@ -77,30 +78,62 @@ func (r *resolver) network(n *doc.Node, name string) {
 		net.MAC = r.mac(n)
 	}
 	net.Addresses = list(r, get("addresses"), "network.addresses",
-		"an address with its prefix length such as 192.0.2.10/24", netip.ParsePrefix)
+		"an address with its prefix length such as 192.0.2.10/24", ownAddress)
 	const address = "an address such as 192.0.2.1 or 2001:db8::1"
-	net.Gateways = list(r, get("gateways"), "network.gateways", address, netip.ParseAddr)
-	net.Nameservers = list(r, get("nameservers"), "network.nameservers", address, netip.ParseAddr)
-	net.DHCP = len(net.Addresses) == 0
+	net.Gateways = list(r, get("gateways"), "network.gateways", address, plainAddress)
+	net.Nameservers = list(r, get("nameservers"), "network.nameservers", address, plainAddress)
+	static := get("addresses") != nil && len(get("addresses").Items) > 0
+	net.DHCP = !static
 	if text, ok := r.read(get("dhcp"), "network.dhcp", layer.Param{Type: "bool"}); ok {
 		net.DHCP = text == "true"
 	}
-	if net.DHCP == (len(net.Addresses) > 0) {
-		r.problems.Add(n.Problem("network", "", "want either dhcp: true or addresses, there is %s",
+	if net.DHCP == static {
+		r.problems.Add(n.Problem("network", "", "want one of dhcp: true and addresses, there is %s",
 			map[bool]string{true: "both", false: "neither"}[net.DHCP]))
 	}
 	if len(net.Gateways) > 0 && net.DHCP {
 		r.problems.Add(get("gateways").Problem("network.gateways", "", "gateways go with addresses, not with dhcp"))
 	}
-	families := map[bool]int{}
-	for i, gateway := range net.Gateways {
-		if families[gateway.Is4()]++; families[gateway.Is4()] > 1 {
-			r.problems.Add(get("gateways").Items[i].Problem("network.gateways", "", "a second gateway of one family"))
-		}
-	}
+	r.gateways(get("gateways"))
 	if n := get("attach"); n != nil {
 		r.attach(n)
 	}
+}
+
+// gateways checks the parsed gateways, whose nodes are n's items.
+func (r *resolver) gateways(n *doc.Node) {
+	net := &r.host.Network
+	families := map[bool]int{}
+	for i, gateway := range net.Gateways {
+		at, path := n.Items[i], fmt.Sprintf("network.gateways[%d]", i)
+		if families[gateway.Is4()]++; families[gateway.Is4()] > 1 {
+			r.problems.Add(at.Problem(path, "one gateway each for IPv4 and IPv6 is possible", "a second gateway of one kind"))
+		}
+		near := gateway.IsLinkLocalUnicast() || slices.ContainsFunc(net.Addresses, func(p netip.Prefix) bool {
+			return p.Contains(gateway)
+		})
+		if !near && len(net.Addresses) > 0 {
+			r.problems.Add(at.Problem(path, "", "the gateway %s is in the network of none of the addresses", gateway))
+		}
+	}
+}
+
+// ownAddress refuses, beside what is no address, the network's own.
+func ownAddress(text string) (netip.Prefix, error) {
+	prefix, err := netip.ParsePrefix(text)
+	if err == nil && prefix == prefix.Masked() && prefix.Bits() < prefix.Addr().BitLen()-1 {
+		return prefix, fmt.Errorf("%s is a network", prefix)
+	}
+	return prefix, err
+}
+
+// plainAddress refuses zones: they name a card of this machine, or any text.
+func plainAddress(text string) (netip.Addr, error) {
+	address, err := netip.ParseAddr(text)
+	if err == nil && address.Zone() != "" {
+		return address, fmt.Errorf("%s has a zone", address)
+	}
+	return address, err
 }
 
 // macFor derives a locally administered address in QEMU's prefix from a name.
@@ -115,14 +148,16 @@ func (r *resolver) mac(n *doc.Node) string {
 	case n.Kind != doc.String || err != nil || len(mac) != 6:
 		r.problems.Add(n.Problem("network.mac", `write it in quotes, "52:54:00:12:34:56", or auto`,
 			"%q is not allowed, want auto or a MAC address", n.Text))
+	case mac.String() == "00:00:00:00:00:00":
+		r.problems.Add(n.Problem("network.mac", "", "%q is no card's address", n.Text))
 	case mac[0]&1 != 0:
 		r.problems.Add(n.Problem("network.mac", "the first byte must be even", "%q is a multicast address", n.Text))
 	}
 	return mac.String()
 }
 
-// list parses a list of texts of one form.
-func list[T any](r *resolver, n *doc.Node, path, form string, parse func(string) (T, error)) []T {
+// list parses a list of different texts of one form, all of them or none.
+func list[T comparable](r *resolver, n *doc.Node, path, form string, parse func(string) (T, error)) []T {
 	if n == nil {
 		return nil
 	}
@@ -131,13 +166,22 @@ func list[T any](r *resolver, n *doc.Node, path, form string, parse func(string)
 		return nil
 	}
 	var out []T
+	bad := false
 	for i, item := range n.Items {
 		v, err := parse(item.Text)
 		if item.Kind != doc.String || err != nil {
 			r.problems.Add(item.Problem(fmt.Sprintf("%s[%d]", path, i), "", "%q is not allowed, want %s", item.Text, form))
+			bad = true
 			continue
 		}
+		if slices.Contains(out, v) {
+			r.problems.Add(item.Problem(fmt.Sprintf("%s[%d]", path, i), "remove one of the two", "%q is listed twice", item.Text))
+			bad = true
+		}
 		out = append(out, v)
+	}
+	if bad {
+		return nil
 	}
 	return out
 }
@@ -173,16 +217,23 @@ func (r *resolver) admin(n *doc.Node) {
 			r.problems.Add(get("name").Problem("admin.name", "name a person's account", "root does not log in"))
 		}
 	} else if get("name") == nil {
-		r.text(n, nil, "admin.name", "such as ops")
+		r.text(n, nil, "admin.name", "name a person's account, such as ops")
 	}
 	keys := get("keys")
-	if keys == nil || keys.Kind != doc.List || len(keys.Items) == 0 {
-		r.problems.Add(n.Problem("admin.keys", "cat ~/.ssh/id_ed25519.pub", "want a list of at least one public key"))
+	switch {
+	case keys == nil:
+		r.problems.Add(n.Problem("admin.keys", layer.KeyHint, "the key \"keys\" is missing: nobody could log in"))
+		return
+	case keys.Kind != doc.List:
+		r.problems.Add(keys.Problem("admin.keys", "put brackets around it: [ssh-ed25519 AAAA...]", "this is %s, want a list of public keys", keys.Kind))
+		return
+	case len(keys.Items) == 0:
+		r.problems.Add(keys.Problem("admin.keys", layer.KeyHint, "the list is empty: nobody could log in"))
 		return
 	}
 	for i, item := range keys.Items {
 		if err := layer.CheckKey(item.Text); err != nil || item.Kind != doc.String {
-			r.problems.Add(item.Problem(fmt.Sprintf("admin.keys[%d]", i), "", "%v", err))
+			r.problems.Add(item.Problem(fmt.Sprintf("admin.keys[%d]", i), layer.KeyHint, "%v", err))
 			continue
 		}
 		r.host.Admin.Keys = append(r.host.Admin.Keys, item.Text)

@@ -21,12 +21,16 @@ type chosen struct {
 }
 
 func (r *resolver) layers(n *doc.Node, shelf layer.Shelf) {
-	if n == nil || n.Kind != doc.List {
-		where, kind := r.node, "missing"
-		if n != nil {
-			where, kind = n, string(n.Kind)
+	if n == nil || n.Kind != doc.List || len(n.Items) == 0 {
+		const hint = "write layers: [ssh, ufw]; bake layers shows what there is"
+		switch {
+		case n == nil:
+			r.problems.Add(r.node.Problem("layers", hint, "the key \"layers\" is missing: nothing would be hardened"))
+		case n.Kind == doc.List:
+			r.problems.Add(n.Problem("layers", hint, "the list is empty: nothing would be hardened"))
+		default:
+			r.problems.Add(n.Problem("layers", hint, "this is %s, want a list of layers", n.Kind))
 		}
-		r.problems.Add(where.Problem("layers", "bake layers prints the names", "want a list of layers, this is %s", kind))
 		return
 	}
 	var all []chosen
@@ -43,8 +47,17 @@ func (r *resolver) layers(n *doc.Node, shelf layer.Shelf) {
 		all = append(all, c)
 	}
 	facts := layer.Facts{Host: r.host.Name, AdminName: r.host.Admin.Name, AdminKeys: r.host.Admin.Keys}
+	if facts.AdminName == "" { // reported already; the layers are not to blame
+		facts.AdminName = "nobody"
+	}
 	for _, c := range r.order(all) {
-		rendered, err := c.layer.Render(c.given, c.path, facts)
+		given := c.given
+		if given == nil { // what is missing is missing where the layer is named
+			none := *c.name
+			none.Kind, none.Text = doc.Map, ""
+			given = &none
+		}
+		rendered, err := c.layer.Render(given, c.path, facts)
 		r.add(err)
 		r.host.Layers = append(r.host.Layers, rendered)
 	}
@@ -130,5 +143,6 @@ func (r *resolver) circle(all []chosen, placed map[string]bool) {
 			}
 		}
 	}
-	r.problems.Add(first.name.Problem(first.path, "", "the layers %s follow each other in a circle", strings.Join(left, ", ")))
+	r.problems.Add(first.name.Problem(first.path, "see requires and after in their layer.yaml",
+		"no order fits the layers %s: they follow each other in a circle", strings.Join(left, ", ")))
 }

@@ -38,8 +38,10 @@ func (l *loader) eachCheck(list *doc.Node, path string, visit func(n *doc.Node, 
 	if list == nil {
 		return
 	}
-	if list.Kind != doc.List || len(list.Items) == 0 {
+	if list.Kind != doc.List {
 		l.problems.Add(list.Problem(path, "", "this is %s, want a list of checks", list.Kind))
+	} else if len(list.Items) == 0 {
+		l.problems.Add(list.Problem(path, "write a check, or remove the key", "the list of checks is empty"))
 	}
 	for i, item := range list.Items {
 		visit(item, fmt.Sprintf("%s[%d]", path, i))
@@ -91,6 +93,11 @@ func (l *Layer) readChecks(s *scope) []Check {
 		for i, item := range list.Items {
 			path := fmt.Sprintf("checks.%s[%d]", key, i)
 			n := s.expand(item, path)
+			for _, key := range []string{"claim", "run", "falsify"} {
+				if at := n.Get(key); at != nil && !at.Scalar() { // a list parameter
+					s.problems.Add(at.Problem(path+"."+key, "", "this is %s, want text", at.Kind))
+				}
+			}
 			c := Check{Layer: l.Name, Claim: textOf(n.Get("claim")), Falsify: textOf(n.Get("falsify"))}
 			read(n, path, &c)
 			checks = append(checks, c)
@@ -146,10 +153,11 @@ func readOutside(n *doc.Node, path string, problems *diag.List) *Outside {
 		}
 	}
 	if at := n.Get("tcp"); at != nil {
+		before := len(*problems)
 		get := at.Fields(path+".tcp", problems, "open", "closed")
 		out.TCP = &Ports{Open: readPorts(get("open"), path+".tcp.open", problems),
 			Closed: readPorts(get("closed"), path+".tcp.closed", problems)}
-		if len(out.TCP.Open)+len(out.TCP.Closed) == 0 {
+		if len(out.TCP.Open)+len(out.TCP.Closed) == 0 && len(*problems) == before {
 			problems.Add(at.Problem(path+".tcp", "", "no port is named, the check cannot fail"))
 		}
 	}

@@ -3,6 +3,7 @@ package layer
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"bake/internal/diag"
@@ -20,14 +21,16 @@ type Facts struct {
 var placeholder = regexp.MustCompile(`(\$?)\(\(\s*([a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)?)\s*\)\)`)
 
 // inert matches the places where free text is a value to every program that
-// reads it, never a command, a sudoers rule or an option.
-var inert = regexp.MustCompile(`^cloud-config\.(?:(?:bootcmd|runcmd)\[\d+\]\[\d+\]|users\[\d+\]\.(?:ssh_authorized_keys(?:\[\d+\])?|gecos))$`)
+// reads it, never a command or a sudoers rule; checkArgv adds what depends on
+// its neighbours.
+var inert = regexp.MustCompile(`^cloud-config\.(?:(?:bootcmd|runcmd)\[\d+\]\[[1-9]\d*\]|users\[\d+\]\.(?:ssh_authorized_keys(?:\[\d+\])?|gecos))$`)
 
 // scope holds the bound parameters of one layer.
 type scope struct {
 	values   map[string]value
 	names    []string
 	problems *diag.List
+	leaked   bool // a template printed free text, see unprintable
 }
 
 func newScope(facts Facts, problems *diag.List) *scope {
@@ -106,21 +109,39 @@ func (s *scope) words(n *doc.Node, path string) string {
 	})
 }
 
-// checkArgv refuses free text as the script of an argument list such as
-// [sh, -c, ((text))]: there it would be a command.
+// checkArgv refuses free text which a program would take for more than a value:
+// as the script of an argument list such as [sh, -c, ((text))], or as an option
+// because it begins with "-".
 func (s *scope) checkArgv(n *doc.Node, path string) {
-	for i := 1; i < len(n.Items); i++ {
-		flag := n.Items[i-1].Text
-		if len(flag) < 2 || flag[0] != '-' || !strings.HasSuffix(flag, "c") {
-			continue
-		}
-		for _, m := range placeholder.FindAllStringSubmatch(n.Items[i].Text, -1) {
-			if v, ok := s.values[m[2]]; ok && !v.safe {
-				s.problems.Add(n.Items[i].Problem(path, "pass it as a further argument and use \"$1\"",
-					"the parameter %q is free text and cannot be a script", m[2]))
-			}
+	script, ended := false, false
+	for _, item := range n.Items {
+		name, free := s.free(item.Text)
+		switch option := strings.HasPrefix(item.Text, "-"); {
+		case free != nil && script:
+			s.problems.Add(item.Problem(path, "pass it as a further argument and use \"$1\"",
+				"the parameter %q is free text and cannot be a script", name))
+		case free != nil && !ended && slices.ContainsFunc(free, func(text string) bool { return strings.HasPrefix(text, "-") }):
+			s.problems.Add(item.Problem(path, "put -- before it, if the program knows that",
+				"the parameter %q begins with - and would be read as an option", name))
+		case item.Text == "--":
+			ended = true
+		case option:
+			script = script || !strings.HasPrefix(item.Text, "--") && strings.Contains(item.Text, "c")
+		default:
+			script = false
 		}
 	}
+}
+
+// free returns the name and the texts of the first free text that a scalar of
+// a layer refers to.
+func (s *scope) free(text string) (string, []string) {
+	for _, m := range placeholder.FindAllStringSubmatch(text, -1) {
+		if v, ok := s.values[m[2]]; ok && !v.safe {
+			return m[2], v.text
+		}
+	}
+	return "", nil
 }
 
 func (s *scope) lookup(n *doc.Node, path, name string) (value, bool) {

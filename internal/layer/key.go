@@ -4,9 +4,13 @@ import (
 	"crypto"
 	"crypto/rsa"
 	"fmt"
+	"strings"
 
 	"golang.org/x/crypto/ssh"
 )
+
+// KeyHint says where an acceptable public key is found.
+const KeyHint = "put the line here that `cat ~/.ssh/id_ed25519.pub` prints"
 
 // CheckKey says why a line is not an acceptable public key: not in
 // authorized_keys form, with options, DSA, or RSA under 3072 bits
@@ -14,6 +18,9 @@ import (
 func CheckKey(line string) error {
 	if !oneLine(line) {
 		return fmt.Errorf("a key is one line of printable text")
+	}
+	if strings.Contains(line, "PRIVATE KEY") {
+		return fmt.Errorf("this is of a private key, which must stay where it is")
 	}
 	key, _, options, rest, err := ssh.ParseAuthorizedKey([]byte(line))
 	switch {

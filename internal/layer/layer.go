@@ -18,6 +18,7 @@
 //	packages      Debian packages it needs
 //	files         guest path: {mode, owner, when} where it is not 0644 root:root early
 //	cloud-config  cloud-init's own keys
+//	domain        what the machine must have: share: {dir, tag, readonly}
 //	checks        inside and outside, see Check
 //
 // Parameters enter a layer in two ways only. ((name)) in a scalar of the parsed
@@ -73,6 +74,7 @@ type Layer struct {
 	Origin   string // folder as messages call it, e.g. "layers/ufw"
 
 	cloudConfig *doc.Node
+	domain      *doc.Node
 	checks      *doc.Node
 	files       []template
 	node        *doc.Node
@@ -107,11 +109,12 @@ type Rendered struct {
 	CloudConfig *doc.Node // a Map, or nil
 	Files       []File    // sorted by path
 	Packages    []string
+	Shares      []Share // what it needs from the machine
 	Checks      []Check
 }
 
 // Digest returns the SHA-256, in hex, of all that the layer puts into the
-// guest or claims about it. It does not depend on where the layer was loaded
+// guest, needs from the machine or claims about it. It does not depend on where the layer was loaded
 // from.
 func (r Rendered) Digest() (string, error) {
 	config := ""
@@ -122,7 +125,11 @@ func (r Rendered) Digest() (string, error) {
 		}
 		config = string(text)
 	}
-	content, err := json.Marshal([]any{r.Name, config, r.Files, r.Packages, r.Checks})
+	parts := []any{r.Name, config, r.Files, r.Packages, r.Checks}
+	if len(r.Shares) > 0 {
+		parts = append(parts, r.Shares)
+	}
+	content, err := json.Marshal(parts)
 	if err != nil {
 		return "", err
 	}

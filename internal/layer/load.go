@@ -17,7 +17,10 @@ import (
 // keyOrder is the order in which a layer's keys must stand, so that every
 // layer reads alike: what and why, then the knobs, the deed, the proof.
 var keyOrder = []string{"layer", "replaces", "summary", "threat", "refs", "requires", "after",
-	"params", "packages", "files", "cloud-config", "checks"}
+	"params", "packages", "files", "cloud-config", "domain", "checks"}
+
+// maxFile bounds a file of a layer's tree, in bytes: a whole seed has no more.
+const maxFile = 16 << 20
 
 // template is a file of the layer's tree before parameters are bound.
 type template struct {
@@ -48,8 +51,9 @@ func load(fsys fs.FS, name, origin string, builtin bool) (*Layer, error) {
 		l.words(get)
 		l.params(get("params"))
 		l.tree(get("files"))
-		l.cloudConfig, l.checks = get("cloud-config"), get("checks")
+		l.cloudConfig, l.domain, l.checks = get("cloud-config"), get("domain"), get("checks")
 		l.cloudConfigShape()
+		l.domainShape()
 		l.checkShapes()
 	}
 	if err := l.problems.Err(); err != nil {
@@ -79,13 +83,15 @@ func (l *loader) words(get func(string) *doc.Node) {
 			l.problems.Add(l.node.Problem("", "", "the key %q is missing", key))
 		case n.Kind != doc.String || n.Text == "":
 			l.problems.Add(n.Problem(key, "", "this is %s, want one line of text", n.Kind))
+		case !oneLine(n.Text):
+			l.problems.Add(n.Problem(key, "", "want one line of printable text"))
 		default:
 			return n.Text
 		}
 		return ""
 	}
 	if name := text("layer"); name != "" && name != l.Name {
-		l.problems.Add(get("layer").Problem("layer", "", "the name %q differs from the folder's, %q", name, l.Name))
+		l.problems.Add(get("layer").Problem("layer", "rename one of the two", "the name %q differs from the folder's, %q", name, l.Name))
 	}
 	if replaces := get("replaces"); replaces != nil && replaces.Text != l.Name {
 		l.problems.Add(replaces.Problem("replaces", "", "want the layer's own name, %q", l.Name))
@@ -94,7 +100,7 @@ func (l *loader) words(get func(string) *doc.Node) {
 	if l.Threat == "none" {
 		l.Threat = ""
 	}
-	list := func(key string, form *regexp.Regexp) []string {
+	list := func(key string, form *regexp.Regexp, what string) []string {
 		var words []string
 		n := get(key)
 		if n == nil {
@@ -105,16 +111,16 @@ func (l *loader) words(get func(string) *doc.Node) {
 		}
 		for i, item := range n.Items {
 			if item.Kind != doc.String || !form.MatchString(item.Text) {
-				l.problems.Add(item.Problem(fmt.Sprintf("%s[%d]", key, i), "", "%q is not allowed here", item.Text))
+				l.problems.Add(item.Problem(fmt.Sprintf("%s[%d]", key, i), "", "%q is not allowed, want %s", item.Text, what))
 				continue
 			}
 			words = append(words, item.Text)
 		}
 		return words
 	}
-	l.Refs = list("refs", regexp.MustCompile(`.`))
-	l.Requires, l.After = list("requires", plain), list("after", plain)
-	l.Packages = list("packages", regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`))
+	l.Refs = list("refs", regexp.MustCompile(`.`), "text")
+	l.Requires, l.After = list("requires", plain, "a layer's name"), list("after", plain, "a layer's name")
+	l.Packages = list("packages", regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`), "the name of a Debian package")
 }
 
 func (l *loader) params(n *doc.Node) {
@@ -127,7 +133,7 @@ func (l *loader) params(n *doc.Node) {
 	for _, pair := range n.Pairs {
 		at := "params." + pair.Key.Text
 		if !regexp.MustCompile(`^[a-z][a-z0-9_]{0,30}$`).MatchString(pair.Key.Text) || pair.Key.Text == "host" || pair.Key.Text == "admin" {
-			l.problems.Add(pair.Key.Problem(at, "", "%q is no name for a parameter", pair.Key.Text))
+			l.problems.Add(pair.Key.Problem(at, "a-z, 0-9 and _, starting with a letter, at most 31; host and admin are taken", "%q is no name for a parameter", pair.Key.Text))
 			continue
 		}
 		l.param(pair, at)
@@ -137,6 +143,9 @@ func (l *loader) params(n *doc.Node) {
 func (l *loader) param(pair doc.Pair, at string) {
 	before := len(l.problems)
 	get := pair.Value.Fields(at, &l.problems, "type", "default", "min", "max", "of", "help")
+	if pair.Value.Kind != doc.Map {
+		return
+	}
 	p := Param{Name: pair.Key.Text, Default: get("default")}
 	if n := get("type"); n != nil && slices.Contains(typeNames(), n.Text) {
 		p.Type = n.Text
@@ -187,6 +196,11 @@ func (l *loader) bound(n *doc.Node, at string) *int64 {
 // tree reads the folder files/ and the exceptions under the key files.
 func (l *loader) tree(n *doc.Node) {
 	root := l.Name + "/files"
+	if info, err := fs.Lstat(l.fsys, root); err == nil && !info.IsDir() { // WalkDir follows a link to a directory
+		l.problems.Add(diag.Problem{Pos: diag.Position{File: l.Origin + "/files"},
+			Message: "this is not a directory", Hint: "a layer holds plain files only"})
+		return
+	}
 	err := fs.WalkDir(l.fsys, root, func(name string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -196,6 +210,14 @@ func (l *loader) tree(n *doc.Node) {
 		case !entry.Type().IsRegular():
 			l.problems.Add(diag.Problem{Pos: diag.Position{File: l.Origin + strings.TrimPrefix(name, l.Name)},
 				Message: "this is not a regular file", Hint: "a layer holds plain files only"})
+			return nil
+		}
+		if info, err := entry.Info(); err != nil {
+			return err
+		} else if info.Size() > maxFile {
+			l.problems.Add(diag.Problem{Pos: diag.Position{File: l.Origin + strings.TrimPrefix(name, l.Name)},
+				Message: fmt.Sprintf("the file has %d bytes, at most %d are read", info.Size(), maxFile),
+				Hint:    "a layer's files travel in the seed, which is for words"})
 			return nil
 		}
 		content, err := fs.ReadFile(l.fsys, name)
@@ -267,7 +289,7 @@ func (l *loader) exception(pair doc.Pair) {
 			l.problems.Add(n.Problem(at+".when", "", "%q is not allowed, want boot, early or late", n.Text))
 		}
 	}
-	if file.when != Late && !strings.HasPrefix(file.owner, "root:") {
+	if file.when != Late && file.owner != "root:root" {
 		l.problems.Add(pair.Value.Problem(at, "add `when: late`",
 			"the owner %s does not exist yet when the file is written; cloud-init would skip every file after it", file.owner))
 	}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"bake/internal/diag"
 	"bake/internal/doc"
@@ -39,9 +40,10 @@ var (
 	safeWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]*$`)
 	userName = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
 	plain    = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,62}$`)
+	word     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_+=:,./-]{0,127}$`)
 	guest    = regexp.MustCompile(`^/[A-Za-z0-9._/@+-]*$`)
 	duration = regexp.MustCompile(`^([1-9][0-9]{0,8}|0)(s|m|h|d)$`)
-	size     = regexp.MustCompile(`^([1-9][0-9]{0,9})(KiB|MiB|GiB|TiB)?$`)
+	size     = regexp.MustCompile(`^([1-9][0-9]{0,17})(KiB|MiB|GiB|TiB)?$`)
 )
 
 // paramTypes lists the types in the order in which messages name them, with
@@ -53,14 +55,25 @@ var paramTypes = []struct{ name, form string }{
 	{"ports", "a list of port numbers from 1 to 65535"},
 	{"user", "a user name such as ops: a-z, 0-9, - and _, at most 32"},
 	{"name", "a name: a-z, 0-9, . - and _, starting with a letter, at most 63"},
-	{"path", "an absolute path of letters, digits and . _ - + @"},
+	{"path", "an absolute path of letters, digits and . _ - + @, without .. and //"},
 	{"duration", "a duration such as 90s, 10m, 1h or 7d"},
 	{"size", "a size such as 512MiB or 3GiB"},
 	{"enum", "one of the words the layer lists"},
 	{"ssh_keys", "a list of public keys as in authorized_keys, without options"},
-	{"cidr", "an address or network such as 192.0.2.0/24 or 2001:db8::1"},
+	{"cidr", "an address such as 2001:db8::1, or a network such as 192.0.2.0/24 with zeros after the prefix"},
+	{"word", "a word: letters, digits and _ + = : , . / -, starting with a letter or digit, at most 128"},
+	{"users", "a list of user names"},
+	{"user_keys", "a list of lines: a user name, a blank and a public key as in authorized_keys"},
+	{"names", "a list of names"},
+	{"words", "a list of words without blanks"},
+	{"paths", "a list of absolute paths"},
+	{"cidrs", "a list of addresses and networks"},
 	{"string", "one line of printable text"},
 }
+
+// itemTypes says what a list type is a list of.
+var itemTypes = map[string]string{"ports": "port", "ssh_keys": "ssh_key", "names": "name", "paths": "path", "cidrs": "cidr",
+	"users": "user", "user_keys": "user_key", "words": "word"}
 
 func typeNames() []string {
 	var names []string
@@ -82,41 +95,59 @@ func (p Param) form() string {
 	}
 	switch {
 	case p.Min != nil && p.Max != nil:
-		form += fmt.Sprintf(", from %d to %d", *p.Min, *p.Max)
+		form += fmt.Sprintf(", from %s to %s", p.amount(*p.Min), p.amount(*p.Max))
 	case p.Min != nil:
-		form += fmt.Sprintf(", at least %d", *p.Min)
+		form += ", at least " + p.amount(*p.Min)
 	case p.Max != nil:
-		form += fmt.Sprintf(", at most %d", *p.Max)
+		form += ", at most " + p.amount(*p.Max)
 	}
 	return form
 }
 
+// amount writes a bound as a host file would: 512MiB, 1h, 80 characters.
+func (p Param) amount(n int64) string {
+	in := func(units []unit) string {
+		for _, u := range units {
+			if n != 0 && n%u.factor == 0 {
+				return fmt.Sprintf("%d%s", n/u.factor, u.name)
+			}
+		}
+		return strconv.FormatInt(n, 10)
+	}
+	switch p.Type {
+	case "size":
+		return in(sizeUnits)
+	case "duration":
+		return in(durationUnits)
+	case "string":
+		return fmt.Sprintf("%d characters", n)
+	}
+	return in(nil)
+}
+
+// A unit is a suffix of a number and what it multiplies by.
+type unit struct {
+	name   string
+	factor int64
+}
+
+// The units, largest first.
+var (
+	sizeUnits     = []unit{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"", 1}}
+	durationUnits = []unit{{"d", 86400}, {"h", 3600}, {"m", 60}, {"s", 1}}
+)
+
 // bind checks a value given in a host file or as a default.
 func (p Param) bind(n *doc.Node, path string, problems *diag.List) (value, bool) {
-	wrong := func(at *doc.Node) (value, bool) {
-		shown := at.Text
-		if !at.Scalar() {
-			shown = string(at.Kind)
-		}
-		problems.Add(at.Problem(path, "", "%q is not allowed, want %s", shown, p.form()))
+	wrong := func(n *doc.Node) (value, bool) {
+		problems.Add(p.problem(n, path))
 		return value{}, false
 	}
-	if p.Type == "ports" || p.Type == "ssh_keys" {
+	if itemTypes[p.Type] != "" {
 		if n.Kind != doc.List {
 			return wrong(n)
 		}
-		v := value{kind: doc.Int, list: true, safe: p.Type == "ports"}
-		if p.Type == "ssh_keys" {
-			v.kind = doc.String
-		}
-		for _, item := range n.Items {
-			text, ok := p.element(item)
-			if !ok {
-				return wrong(item)
-			}
-			v.text = append(v.text, text)
-		}
-		return v, true
+		return p.bindItems(n, path, problems)
 	}
 	text, ok := p.element(n)
 	if !ok {
@@ -133,6 +164,52 @@ func (p Param) bind(n *doc.Node, path string, problems *diag.List) (value, bool)
 		return wrong(n)
 	}
 	return v, true
+}
+
+func (p Param) bindItems(list *doc.Node, path string, problems *diag.List) (value, bool) {
+	of := Param{Type: itemTypes[p.Type], Min: p.Min, Max: p.Max}
+	v := value{kind: doc.String, list: true, safe: of.Type != "ssh_key" && of.Type != "user_key"}
+	if of.Type == "port" {
+		v.kind = doc.Int
+	}
+	ok := true
+	for i, item := range list.Items {
+		text, fits := of.element(item)
+		if !fits {
+			problems.Add(of.problem(item, fmt.Sprintf("%s[%d]", path, i)))
+			ok = false
+		}
+		v.text = append(v.text, text)
+	}
+	return v, ok
+}
+
+// problem says that a value is none of the type.
+func (p Param) problem(n *doc.Node, path string) diag.Problem {
+	switch name, key, _ := strings.Cut(n.Text, " "); {
+	case p.Type == "ssh_key":
+		return n.Problem(path, KeyHint, "%v", CheckKey(n.Text))
+	case p.Type == "user_key" && !userName.MatchString(name):
+		return n.Problem(path, "write a line such as: ops ssh-ed25519 AAAA... ops@desk", "%q is not a user name", name)
+	case p.Type == "user_key":
+		return n.Problem(path, KeyHint, "after the user name: %v", CheckKey(key))
+	}
+	if n.Kind == doc.Null || !n.Scalar() {
+		return n.Problem(path, "", "this is %s, want %s", n.Kind, p.form())
+	}
+	other, hint := *n, "write it in quotes"
+	switch {
+	case n.Kind != doc.String:
+		other.Kind = doc.String
+	case n.Text == "true" || n.Text == "false":
+		other.Kind, hint = doc.Bool, "write it without quotes"
+	default:
+		other.Kind, hint = doc.Int, "write it without quotes"
+	}
+	if _, fits := p.element(&other); !fits {
+		hint = ""
+	}
+	return n.Problem(path, hint, "%q is not allowed, want %s", n.Text, p.form())
 }
 
 // element checks one scalar and returns its canonical text: durations in
@@ -154,7 +231,7 @@ func (p Param) element(n *doc.Node) (string, bool) {
 			return "", false
 		}
 		return number(n.Text, 1)
-	case "port", "ports":
+	case "port":
 		text, ok := number(n.Text, 1)
 		i, _ := strconv.Atoi(text)
 		return text, ok && n.Kind == doc.Int && i >= 1 && i <= 65535
@@ -162,16 +239,21 @@ func (p Param) element(n *doc.Node) (string, bool) {
 		return n.Text, isText && userName.MatchString(n.Text)
 	case "name":
 		return n.Text, isText && plain.MatchString(n.Text)
+	case "word":
+		return n.Text, isText && word.MatchString(n.Text)
 	case "path":
 		return n.Text, isText && guest.MatchString(n.Text) && path.Clean(n.Text) == n.Text
 	case "duration":
-		return scaled(duration, n, map[string]int64{"s": 1, "m": 60, "h": 3600, "d": 86400}, number)
+		return scaled(duration, n, durationUnits, number)
 	case "size":
-		return scaled(size, n, map[string]int64{"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}, number)
+		return scaled(size, n, sizeUnits, number)
 	case "enum":
 		return n.Text, isText && slices.Contains(p.Of, n.Text)
-	case "ssh_keys":
+	case "ssh_key": // of ssh_keys
 		return n.Text, isText && CheckKey(n.Text) == nil
+	case "user_key": // of user_keys
+		name, key, _ := strings.Cut(n.Text, " ")
+		return n.Text, isText && userName.MatchString(name) && CheckKey(key) == nil
 	case "cidr":
 		if prefix, err := netip.ParsePrefix(n.Text); isText && err == nil {
 			return prefix.String(), prefix == prefix.Masked() && prefix.Addr().Zone() == ""
@@ -188,12 +270,13 @@ func (p Param) within(i int64) bool {
 	return (p.Min == nil || i >= *p.Min) && (p.Max == nil || i <= *p.Max)
 }
 
-func scaled(form *regexp.Regexp, n *doc.Node, units map[string]int64, number func(string, int64) (string, bool)) (string, bool) {
+func scaled(form *regexp.Regexp, n *doc.Node, units []unit, number func(string, int64) (string, bool)) (string, bool) {
 	m := form.FindStringSubmatch(n.Text)
 	if m == nil || n.Kind != doc.String && n.Kind != doc.Int {
 		return "", false
 	}
-	return number(m[1], units[m[2]])
+	i := slices.IndexFunc(units, func(u unit) bool { return u.name == m[2] })
+	return number(m[1], units[i].factor)
 }
 
 func oneLine(text string) bool {
@@ -202,7 +285,7 @@ func oneLine(text string) bool {
 			return false
 		}
 	}
-	return len(text) <= 4096
+	return len(text) <= 4096 && utf8.ValidString(text)
 }
 
 // Read checks a node against the parameter's type and bounds and returns its

@@ -2,11 +2,13 @@ package layer
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
 	text "text/template"
+	"unicode/utf8"
 
 	"bake/internal/diag"
 	"bake/internal/doc"
@@ -34,6 +36,7 @@ func (l *Layer) Render(given *doc.Node, path string, facts Facts) (Rendered, err
 		out.Files = append(out.Files, File{Path: file.path, Mode: file.mode, Owner: file.owner,
 			When: file.when, Content: content, Origin: l.Origin + file.source})
 	}
+	out.Shares = l.readShares(s)
 	out.Checks = l.readChecks(s)
 	return out, problems.Err()
 }
@@ -72,7 +75,11 @@ func (l *Layer) bind(given *doc.Node, path string, s *scope) {
 // quoting function can let the text out.
 type unprintable func(pass) string
 
-type pass struct{}
+type pass struct{ printed bool }
+
+// Format notes that package fmt was asked for the text, by printf or inside a
+// list, where text/template does not look; what it prints is empty.
+func (u unprintable) Format(fmt.State, rune) { u(pass{printed: true}) }
 
 var quoting = text.FuncMap{
 	"shell": func(v any) (string, error) { return quote(v, shellWord) },
@@ -103,10 +110,13 @@ func join(list []any, separator string) (string, error) {
 // shellWord quotes for /bin/sh: nothing is special between single quotes.
 func shellWord(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-func (v value) plain(element string) any {
+func (s *scope) plain(v value, element string) any {
 	switch {
 	case !v.safe:
-		return unprintable(func(pass) string { return element })
+		return unprintable(func(why pass) string {
+			s.leaked = s.leaked || why.printed
+			return element
+		})
 	case v.kind == doc.Int:
 		i, err := strconv.ParseInt(element, 10, 64)
 		if err == nil {
@@ -125,11 +135,11 @@ func (s *scope) data() map[string]any {
 		if v.list {
 			list := []any{}
 			for _, element := range v.text {
-				list = append(list, v.plain(element))
+				list = append(list, s.plain(v, element))
 			}
 			is = list
 		} else {
-			is = v.plain(v.text[0])
+			is = s.plain(v, v.text[0])
 		}
 		group, member, dotted := strings.Cut(name, ".")
 		if !dotted {
@@ -146,19 +156,29 @@ func (s *scope) data() map[string]any {
 
 var templateError = regexp.MustCompile(`^template: .*?:(\d+)(?::(\d+))?: (?:executing "[^"]*" at )?(.*)$`)
 
+// templateKey is what text/template says of a name that data does not have.
+var templateKey = regexp.MustCompile(`map has no entry for key "([^"]*)"`)
+
 func (s *scope) template(file template, name string) []byte {
 	wrong := func(err error) []byte {
 		problem := diag.Problem{Pos: diag.Position{File: name}, Message: err.Error(), Width: 1}
 		if m := templateError.FindStringSubmatch(err.Error()); m != nil {
 			problem.Pos.Line, _ = strconv.Atoi(m[1])
 			col, _ := strconv.Atoi(m[2])
-			problem.Pos.Col, problem.Message = col+1, m[3]
+			problem.Message = m[3]
 			lines := strings.Split(string(file.content), "\n")
 			if problem.Pos.Line <= len(lines) {
 				problem.Source = lines[problem.Pos.Line-1]
 			}
+			problem.Pos.Col = 1 + utf8.RuneCountInString(problem.Source[:min(col, len(problem.Source))])
+		}
+		if m := templateKey.FindStringSubmatch(problem.Message); m != nil {
+			problem.Message, problem.Hint = fmt.Sprintf("unknown parameter %q", m[1]), diag.DidYouMean(m[1], s.names)
 		}
 		if strings.Contains(problem.Message, "can't print") {
+			problem.Message, s.leaked = "free text is printed as it is", true
+		}
+		if s.leaked {
 			problem.Hint = "free text needs a quoting function here: {{shell .name}}"
 		}
 		s.problems.Add(problem)
@@ -169,8 +189,12 @@ func (s *scope) template(file template, name string) []byte {
 		return wrong(err)
 	}
 	var out bytes.Buffer
+	s.leaked = false
 	if err := parsed.Execute(&out, s.data()); err != nil {
 		return wrong(err)
+	}
+	if s.leaked {
+		return wrong(errors.New("free text is printed by printf or the like, or as part of a list or map"))
 	}
 	return out.Bytes()
 }

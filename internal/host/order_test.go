@@ -1,0 +1,83 @@
+package host
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestOrder(t *testing.T) {
+	for name, test := range map[string]struct {
+		layers string
+		more   []string
+		want   string // the order, or a part of the problem behind its place
+	}{
+		"as listed":                      {"[c, a, b]", nil, "c a b"},
+		"after moves":                    {"[x, a, b]", []string{"x", "after: [a]\n"}, "a x b"},
+		"after, but absent":              {"[x, b]", []string{"x", "after: [a]\n"}, "x b"},
+		"after, already":                 {"[a, b, x]", []string{"x", "after: [a]\n"}, "a b x"},
+		"requires moves":                 {"[x, b, a]", []string{"x", "requires: [a]\n"}, "b a x"},
+		"a chain":                        {"[x, y, a, b]", []string{"x", "after: [y]\n", "y", "requires: [b]\n"}, "a b y x"},
+		"only as far as needed":          {"[b, x, a, c]", []string{"x", "after: [a]\n"}, "b a x c"},
+		"requires, but absent":           {"[b, x]", []string{"x", "requires: [a]\n"}, "4:13: the layer x requires the layer a"},
+		"two in a circle":                {"[a, x, y]", []string{"x", "after: [y]\n", "y", "after: [x]\n"}, "4:13: the layers x, y"},
+		"one after itself":               {"[x]", []string{"x", "after: [x]\n"}, "4:10: the layers x"},
+		"a circle of requires and after": {"[x, y, z]", []string{"x", "after: [z]\n", "y", "requires: [x]\n", "z", "after: [y]\n"}, "4:10: the layers x, y, z"},
+	} {
+		h, err := load(t, plain("layers: "+test.layers), shelf(test.more...))
+		if err != nil {
+			place, words, _ := strings.Cut(test.want, ": ")
+			if !strings.Contains(err.Error(), ":"+place+": error: ") || !strings.Contains(err.Error(), words) {
+				t.Errorf("%s: %v, want %s", name, err, test.want)
+			}
+			continue
+		}
+		var got []string
+		for _, l := range h.Layers {
+			got = append(got, l.Name)
+		}
+		if diff := cmp.Diff(test.want, strings.Join(got, " ")); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+// The address is the name's, local, no multicast, and stays what it is: a
+// machine that is baked again keeps its DHCP lease.
+func TestMAC(t *testing.T) {
+	form := regexp.MustCompile(`^52:54:00(:[0-9a-f]{2}){3}$`)
+	seen := map[string]string{}
+	for _, name := range []string{"zap", "zip", "a", "b", "web-1", "web-2"} {
+		mac := macFor(name)
+		if !form.MatchString(mac) || seen[mac] != "" || macFor(name) != mac {
+			t.Errorf("%s: %s, also of %q", name, mac, seen[mac])
+		}
+		seen[mac] = name
+	}
+	const zap = "52:54:00:37:28:09"
+	if got := macFor("zap"); got != zap {
+		t.Errorf("zap's address has changed to %s: every machine would get a new lease", got)
+	}
+	h, err := load(t, plain("network: {mac: \"52-54-00-AB-CD-EF\"}"), shelf())
+	if err != nil || h.Network.MAC != "52:54:00:ab:cd:ef" {
+		t.Errorf("%v, %v", h, err)
+	}
+}
+
+// Layers see the host they are part of.
+func TestFacts(t *testing.T) {
+	h, err := load(t, plain("layers: [x]"), shelf("x", "cloud-config: {users: [{name: ((host.name))-((admin.name)), ssh_authorized_keys: ((admin.keys))}]}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	user := h.Layers[0].CloudConfig.Get("users").Items[0]
+	if user.Get("name").Text != "zap-ops" || user.Get("ssh_authorized_keys").Items[0].Text != key {
+		t.Errorf("%+v", user)
+	}
+	h, err = load(t, plain("layers: [{x: {n: 5}}]"), shelf("x", "params: {n: {type: int, help: h}}\ncloud-config: {k: ((n))}\n"))
+	if err != nil || h.Layers[0].CloudConfig.Get("k").Text != "5" {
+		t.Errorf("%v", err)
+	}
+}
