@@ -35,16 +35,30 @@ func writeDir(path string, files []file) (err error) {
 		return err
 	}
 	reached("written")
-	if exists {
-		err = unix.Renameat2(unix.AT_FDCWD, draft, unix.AT_FDCWD, path, unix.RENAME_EXCHANGE)
-	} else {
-		err = os.Rename(draft, path)
-	}
-	if err != nil {
+	if err := putInPlace(draft, path, exists); err != nil {
 		return fmt.Errorf("moving the new directory into place: %w", err)
 	}
 	reached("named")
 	return syncDir(filepath.Dir(path))
+}
+
+// putInPlace gives the draft its path, in the place of an earlier seed if one exists.
+// Another run may make or remove that in the meantime.
+func putInPlace(draft, path string, exists bool) (err error) {
+	for range 100 {
+		if exists {
+			err = unix.Renameat2(unix.AT_FDCWD, draft, unix.AT_FDCWD, path, unix.RENAME_EXCHANGE)
+		} else {
+			err = os.Rename(draft, path)
+		}
+		if !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if exists, err = replaceableDir(path); err != nil {
+			return err
+		}
+	}
+	return errors.New("other runs keep replacing it")
 }
 
 // replaceableDir says whether path exists, and refuses anything that is not a

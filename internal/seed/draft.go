@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -67,6 +68,45 @@ func replaceableFile(path string) error {
 	return nil
 }
 
+// replaceableImage refuses, beside what replaceableFile does, a file that is
+// neither empty nor a volume with a seed's label, in one of the places where
+// ISO 9660 and FAT12 or FAT16 keep it: a host file, say.
+func replaceableImage(path string) error {
+	if err := replaceableFile(path); err != nil {
+		return err
+	}
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || info.Size() == 0 {
+		return err
+	}
+	found := false
+	for _, place := range []struct {
+		at    int64
+		magic string
+		label int64
+	}{{16*sector + 1, "CD001", 16*sector + 40}, {510, "\x55\xaa", 43}} {
+		magic, name := make([]byte, len(place.magic)), make([]byte, len(label))
+		if _, err := f.ReadAt(magic, place.at); err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if _, err := f.ReadAt(name, place.label); err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		found = found || string(magic) == place.magic && strings.EqualFold(string(name), label)
+	}
+	if !found {
+		return errors.New("refusing to replace what is there: it is not an image of a seed")
+	}
+	return nil
+}
+
 func newDraft(path string) (*draft, error) {
 	if f, err := openUnnamed(filepath.Dir(path)); err == nil {
 		return &draft{File: f}, nil
@@ -74,6 +114,10 @@ func newDraft(path string) (*draft, error) {
 	// Whatever stood in the way of an unnamed file and is not a matter of the
 	// file system stands in the way of a named one as well, and is reported.
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	var at *fs.PathError
+	if errors.As(err, &at) { // the temporary name means nothing to anybody
+		err = &fs.PathError{Op: "creating a file in", Path: filepath.Dir(path), Err: at.Err}
+	}
 	if err != nil {
 		return nil, err
 	}

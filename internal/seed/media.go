@@ -77,8 +77,9 @@ func ParseFormat(name string) (Format, error) {
 // The path holds either what was there before or the whole new seed, which has
 // been read back and compared; a failed Write leaves nothing else behind. An
 // earlier image is replaced, and so is a directory that holds nothing but an
-// earlier seed. A symbolic link, another kind of file and a directory with any
-// other file in it are refused.
+// earlier seed. A symbolic link, another kind of file, a file that is not a
+// seed's image (unless it is empty) and a directory with any other file in it
+// are refused.
 //
 // The words reach no directory but the parent of path, not even $TMPDIR. A
 // killed Write leaves no trace of an image, except in the instant in which it
@@ -109,6 +110,9 @@ func write(path string, format Format, s Seed) error {
 	}
 	if format == Dir {
 		return writeDir(path, files)
+	}
+	if err := replaceableImage(path); err != nil {
+		return err
 	}
 	c := codecs[format]
 	image, err := c.encode(files)

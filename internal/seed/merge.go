@@ -17,7 +17,8 @@ import (
 // merger folds trees into one and keeps what contradicts.
 type merger struct {
 	problems diag.List
-	winning  []string // dotted keys that the tree being merged may overwrite
+	host     bool     // the tree being merged is the host file's own
+	winning  []string // dotted keys that it may overwrite
 }
 
 // merge returns the one cloud-config of a host.
@@ -38,7 +39,7 @@ func merge(h *host.Host) (*doc.Node, error) {
 			Set("packages", doc.Words(slices.Compact(packages)...)))
 	}
 	if h.Config != nil {
-		m.winning = h.Winning
+		m.host, m.winning = true, h.Winning
 		config = m.fold("", config, h.Config)
 	}
 	sortKeys(config)
@@ -55,7 +56,7 @@ func machine(h *host.Host) *doc.Node {
 		Set("gecos", doc.Text("Administrator of "+h.Name)).
 		Set("shell", doc.Text("/bin/bash")).
 		Set("lock_passwd", yes).
-		Set("sudo", doc.Words("ALL=(ALL) NOPASSWD:ALL")).
+		Set("sudo", doc.Text("ALL=(ALL) NOPASSWD:ALL")). // not a list: 22.4's schema has none
 		Set("ssh_authorized_keys", doc.Words(h.Admin.Keys...))
 	return (&doc.Node{Kind: doc.Map}).
 		Set("manage_etc_hosts", yes).
@@ -85,8 +86,11 @@ func (m *merger) fold(path string, a, b *doc.Node) *doc.Node {
 	case a.Equal(b):
 		return a
 	}
-	m.problems.Add(b.Problem(path, "one of the two must go; a host file may say `override: ["+path+"]`",
-		"this is %s, but %s at %s", show(b), show(a), place(a)))
+	hint := "leave one of the two layers out, or replace it with one of your own"
+	if m.host {
+		hint = "remove this line, or add `override: [" + path + "]` to make it win"
+	}
+	m.problems.Add(b.Problem(path, hint, "this is %s, but %s has %s", show(b), place(a), show(a)))
 	return a
 }
 
@@ -99,7 +103,7 @@ func show(n *doc.Node) string {
 
 func place(n *doc.Node) string {
 	if n.Pos.File == "" {
-		return "the host file's own values"
+		return "bake itself"
 	}
 	return n.Pos.String()
 }
@@ -107,16 +111,18 @@ func place(n *doc.Node) string {
 // files adds the layers' files: those for bootcmd as here-documents at its
 // start, the others as write_files.
 func (m *merger) files(config *doc.Node, h *host.Host) {
-	owner := map[string]string{}
+	type origin struct{ layer, file string }
+	owner := map[string]origin{}
 	boot, write := &doc.Node{Kind: doc.List}, &doc.Node{Kind: doc.List}
 	for _, rendered := range h.Layers {
 		for _, file := range rendered.Files {
 			if other, twice := owner[file.Path]; twice {
-				m.problems.Add(diag.Problem{Pos: diag.Position{File: h.File}, Path: file.Path,
-					Message: fmt.Sprintf("the layers %s and %s both write this file", other, rendered.Name)})
+				m.problems.Add(diag.Problem{Pos: diag.Position{File: file.Origin}, Path: file.Path,
+					Message: fmt.Sprintf("the layer %s writes this file too, from %s", other.layer, other.file),
+					Hint:    "leave one of the two out"})
 				continue
 			}
-			owner[file.Path] = rendered.Name
+			owner[file.Path] = origin{rendered.Name, file.Origin}
 			if file.When == layer.Boot {
 				boot.Items = append(boot.Items, from(file.Origin, doc.Text(hereDocument(file))))
 			} else {
@@ -125,10 +131,10 @@ func (m *merger) files(config *doc.Node, h *host.Host) {
 		}
 	}
 	if len(boot.Items) > 0 {
-		config.Set("bootcmd", boot)
+		config.Set("bootcmd", from(boot.Items[0].Pos.File, boot))
 	}
 	if len(write.Items) > 0 {
-		config.Set("write_files", write)
+		config.Set("write_files", from(write.Items[0].Pos.File, write))
 	}
 }
 
