@@ -27,8 +27,8 @@ const (
 // that is stored already costs two stat calls when nothing has changed, and a
 // hash of whatever has. The user's file is only read.
 //
-// The error says what is wrong with the image; it is an *IntegrityError when
-// the copy in the store has changed.
+// The error is a *RefusedError that says what is wrong with the image, or an
+// *IntegrityError when the copy in the store has changed.
 func (s Store) Add(ctx context.Context, path string) (Blob, error) {
 	blob, err := s.add(ctx, path)
 	if err != nil {

@@ -72,7 +72,7 @@ func readHeader(file io.ReaderAt, size int64) (header, error) {
 	}
 	h, err := decode(start)
 	if err != nil {
-		return header{}, err
+		return header{}, refuse(err)
 	}
 	for _, vet := range []func() error{
 		h.vetShape,
@@ -82,7 +82,7 @@ func readHeader(file io.ReaderAt, size int64) (header, error) {
 		func() error { return h.vetExtensions(file, size) },
 	} {
 		if err := vet(); err != nil {
-			return header{}, err
+			return header{}, refuse(err)
 		}
 	}
 	return h, nil

@@ -72,8 +72,10 @@
 package image
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"bake/internal/tool"
@@ -111,6 +113,28 @@ func (e *IntegrityError) Error() string {
 
 // Integrity marks the error as a failure of trust, not of the world.
 func (e *IntegrityError) Integrity() bool { return true }
+
+// A RefusedError says that a file cannot be a base image: it is none, it is
+// damaged, or it needs other files.
+type RefusedError struct{ Reason error }
+
+func (e *RefusedError) Error() string { return e.Reason.Error() }
+
+// Unwrap returns the reason.
+func (e *RefusedError) Unwrap() error { return e.Reason }
+
+// Integrity marks the error as a failure of trust, not of the world.
+func (e *RefusedError) Integrity() bool { return true }
+
+// refuse makes a judgement on an image's content a *RefusedError and leaves an
+// error of the world, such as a disk that cannot be read, as it is.
+func refuse(err error) error {
+	var errno syscall.Errno
+	if err == nil || errors.As(err, &errno) {
+		return err
+	}
+	return &RefusedError{err}
+}
 
 func (s Store) path(sum string) string { return filepath.Join(s.Dir, sum+".qcow2") }
 

@@ -69,7 +69,7 @@ func identify(file *os.File) (identity, error) {
 
 func identityOf(st *unix.Stat_t, path string) (identity, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return identity{}, fmt.Errorf("%s is not a regular file", path)
+		return identity{}, &RefusedError{fmt.Errorf("%s is not a regular file", path)}
 	}
 	return identity{
 		Device: uint64(st.Dev), Inode: st.Ino, Size: st.Size,

@@ -120,8 +120,11 @@ func (s Store) qemuCheck(ctx context.Context, path string) error {
 	}
 	err = s.qemuImg(ctx, limitNothing, "check", "-q", "-f", "qcow2", path)
 	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() == leaks {
+	switch {
+	case err == nil, errors.As(err, &exit) && exit.ExitCode() == leaks:
 		return nil
+	case exit != nil && ctx.Err() == nil:
+		return refuse(err)
 	}
 	return err
 }
