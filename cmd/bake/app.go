@@ -1,18 +1,21 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"bake/internal/diag"
 	"bake/internal/host"
 	"bake/internal/layer"
+	"bake/internal/seed"
 )
 
 // app is one run of bake: the world, the person and the global options.
@@ -28,7 +31,10 @@ type app struct {
 // run executes one command line and returns the exit status.
 func run(ctx context.Context, e env, args []string) int {
 	a := &app{env: e, ui: &ui{env: e}}
-	err := newCLI(a).RunContext(ctx, reorder(a, args))
+	args, err := reorder(a, args)
+	if err == nil {
+		err = newCLI(a).RunContext(ctx, args)
+	}
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("interrupted: %w", context.Canceled)
 	}
@@ -56,10 +62,11 @@ func newCLI(a *app) *cli.App {
 			&cli.StringFlag{Name: "layers", Usage: "directory of your own layers (default: layers/ in the config directory)", Destination: &a.layers},
 			&cli.BoolFlag{Name: "json", Usage: "print results as JSON", Destination: &a.json},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print nothing but results and errors", Destination: &a.quiet},
+			cli.HelpFlag, // the library adds it by itself only along with its own help command
 		},
 		Commands: []*cli.Command{
 			imageCommand(a), seedCommand(a), verifyCommand(a),
-			layersCommand(a), explainCommand(a), initCommand(a), versionCommand(a),
+			layersCommand(a), explainCommand(a), initCommand(a), versionCommand(a), helpCommand(),
 		},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
@@ -75,89 +82,6 @@ func newCLI(a *app) *cli.App {
 		command.HideHelpCommand = true
 	}
 	return root
-}
-
-func onUsageError(c *cli.Context, err error, _ bool) error {
-	name := "bake"
-	if c.Command != nil && c.Command.Name != "" && c.Command.Name != "bake" {
-		name += " " + c.Command.Name
-	}
-	return usageError{fmt.Errorf("%w (%s --help shows the options)", err, name)}
-}
-
-func unknownCommand(c *cli.Context) error {
-	name := c.Args().First()
-	hint := "bake --help shows the commands"
-	if near := cli.SuggestCommand(c.App.Commands, name); near != "" {
-		hint = fmt.Sprintf("did you mean %q? %s", near, hint)
-	}
-	return usageError{fmt.Errorf("unknown command %q: %s", name, hint)}
-}
-
-// noArguments refuses words that are no options.
-func noArguments(c *cli.Context) error {
-	if c.Args().Present() {
-		return usageError{fmt.Errorf("unexpected argument %q (bake %s --help shows the options)", c.Args().First(), c.Command.Name)}
-	}
-	return nil
-}
-
-// reorder moves the options of a command before its arguments and the global
-// options before the command: the library would take a flag after the first
-// argument for an argument, silently.
-func reorder(a *app, args []string) []string {
-	root := newCLI(&app{env: env{Stdout: io.Discard, Stderr: io.Discard, Getenv: a.Getenv}, ui: &ui{}})
-	takesValue := map[string]bool{}
-	note := func(flags []cli.Flag) map[string]bool {
-		known := map[string]bool{}
-		for _, flag := range flags {
-			for _, name := range flag.Names() {
-				known[name] = true
-				_, isBool := flag.(*cli.BoolFlag)
-				takesValue[name] = !isBool
-			}
-		}
-		return known
-	}
-	global := note(root.Flags)
-	var front, options, words []string
-	var command string
-	for i := 1; i < len(args); i++ {
-		arg := args[i]
-		if arg == "--" {
-			words = append(words, args[i:]...)
-			break
-		}
-		if !strings.HasPrefix(arg, "-") || arg == "-" {
-			if command == "" {
-				command = arg
-				if found := root.Command(command); found != nil {
-					for name := range note(found.Flags) {
-						delete(global, name)
-					}
-				}
-			} else {
-				words = append(words, arg)
-			}
-			continue
-		}
-		name, _, hasValue := strings.Cut(strings.TrimLeft(arg, "-"), "=")
-		group := []string{arg}
-		if takesValue[name] && !hasValue && i+1 < len(args) {
-			i++
-			group = append(group, args[i])
-		}
-		if global[name] {
-			front = append(front, group...)
-		} else {
-			options = append(options, group...)
-		}
-	}
-	sorted := append([]string{args[0]}, front...)
-	if command != "" {
-		sorted = append(sorted, command)
-	}
-	return append(append(sorted, options...), words...)
 }
 
 // hostFlags are the options that name the hosts a command works on.
@@ -179,9 +103,46 @@ func (a *app) hosts(c *cli.Context) ([]string, error) {
 			return nil, usageError{fmt.Errorf("--all: there is no host file in %s", filepath.Join(a.config, "hosts"))}
 		}
 	case len(names) == 0:
-		return nil, usageError{fmt.Errorf("name a host with --host (hosts here: %s)", strings.Join(host.Names(a.config), ", "))}
+		return nil, usageError{fmt.Errorf("name a host with --host, or --all (%s has %s)",
+			filepath.Join(a.config, "hosts"), cmp.Or(strings.Join(host.Names(a.config), ", "), "none"))}
 	}
-	return names, nil
+	var once []string
+	for _, name := range names {
+		if !slices.Contains(once, name) {
+			once = append(once, name)
+		}
+	}
+	return once, nil
+}
+
+// ready is a host with its words: nothing is left that could be wrong in its
+// files.
+type ready struct {
+	*host.Host
+	words seed.Seed
+}
+
+// prepare loads the hosts and merges their words, all of them before anything
+// is written for the first, and reports the problems of all together.
+func (a *app) prepare(names []string) ([]ready, error) {
+	var all []ready
+	var problems diag.List
+	for _, name := range names {
+		h, err := host.Load(a.config, name, a.shelf())
+		var words seed.Seed
+		if err == nil {
+			words, err = seed.Build(h)
+		}
+		var list diag.List
+		switch {
+		case errors.As(err, &list):
+			problems.Add(list...)
+		case err != nil:
+			return nil, err
+		}
+		all = append(all, ready{h, words})
+	}
+	return all, problems.Err()
 }
 
 // shelf returns the built-in layers and the user's own.

@@ -7,7 +7,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"bake/internal/diag"
-	"bake/internal/host"
 	"bake/internal/seed"
 )
 
@@ -26,8 +25,12 @@ func explainCommand(a *app) *cli.Command {
 			if err != nil {
 				return err
 			}
-			for _, name := range names {
-				if err := runExplain(a, name, c.Bool("user-data")); err != nil {
+			all, err := a.prepare(names)
+			if err != nil {
+				return err
+			}
+			for _, h := range all {
+				if err := runExplain(a, h, c.Bool("user-data")); err != nil {
 					return err
 				}
 			}
@@ -36,20 +39,12 @@ func explainCommand(a *app) *cli.Command {
 	}
 }
 
-func runExplain(a *app, name string, whole bool) error {
-	h, err := host.Load(a.config, name, a.shelf())
-	if err != nil {
-		return err
-	}
-	words, err := seed.Build(h)
-	if err != nil {
-		return err
-	}
+func runExplain(a *app, h ready, whole bool) error {
 	if whole {
-		_, err := a.Stdout.Write(words.UserData)
+		_, err := a.Stdout.Write(h.words.UserData)
 		return err
 	}
-	parts, err := seed.Explain(h)
+	parts, err := seed.Explain(h.Host)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"bake/internal/artifact"
+	"bake/internal/diag"
 	"bake/internal/domain"
 	"bake/internal/host"
 	"bake/internal/image"
@@ -45,17 +46,17 @@ func imageCommand(a *app) *cli.Command {
 }
 
 func runImage(ctx context.Context, a *app, o imageOptions) error {
-	for _, name := range o.hosts {
-		h, err := host.Load(a.config, name, a.shelf())
-		if err != nil {
-			return err
-		}
+	all, err := a.prepare(o.hosts)
+	if err != nil {
+		return err
+	}
+	for _, h := range all {
 		generation, err := a.bake(ctx, h, o.base)
 		if err != nil {
 			return err
 		}
-		a.say("%s: generation %s, %s", name, generation.Manifest.Generation, a.standing(generation))
-		if err := a.printPath(name, generation.Dir); err != nil {
+		a.say("%s: generation %s, %s", h.Name, generation.Manifest.Generation, a.standing(generation))
+		if err := a.printPath(h.Name, generation.Dir); err != nil {
 			return err
 		}
 	}
@@ -72,12 +73,8 @@ func (a *app) standing(g artifact.Generation) string {
 }
 
 // bake makes one generation: words, then bytes, then both under one name.
-func (a *app) bake(ctx context.Context, h *host.Host, basePath string) (g artifact.Generation, err error) {
-	words, err := seed.Build(h)
-	if err != nil {
-		return g, err
-	}
-	path, reference, err := baseFile(h, basePath)
+func (a *app) bake(ctx context.Context, h ready, basePath string) (g artifact.Generation, err error) {
+	path, reference, err := baseFile(h.Host, basePath)
 	if err != nil {
 		return g, err
 	}
@@ -92,7 +89,12 @@ func (a *app) bake(ctx context.Context, h *host.Host, basePath string) (g artifa
 	if err != nil {
 		return g, err
 	}
-	m, err := manifest(h, words, blob, reference)
+	if h.Machine.Disk < blob.VirtualSize {
+		return g, diag.List{{Pos: diag.Position{File: h.File}, Path: "machine.disk",
+			Message: fmt.Sprintf("%d MiB is smaller than the base image %s, which has %d MiB", h.Machine.Disk>>20, path, blob.VirtualSize>>20),
+			Hint:    "a smaller disk would cut off the end of the image's file systems"}}
+	}
+	m, err := manifest(h.Host, h.words, blob, reference)
 	if err != nil {
 		return g, err
 	}
@@ -105,7 +107,7 @@ func (a *app) bake(ctx context.Context, h *host.Host, basePath string) (g artifa
 	if err := store.Overlay(ctx, blob, draft.Path("disk.qcow2"), h.Machine.Disk); err != nil {
 		return g, err
 	}
-	if err := writeWords(draft, h, words, m.Generation); err != nil {
+	if err := writeWords(draft, h.Host, h.words, m.Generation); err != nil {
 		return g, err
 	}
 	return draft.Commit(m)

@@ -8,7 +8,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"bake/internal/host"
 	"bake/internal/seed"
 )
 
@@ -47,31 +46,27 @@ func seedCommand(a *app) *cli.Command {
 }
 
 func runSeed(ctx context.Context, a *app, o seedOptions) error {
-	for _, name := range o.hosts {
+	all, err := a.prepare(o.hosts)
+	if err != nil {
+		return err
+	}
+	for _, h := range all {
 		if err := ctx.Err(); err != nil {
-			return err
-		}
-		h, err := host.Load(a.config, name, a.shelf())
-		if err != nil {
-			return err
-		}
-		words, err := seed.Build(h)
-		if err != nil {
 			return err
 		}
 		path := o.output
 		if path == "" {
 			file := map[seed.Format]string{seed.ISO: "seed.iso", seed.VFAT: "seed.img", seed.Dir: "seed"}[o.format]
-			path = filepath.Join(a.out, name, file)
+			path = filepath.Join(a.out, h.Name, file)
 			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 				return err
 			}
 		}
-		if err := seed.Write(path, o.format, words); err != nil {
+		if err := seed.Write(path, o.format, h.words); err != nil {
 			return err
 		}
-		a.say("%s: instance %s, %d layers", name, words.InstanceID(h), len(h.Layers))
-		if err := a.printPath(name, path); err != nil {
+		a.say("%s: instance %s, %d layers", h.Name, h.words.InstanceID(h.Host), len(h.Layers))
+		if err := a.printPath(h.Name, path); err != nil {
 			return err
 		}
 	}

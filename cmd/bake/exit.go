@@ -19,7 +19,7 @@ const exitStatus = `EXIT STATUS
    2    wrong command line
    3    host file or layer invalid
    4    this machine lacks something: a program, a file, room, a permission
-   5    integrity: a digest or signature is not what it must be
+   5    integrity: a digest, a signature or a base image is not what it must be
    6    network or remote store
    7    built, but a claim failed
    130  interrupted
@@ -44,7 +44,8 @@ func exitCode(err error) int {
 		missing *tool.MissingError
 		lack    lackError
 		broken  interface{ Integrity() bool }
-		network net.Error
+		connect *net.OpError // not net.Error: every system call's error is one
+		lookup  *net.DNSError
 		claim   claimError
 	)
 	switch {
@@ -61,10 +62,10 @@ func exitCode(err error) int {
 	case errors.Is(err, context.Canceled):
 		return 130
 	case errors.As(err, &missing), errors.As(err, &lack),
-		errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EROFS),
+		errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR),
 		errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist):
 		return 4
-	case errors.As(err, &network):
+	case errors.As(err, &connect), errors.As(err, &lookup):
 		return 6
 	}
 	return 1

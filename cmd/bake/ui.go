@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
+	"unicode"
+	"unicode/utf16"
 
 	"bake/internal/diag"
 )
@@ -73,9 +76,26 @@ func (u *ui) fail(err error) {
 	}
 }
 
-// printJSON writes a result for programs.
+// printJSON writes a result for programs. Characters that could drive a
+// terminal are escaped, as JSON allows everywhere but demands only of the first
+// 32.
 func (u *ui) printJSON(v any) error {
-	encoder := json.NewEncoder(u.env.Stdout)
+	var out, safe bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
-	return encoder.Encode(v)
+	if err := encoder.Encode(v); err != nil {
+		return err
+	}
+	for _, r := range out.String() {
+		if r == '\n' || unicode.IsPrint(r) {
+			safe.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&safe, "\\u%04x", unit)
+		}
+	}
+	_, err := u.env.Stdout.Write(safe.Bytes())
+	return err
 }

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"encoding/json"
+	"go/ast"
+	"go/format"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// mayImport says which package may use which: the arrows of the design. Words
+// (seed) and bytes (image) never meet but here in cmd/bake, and nobody imports
+// the layers but cmd/bake, which hands them on as a file system.
+var mayImport = map[string][]string{
+	"internal/diag":     {},
+	"internal/tool":     {},
+	"internal/doc":      {"internal/diag"},
+	"internal/layer":    {"internal/diag", "internal/doc"},
+	"internal/host":     {"internal/diag", "internal/doc", "internal/layer"},
+	"internal/seed":     {"internal/diag", "internal/doc", "internal/host", "internal/layer"},
+	"internal/image":    {"internal/diag", "internal/tool"},
+	"internal/domain":   {"internal/host"},
+	"internal/artifact": {},
+	"internal/vm":       {"internal/artifact", "internal/tool"},
+	"internal/verify":   {"internal/layer", "internal/tool", "internal/vm"},
+	"layers":            {},
+	"cmd/bake": {"internal/artifact", "internal/diag", "internal/domain", "internal/host", "internal/image", "internal/layer",
+		"internal/seed", "internal/tool", "internal/verify", "internal/vm", "layers"},
+}
+
+// goPackage is what go list says of one.
+type goPackage struct {
+	ImportPath string
+	Dir        string
+	Doc        string
+	GoFiles    []string
+	Imports    []string
+}
+
+const module = "bake/"
+
+func packages(t *testing.T) []goPackage {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Dir,Doc,GoFiles,Imports", "./...")
+	cmd.Dir, cmd.Stderr = "../..", os.Stderr
+	output, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []goPackage
+	for decoder := json.NewDecoder(strings.NewReader(string(output))); decoder.More(); {
+		var p goPackage
+		if err := decoder.Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+		p.ImportPath = strings.TrimPrefix(p.ImportPath, module)
+		if len(p.GoFiles) > 0 { // not of tests alone
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+func TestImports(t *testing.T) {
+	for _, p := range packages(t) {
+		allowed, known := mayImport[p.ImportPath]
+		if !known {
+			t.Errorf("%s is not in the table of who may import whom", p.ImportPath)
+		}
+		for _, path := range p.Imports {
+			if ours, ok := strings.CutPrefix(path, module); ok && !slices.Contains(allowed, ours) {
+				t.Errorf("%s imports %s, which the table does not allow", p.ImportPath, ours)
+			}
+		}
+		if p.Doc == "" {
+			t.Errorf("%s has no package comment", p.ImportPath)
+		}
+	}
+}
+
+// Budgets: code above them is not wrong, but asks for a second look.
+const (
+	functionLines = 45 // of the longest but a tenth
+	fileLines     = 400
+	commandLines  = 120 // of a cmd_x.go
+	exportedNames = 12  // of a package
+	layerLines    = 60  // of a layer.yaml: more is refused
+)
+
+func TestBudgets(t *testing.T) {
+	var functions []int
+	for _, p := range packages(t) {
+		exported := 0
+		for _, name := range p.GoFiles {
+			path := filepath.Join(p.Dir, name)
+			source, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines := strings.Count(string(source), "\n")
+			if limit := map[bool]int{true: commandLines, false: fileLines}[strings.HasPrefix(name, "cmd_")]; lines > limit {
+				t.Logf("%s/%s has %d lines, the budget is %d", p.ImportPath, name, lines, limit)
+			}
+			files := token.NewFileSet()
+			file, err := parser.ParseFile(files, path, source, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, declaration := range file.Decls {
+				exported += countExported(declaration)
+				if function, ok := declaration.(*ast.FuncDecl); ok {
+					functions = append(functions, 1+files.Position(function.End()).Line-files.Position(function.Pos()).Line)
+				}
+			}
+		}
+		if exported > exportedNames {
+			t.Logf("%s exports %d names, the budget is %d", p.ImportPath, exported, exportedNames)
+		}
+	}
+	slices.Sort(functions)
+	longest := functions[len(functions)*9/10]
+	t.Logf("nine of ten functions have at most %d lines", longest)
+	if longest > functionLines {
+		t.Logf("the budget is %d", functionLines)
+	}
+}
+
+// countExported counts the exported names that a declaration gives to its
+// package: methods belong to their types.
+func countExported(declaration ast.Decl) int {
+	count := 0
+	switch d := declaration.(type) {
+	case *ast.FuncDecl:
+		if d.Recv == nil && d.Name.IsExported() {
+			count++
+		}
+	case *ast.GenDecl:
+		for _, spec := range d.Specs {
+			switch s := spec.(type) {
+			case *ast.TypeSpec:
+				if s.Name.IsExported() {
+					count++
+				}
+			case *ast.ValueSpec:
+				for _, name := range s.Names {
+					if name.IsExported() {
+						count++
+					}
+				}
+			}
+		}
+	}
+	return count
+}
+
+// TestTree holds every file against the rules that are no matter of taste.
+func TestTree(t *testing.T) {
+	seen := 0
+	err := filepath.WalkDir("../..", func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && (entry.Name() == ".git" || entry.Name() == "bin" || entry.Name() == "out"):
+			return fs.SkipDir
+		case entry.Name() != "layer.yaml" && filepath.Ext(path) != ".go":
+			return nil
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		seen++
+		if entry.Name() == "layer.yaml" {
+			if lines := strings.Count(string(content), "\n"); lines > layerLines {
+				t.Errorf("%s has %d lines, at most %d are one screen", path, lines, layerLines)
+			}
+			return nil
+		}
+		formatted, err := format.Source(content)
+		if err != nil {
+			return err
+		}
+		if string(formatted) != string(content) {
+			t.Errorf("%s is not as gofmt writes it", path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if seen < len(mayImport) {
+		t.Errorf("only %d files were seen", seen)
+	}
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+var update = flag.Bool("update", false, "rewrite what the scripts expect; the diff is the review")
+
+// TestMain makes the test binary bake itself when it is called so: the scripts
+// and the tests that kill it see the program a user starts, from main on.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"bake": main})
+}
+
+func TestScripts(t *testing.T) { runScripts(t, "testdata/script") }
+
+// TestBroken runs the corpus of host files and layers that must be refused.
+func TestBroken(t *testing.T) { runScripts(t, "testdata/script/broken") }
+
+func runScripts(t *testing.T, dir string) {
+	testscript.Run(t, testscript.Params{
+		Dir:                dir,
+		UpdateScripts:      *update,
+		RequireUniqueNames: true,
+		Condition:          condition,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits":   exits,
+			"refuses": refuses,
+			"raw":     raw,
+		},
+	})
+}
+
+// exits CODE PROGRAM ARGS... runs a program that must exit with that status.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM ARGS...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit status %d, want %d", got, want)
+	}
+}
+
+// refuses PROGRAM ARGS... runs a program that must exit with status 3, print no
+// product, and leave every file as it was.
+func refuses(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("usage: refuses PROGRAM ARGS...")
+	}
+	before := tree(ts, ts.Getenv("WORK"))
+	exits(ts, false, append([]string{"3"}, args...))
+	if out := ts.ReadFile("stdout"); out != "" {
+		ts.Fatalf("there is a product: %q", out)
+	}
+	if after := tree(ts, ts.Getenv("WORK")); !maps.Equal(before, after) {
+		ts.Fatalf("files before: %v\nfiles after: %v", before, after)
+	}
+}
+
+// tree lists a directory: what each file is and how large.
+func tree(ts *testscript.TestScript, root string) map[string]string {
+	found := map[string]string{}
+	ts.Check(filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err == nil {
+			found[path] = info.Mode().String() + " " + strconv.FormatInt(info.Size(), 10)
+		}
+		return err
+	}))
+	return found
+}
+
+// raw FILE TEXT... writes Go-quoted text, for bytes that do not survive in an
+// archive: raw hosts/zap.yaml '\ufeffhost: zap\n'.
+func raw(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: raw FILE TEXT")
+	}
+	text, err := strconv.Unquote(`"` + strings.ReplaceAll(args[1], `"`, `\"`) + `"`)
+	ts.Check(err)
+	path := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(filepath.Dir(path), 0o755))
+	ts.Check(os.WriteFile(path, []byte(text), 0o600))
+}
+
+// condition is [lacks:PROGRAM]: this machine has no such program. On CI it has
+// all of them or the test fails.
+func condition(text string) (bool, error) {
+	program, ok := strings.CutPrefix(text, "lacks:")
+	if !ok {
+		return false, fmt.Errorf("unknown condition %q", text)
+	}
+	_, err := exec.LookPath(program)
+	if err != nil && os.Getenv("CI") == "true" {
+		return false, fmt.Errorf("CI must not skip: %w", err)
+	}
+	return err != nil, nil
+}
