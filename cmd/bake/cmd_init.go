@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	_ "embed" // for the host file that init writes
 	"errors"
 	"fmt"
 	"io/fs"
@@ -32,47 +33,10 @@ func initCommand(a *app) *cli.Command {
 	}
 }
 
-var hostFile = template.Must(template.New("host").Parse(`# The machine {{.Name}}. bake image --host {{.Name}} makes it, bake verify --host {{.Name}} --boot
-# proves it, bake layers shows what there is.
-host: {{.Name}}
+//go:embed host.yaml.tmpl
+var hostFileText string
 
-# The image to start from, a local qcow2 file; bake image --base FILE names another.
-base: ./base.qcow2
-
-machine:
-  vcpus: 2
-  memory: 3GiB
-  disk: 60GiB            # virtual size of the root disk
-  firmware: uefi         # or uefi-secure
-  tpm: false
-  images: /var/lib/libvirt/images/bake   # where the hypervisor keeps this machine's files
-
-network:
-  mac: auto              # derived from the name, the same at every rebuild
-  dhcp: true             # or addresses, gateways and nameservers:
-  # addresses: [192.0.2.10/24, "2001:db8::10/64"]
-  # gateways: [192.0.2.1]
-  # nameservers: [192.0.2.53]
-  attach: {network: default}   # libvirt network, or {bridge: br0}
-
-# The one person who can log in, with a key and in no other way.
-admin:
-  name: ops
-  keys:{{if .Key}}
-    - {{.Key}}{{else}} []             # put your public key here: a line of ~/.ssh/id_ed25519.pub{{end}}
-
-# What is done to the machine, in this order.
-layers:
-  - ssh
-  - ufw: {allow_tcp: [22]}
-  - sysctl: {swappiness: 10}
-
-# cloud-init's own keys, merged last. One that contradicts a layer is an error
-# unless it is listed under override.
-# cloud-config:
-#   timezone: Etc/UTC
-# override: [timezone]
-`))
+var hostFile = template.Must(template.New("host").Parse(hostFileText))
 
 func runInit(a *app, name, keyFile string) error {
 	path := filepath.Join(a.config, "hosts", name+".yaml")
