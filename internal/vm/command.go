@@ -12,7 +12,11 @@ import (
 )
 
 // Names that the monitor's commands use as well.
-const netdev = "net0"
+const (
+	netdev   = "net0"
+	rootDisk = "root"
+	varsDisk = "vars"
+)
 
 // Descriptors that QEMU inherits.
 const (
@@ -32,7 +36,7 @@ func (s Spec) command(firm firmware, disks []disk, credentials []string, lan lan
 	}
 	args := append(processor(s.Accel),
 		"-no-user-config", "-nodefaults", "-display", "none",
-		"-machine", "q35,smm="+smm+",pflash0=code,pflash1=vars",
+		"-machine", "q35,smm="+smm+",pflash0=code,pflash1="+varsDisk,
 		"-smp", fmt.Sprint(s.VCPUs), "-m", fmt.Sprintf("%dM", s.Memory>>20),
 		"-rtc", "base=utc",
 		"-chardev", fmt.Sprintf("socket,id=monitor,fd=%d", monitorFD),
@@ -102,8 +106,8 @@ func (s Spec) prepare(ctx context.Context, tools tool.Box, firm firmware, at *sc
 	}
 	disks := []disk{
 		{name: "code", path: firm.Code.Filename, format: firm.Code.Format, readOnly: true},
-		{name: "vars", path: vars, format: "qcow2"},
-		{name: "root", path: overlay, format: "qcow2", device: ",bootindex=1"},
+		{name: varsDisk, path: vars, format: "qcow2"},
+		{name: rootDisk, path: overlay, format: "qcow2", device: ",bootindex=1"},
 	}
 	if s.Seed != "" {
 		seed, err := filepath.Abs(s.Seed)

@@ -30,6 +30,14 @@
 // order and what sshd -T reports are untouched. Seen to work on first boots of
 // Debian 12 (systemd 252) and 13 (257).
 //
+// # Snapshots
+//
+// Snapshot and Restore keep and bring back memory, devices, root disk and the
+// firmware's variables. What is outside of the guest is not turned back: the
+// console's text goes on, forwarded ports stay, and QEMU's user-mode network
+// knows connections that the restored guest does not (and the other way round),
+// so each login is made anew. A login works at once, half a second after.
+//
 // # Decisions
 //
 // 2026-11: monitor and console are socket pairs that QEMU inherits, not
@@ -52,6 +60,11 @@
 //
 // 2026-11: UEFI firmware is found by the JSON descriptors that every
 // distribution installs for libvirt, not by a list of file names.
+//
+// 2026-11: snapshots are QMP jobs (QEMU 6.0), not savevm of the monitor for
+// people: they name the disks, and errors are fields, not words. They lie in the
+// throwaway overlay and go away with it. A device that cannot be saved (a
+// vhost-user file system, say) would need a boot for each look instead.
 //
 // 2026-11: the accelerator's clear answers are remembered until a reboot, a
 // probe that ran out of time is not: a busy machine looks the same.
@@ -118,6 +131,7 @@ type Machine struct {
 
 	forwards sync.Mutex // held while forwarded ports change
 	sshPort  int        // forwarded to port 22, 0 before the first use
+	jobs     int        // snapshots taken and restored, for names
 }
 
 // startTime bounds what QEMU needs before it takes commands, on a busy machine.

@@ -225,6 +225,7 @@ func TestGuest(t *testing.T) {
 			t.Errorf("ssh to a silent port: %v", err)
 		}
 	})
+	t.Run("snapshot", g.testSnapshot)
 	t.Run("power down", func(t *testing.T) {
 		off, cancel := context.WithTimeout(ctx, 2*time.Minute)
 		defer cancel()
