@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"golang.org/x/crypto/ssh"
 
@@ -20,7 +18,22 @@ import (
 const (
 	commandTime = 3 * time.Minute // one command in the guest, under emulation, with room
 	loginTime   = time.Minute
-	maxOutput   = 16 << 10 // what is kept of a command's output
+)
+
+// What a login attempt ends with.
+const (
+	accepted = "accepted"
+	refused  = "refused"
+)
+
+// evidence is how much an observation says against a claim that it does not
+// bear out.
+type evidence int
+
+const (
+	nothing evidence = iota // the observation could not be made
+	absence                 // nobody answers any more: a restart looks the same for a moment
+	proof                   // seen
 )
 
 // try finds out whether one claim holds.
@@ -29,81 +42,57 @@ func (r *run) try(ctx context.Context, c layer.Check) {
 		return
 	}
 	r.Stage(fmt.Sprintf("%s: %s: %s", r.Plan.Host, c.Layer, c.Claim))
-	result := Result{Layer: c.Layer, Claim: c.Claim}
-	if c.Inside != nil {
-		r.tryInside(ctx, *c.Inside, &result)
-	} else {
-		r.tryOutside(ctx, *c.Outside, &result)
-	}
-	r.result(result)
+	result, _ := r.observe(ctx, c)
+	r.result(c, result)
 }
 
-func (r *run) tryInside(ctx context.Context, in layer.Inside, result *Result) {
+// observe makes the observation of a check once. The evidence is of interest
+// only when the claim does not hold.
+func (r *run) observe(ctx context.Context, c layer.Check) (Result, evidence) {
+	result := Result{Layer: c.Layer, Claim: c.Claim}
+	var against evidence
+	if c.Inside != nil {
+		against = r.tryInside(ctx, *c.Inside, &result)
+	} else {
+		against = r.tryOutside(ctx, *c.Outside, &result)
+	}
+	return result, against
+}
+
+func (r *run) tryInside(ctx context.Context, in layer.Inside, result *Result) evidence {
 	result.Where, result.Ran = "inside", in.Run
-	if r.client == nil {
-		result.Got = fmt.Sprintf("not tried, nobody can log in: %v", r.noLogin)
-		return
+	if err := r.enter(ctx); err != nil {
+		result.Got = fmt.Sprintf("not tried, nobody can log in: %v", err)
+		return nothing
 	}
 	out, exit, err := r.execute(ctx, in.Run)
 	if err != nil {
 		result.Got = err.Error()
-		return
+		return nothing
 	}
 	if result.Claim == claimInit {
 		result.OK, result.Want, result.Got = judgeCloudInit(out)
-		return
+	} else {
+		result.OK, result.Want, result.Got = judge(in, out, exit)
 	}
-	result.OK, result.Want, result.Got = judge(in, out, exit)
+	return proof
 }
 
-// execute runs a shell command as root in the guest. The error says that it
-// could not be run or did not end; a failing command is an exit status.
-func (r *run) execute(ctx context.Context, command string) (stdout string, exit int, err error) {
+// execute runs a shell command as root in the guest, where enter has
+// succeeded. The error says that it could not be run or did not end; a failing
+// command is an exit status.
+func (r *run) execute(ctx context.Context, command string) (out string, exit int, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, commandTime, fmt.Errorf("no end within %s", commandTime))
 	defer cancel()
-	session, err := r.client.NewSession()
+	stdout, stderr, exit, err := r.root.run(ctx, command)
 	if err != nil {
+		r.leave()
 		return "", 0, fmt.Errorf("asking the guest: %w", err)
 	}
-	defer session.Close()
-	stop := context.AfterFunc(ctx, func() { session.Close() })
-	defer stop()
-	var out, complaint limited
-	session.Stdout, session.Stderr = &out, &complaint
-	err = session.Run("sudo -n /bin/sh -c " + shellWord(command))
-	var status *ssh.ExitError
-	switch {
-	case ctx.Err() != nil:
-		return "", 0, fmt.Errorf("asking the guest: %w", context.Cause(ctx))
-	case errors.As(err, &status):
-		return clean(out.String() + complaint.String()), status.ExitStatus(), nil
-	case err != nil:
-		return "", 0, fmt.Errorf("asking the guest: %w", err)
+	if exit != 0 {
+		stdout += stderr
 	}
-	return clean(out.String()), 0, nil
-}
-
-func shellWord(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
-
-// limited keeps the start of what is written to it.
-type limited struct{ bytes.Buffer }
-
-func (l *limited) Write(p []byte) (int, error) {
-	l.Buffer.Write(p[:min(len(p), max(0, maxOutput-l.Len()))])
-	return len(p), nil
-}
-
-// clean makes a guest's words fit for a terminal and a report.
-func clean(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\n' || unicode.IsPrint(r) {
-			return r
-		}
-		if r == '\t' {
-			return ' '
-		}
-		return unicode.ReplacementChar
-	}, strings.TrimRight(text, "\n"))
+	return clean(stdout), exit, nil
 }
 
 // judge compares what a command did with what the claim wants. All matchers
@@ -155,17 +144,21 @@ func judgeCloudInit(out string) (ok bool, want, got string) {
 	return ok, want, got
 }
 
-func (r *run) tryOutside(ctx context.Context, out layer.Outside, result *Result) {
+func (r *run) tryOutside(ctx context.Context, out layer.Outside, result *Result) evidence {
 	result.Where = "outside"
 	if out.SSH != nil {
-		r.tryLogin(ctx, *out.SSH, result)
-		return
+		return r.tryLogin(ctx, *out.SSH, result)
 	}
+	return r.tryPorts(ctx, *out.TCP, result)
+}
+
+func (r *run) tryPorts(ctx context.Context, ports layer.Ports, result *Result) evidence {
 	result.OK = true
+	against := nothing
 	for _, group := range []struct {
 		ports []int
 		want  vm.Answer
-	}{{out.TCP.Open, vm.Accepted}, {out.TCP.Closed, vm.Silent}} {
+	}{{ports.Open, vm.Accepted}, {ports.Closed, vm.Silent}} {
 		for _, port := range group.ports {
 			answer, err := r.machine.Knock(ctx, port)
 			got := answer.String()
@@ -174,18 +167,28 @@ func (r *run) tryOutside(ctx context.Context, out layer.Outside, result *Result)
 			}
 			result.Want += fmt.Sprintf("%d %s, ", port, group.want)
 			result.Got += fmt.Sprintf("%d %s, ", port, got)
-			result.OK = result.OK && err == nil && answer == group.want
+			if err == nil && answer == group.want {
+				continue
+			}
+			result.OK = false
+			switch {
+			case group.want == vm.Accepted && (err == nil || errors.Is(err, vm.ErrUnreachable)):
+				against = max(against, absence)
+			case err == nil:
+				against = proof
+			}
 		}
 	}
 	result.Want, result.Got = strings.TrimSuffix(result.Want, ", "), strings.TrimSuffix(result.Got, ", ")
+	return against
 }
 
-func (r *run) tryLogin(ctx context.Context, l layer.Login, result *Result) {
+func (r *run) tryLogin(ctx context.Context, l layer.Login, result *Result) evidence {
 	result.Ran = fmt.Sprintf("ssh %s@%s with %s", l.User, r.Plan.Host, l.With)
 	result.Want = l.Want
 	if r.keys == nil {
 		result.Got = "not tried, the machine's host keys are not known"
-		return
+		return nothing
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, loginTime, fmt.Errorf("no end within %s", loginTime))
 	defer cancel()
@@ -197,14 +200,20 @@ func (r *run) tryLogin(ctx context.Context, l layer.Login, result *Result) {
 		methods = append(methods, ssh.Password("secret"))
 	}
 	client, err := r.machine.SSH(ctx, l.User, methods, r.keys)
+	against := proof
 	switch {
 	case err == nil:
 		client.Close()
-		result.Got = "accepted"
+		result.Got = accepted
 	case errors.Is(err, vm.ErrRefused):
-		result.Got = "refused"
+		result.Got = refused
 	default:
 		result.Got = err.Error()
+		against = nothing
+		if l.Want == accepted && errors.Is(err, vm.ErrUnreachable) {
+			against = absence
+		}
 	}
 	result.OK = result.Got == result.Want
+	return against
 }

@@ -93,11 +93,11 @@ func TestReport(t *testing.T) {
 	if r.report.Err() == nil {
 		t.Error("a report without a claim passes")
 	}
-	r.result(Result{Layer: "ssh", Claim: "Root is refused.", OK: true})
+	r.result(layer.Check{}, Result{Layer: "ssh", Claim: "Root is refused.", OK: true})
 	if err := r.report.Err(); err != nil {
 		t.Errorf("Err = %v", err)
 	}
-	r.result(Result{Layer: "ufw", Claim: "UFW is active.", Ran: "ufw status", Want: "active\nnow", Got: "inactive"})
+	r.result(layer.Check{}, Result{Layer: "ufw", Claim: "UFW is active.", Ran: "ufw status", Want: "active\nnow", Got: "inactive"})
 	if err := r.report.Err(); err == nil || !strings.Contains(err.Error(), "1 of 2 claims failed, first ufw: UFW is active.") {
 		t.Errorf("Err = %v", err)
 	}

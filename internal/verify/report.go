@@ -19,6 +19,8 @@ type Report struct {
 	UpSeconds   int      `json:"up_seconds"` // from power-on to cloud-init's end
 	Passed      int      `json:"passed"`
 	Failed      int      `json:"failed"`
+	Falsify     bool     `json:"falsify,omitempty"` // every claim was to be falsified
+	Falsified   int      `json:"falsified,omitempty"`
 	Results     []Result `json:"results"`
 }
 
@@ -39,24 +41,45 @@ type Result struct {
 	Ran   string `json:"ran,omitempty"`
 	Want  string `json:"want,omitempty"`
 	Got   string `json:"got,omitempty"`
+
+	// Falsified says whether the claim failed after its falsify command; nil
+	// when it was not falsified, because it did not hold or nobody asked.
+	// After is what was seen then, or why there is no falsification.
+	Falsified *bool   `json:"falsified,omitempty"`
+	Falsify   string  `json:"falsify,omitempty"`
+	After     string  `json:"after,omitempty"`
+	Seconds   float64 `json:"falsify_seconds,omitempty"`
 }
+
+// failed says whether the claim did not hold, or was not proved to be able to
+// fail though it should have been.
+func (r Result) failed() bool { return !r.OK || r.Falsified != nil && !*r.Falsified }
 
 // Err returns an error that names the first claim that failed, or nil.
 func (r Report) Err() error {
+	if len(r.Results) == 0 {
+		return fmt.Errorf("%s: there was no claim to try", r.Host)
+	}
 	for _, result := range r.Results {
 		if !result.OK {
 			return fmt.Errorf("%s is not what was specified: %d of %d claims failed, first %s: %s",
 				r.Host, r.Failed, len(r.Results), result.Layer, result.Claim)
 		}
 	}
-	if len(r.Results) == 0 {
-		return fmt.Errorf("%s: there was no claim to try", r.Host)
+	for _, result := range r.Results {
+		if result.failed() {
+			why, _, _ := strings.Cut(result.After, "\n")
+			return fmt.Errorf("%s is not proved: %d of %d claims failed, first %s: %s: %s",
+				r.Host, r.Failed, len(r.Results), result.Layer, result.Claim, why)
+		}
 	}
 	return nil
 }
 
 // WriteText prints the report for people: one sentence a claim, and under a
-// failed one what was run, wanted and seen.
+// failed one what was run, wanted and seen. With falsification there are two
+// columns before the sentence: whether the claim held, and whether it was seen
+// to fail.
 func (r Report) WriteText(w io.Writer) error {
 	var out strings.Builder
 	fmt.Fprintf(&out, "host %s, generation %s\n", r.Host, r.Generation)
@@ -65,19 +88,51 @@ func (r Report) WriteText(w io.Writer) error {
 			r.Guest.OS, r.Guest.Kernel, r.Guest.CloudInit, r.Guest.Systemd)
 	}
 	fmt.Fprintf(&out, "up after %d s under %s (%s)\n\n", r.UpSeconds, r.Accelerator, r.Because)
-	for _, result := range r.Results {
-		if result.OK {
-			fmt.Fprintf(&out, "ok    %s: %s\n", result.Layer, result.Claim)
-			continue
-		}
-		fmt.Fprintf(&out, "FAIL  %s: %s\n", result.Layer, result.Claim)
-		for _, line := range [][2]string{{"ran", result.Ran}, {"want", result.Want}, {"got", result.Got}} {
-			if line[1] != "" {
-				fmt.Fprintf(&out, "      %-5s %s\n", line[0], strings.ReplaceAll(line[1], "\n", "\n            "))
-			}
-		}
+	if r.Falsify {
+		fmt.Fprintf(&out, "claim falsified\n")
 	}
-	fmt.Fprintf(&out, "\n%d claims: %d ok, %d failed\n", len(r.Results), r.Passed, r.Failed)
+	for _, result := range r.Results {
+		result.writeText(&out, r.Falsify)
+	}
+	fmt.Fprintf(&out, "\n%d claims: %d ok, %d failed", len(r.Results), r.Passed, r.Failed)
+	if r.Falsify {
+		fmt.Fprintf(&out, "; %d falsified", r.Falsified)
+	}
+	out.WriteByte('\n')
 	_, err := io.WriteString(w, out.String())
 	return err
+}
+
+func (r Result) writeText(out *strings.Builder, falsify bool) {
+	held, column := "ok", ""
+	if !r.OK {
+		held = "FAIL"
+	}
+	if falsify {
+		column = fmt.Sprintf("%-11s", r.verdict())
+	}
+	fmt.Fprintf(out, "%-5s %s%s: %s\n", held, column, r.Layer, r.Claim)
+	why := [][2]string{{"ran", r.Ran}, {"want", r.Want}, {"got", r.Got}}
+	if r.OK {
+		why = nil
+	}
+	if r.OK && falsify && (r.Falsified == nil || !*r.Falsified) {
+		why = [][2]string{{"why", r.After}}
+	}
+	for _, line := range why {
+		if line[1] != "" {
+			fmt.Fprintf(out, "      %-5s %s\n", line[0], strings.ReplaceAll(line[1], "\n", "\n            "))
+		}
+	}
+}
+
+// verdict is the word in the column "falsified".
+func (r Result) verdict() string {
+	switch {
+	case r.Falsified == nil:
+		return "-"
+	case *r.Falsified:
+		return "ok"
+	}
+	return "FAIL"
 }

@@ -18,6 +18,26 @@
 // console, never on trust. What a guest says is bounded and printed without
 // control characters.
 //
+// # Falsification
+//
+// A check that holds on every machine proves nothing about this one. With
+// Options.Falsify each claim that held is made wrong on purpose: its layer's
+// falsify command runs as root in the guest, and the claim is tried again in the
+// same way. It must fail now, or "this check cannot fail" and counts as failed.
+// The machine is a snapshot taken after the normal pass and goes back to it for
+// every claim, so that no falsification is seen by another.
+//
+// Only a contrary observation is a failure here: a command that ran and did not
+// match, a login that the server decided on, a port that answered. A command
+// that could not be run proves nothing. Where an answer was claimed, its absence
+// counts once it lasts, for a restarting service is absent too. A claim that
+// still holds is tried some seconds longer: a reload takes effect when it does.
+//
+// The root shell is opened before the falsify command and used after it, so that
+// a command may lock everybody out. One that cuts even that connection can
+// falsify what is seen from outside. One that exits non-zero did not happen, and
+// its claim counts as failed.
+//
 // # Decisions
 //
 // 2026-11: a generation carries its own Plan. Verifying it needs no host file,
@@ -25,6 +45,15 @@
 //
 // 2026-11: root is given the key as well. "Root is refused, even with a good
 // key" would otherwise be tried with a bad one.
+//
+// 2026-11: every command goes through one root shell, the first try like the
+// one after a falsification. A session per command would fail for a falsified
+// sudo or account without the claim's command having run at all. Would change
+// for a way in that does not pass through what is being tried, such as vsock.
+//
+// 2026-11: the claim about the console has no falsify command. What has been
+// said there cannot be taken back, and saying nothing takes another boot; tests
+// have guests that print no keys.
 package verify
 
 import (
@@ -78,17 +107,30 @@ type Options struct {
 	Deadline   time.Duration // for the boot, until cloud-init is done
 	Stage      func(text string)
 	Console    io.Writer // live copy of the guest's console, or nil
+	Falsify    bool      // demand of every claim that it can fail
+}
+
+// machine is a booted *vm.Machine.
+type machine interface {
+	HostKeys(context.Context) ([]ssh.PublicKey, error)
+	SSH(ctx context.Context, user string, auth []ssh.AuthMethod, hostKeys []ssh.PublicKey) (*ssh.Client, error)
+	Knock(ctx context.Context, port int) (vm.Answer, error)
+	Snapshot(ctx context.Context, name string) error
+	Restore(ctx context.Context, name string) error
+	Close() error
 }
 
 // run is one verification in progress.
 type run struct {
 	Options
-	machine *vm.Machine
+	machine machine
 	signer  ssh.Signer
 	keys    []ssh.PublicKey
-	client  *ssh.Client // nil when nobody could log in
-	noLogin error       // why client is nil
+	root    *shell // nil when none is open
+	noLogin error  // why nobody can log in
 	report  *Report
+	checks  []layer.Check // of the report's results, by index
+	pause   time.Duration // between two looks at a falsified claim
 }
 
 // Boot starts a throwaway machine from a generation and tries every claim. The
@@ -99,8 +141,8 @@ func Boot(ctx context.Context, o Options) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	r := run{Options: o, report: &Report{Schema: schema, Host: o.Plan.Host, Generation: o.Generation,
-		Accelerator: accel, Because: reason}}
+	r := run{Options: o, pause: pause, report: &Report{Schema: schema, Host: o.Plan.Host,
+		Generation: o.Generation, Accelerator: accel, Because: reason, Falsify: o.Falsify}}
 	if r.signer, err = newKey(); err != nil {
 		return Report{}, err
 	}
@@ -109,27 +151,35 @@ func Boot(ctx context.Context, o Options) (Report, error) {
 		return Report{}, err
 	}
 	o.Stage(fmt.Sprintf("%s: booting under %s", o.Plan.Host, accel))
-	started := time.Now()
 	if r.machine, err = vm.Start(ctx, o.Tools, spec); err != nil {
 		return Report{}, err
 	}
+	if err := errors.Join(r.examine(ctx), r.machine.Close()); err != nil {
+		return Report{}, err
+	}
+	return *r.report, nil
+}
+
+// examine waits for the machine and tries every claim.
+func (r *run) examine(ctx context.Context) error {
+	started := time.Now()
 	r.comeUp(ctx)
 	r.report.UpSeconds = int(time.Since(started).Seconds())
-	if r.client != nil {
+	if r.root != nil {
 		r.guestFacts(ctx)
 	}
-	for _, l := range o.Plan.Layers {
+	for _, l := range r.Plan.Layers {
 		for _, check := range l.Checks {
 			r.try(ctx, check)
 		}
 	}
-	if r.client != nil {
-		r.client.Close()
+	r.leave()
+	if ctx.Err() == nil && r.Falsify {
+		if err := r.falsify(ctx); err != nil {
+			return err
+		}
 	}
-	if err := r.machine.Close(); err != nil {
-		return Report{}, err
-	}
-	return *r.report, context.Cause(ctx)
+	return context.Cause(ctx)
 }
 
 func newKey() (ssh.Signer, error) {
@@ -153,10 +203,24 @@ func (r *run) spec(accel string) (vm.Spec, error) {
 }
 
 const (
+	bootLayer  = "boot"
 	claimUp    = "The machine comes up and tells its ssh host keys on its console."
 	claimInit  = "cloud-init finished without an error, not even one it recovered from."
 	claimUnits = "No systemd unit has failed and no ordering cycle was broken."
 )
+
+// bootChecks are the claims made for every machine that can log in.
+var bootChecks = []layer.Check{
+	{Layer: bootLayer, Claim: claimInit,
+		// The matcher is judgeCloudInit.
+		Inside: &layer.Inside{Run: "cloud-init status --wait --format json || :"},
+		Falsify: `sed -i --follow-symlinks 's/"errors": \[\]/"errors": ["falsified"]/' /run/cloud-init/status.json &&
+grep -q falsified /run/cloud-init/status.json`},
+	{Layer: bootLayer, Claim: claimUnits,
+		Inside: &layer.Inside{Is: new(string),
+			Run: `systemctl --failed --plain --no-legend; journalctl -b -o cat _PID=1 | grep -F "ordering cycle" || :`},
+		Falsify: "! systemd-run --quiet --wait --unit=bake-falsify false"},
+}
 
 // comeUp waits for the guest, logs in and tries the claims made for every
 // machine.
@@ -164,20 +228,39 @@ func (r *run) comeUp(ctx context.Context) {
 	waiting, cancel := context.WithTimeoutCause(ctx, r.Deadline,
 		fmt.Errorf("not within %s", r.Deadline))
 	defer cancel()
-	var err error
-	r.keys, err = r.machine.HostKeys(waiting)
-	r.result(Result{Layer: "boot", Where: "console", Claim: claimUp, OK: err == nil, Got: words(err)})
+	r.keys, r.noLogin = r.machine.HostKeys(waiting)
+	r.result(layer.Check{}, Result{Layer: bootLayer, Where: "console", Claim: claimUp,
+		OK: r.noLogin == nil, Got: words(r.noLogin)})
+	r.Stage(r.Plan.Host + ": up, logging in")
+	_ = r.enter(waiting) // the claims will say
+	r.try(waiting, bootChecks[0])
+	for _, check := range bootChecks[1:] {
+		r.try(ctx, check)
+	}
+}
+
+// enter opens the root shell unless it is open. Where nobody could log in once
+// it does not try again.
+func (r *run) enter(ctx context.Context) error {
+	if r.root != nil || r.noLogin != nil {
+		return r.noLogin
+	}
+	client, err := r.login(ctx)
 	if err == nil {
-		r.Stage(r.Plan.Host + ": up, logging in")
-		r.client, err = r.login(waiting)
+		if r.root, err = openShell(client); err != nil {
+			client.Close()
+		}
 	}
-	if err != nil {
-		r.noLogin = err
+	r.noLogin = err
+	return err
+}
+
+// leave closes the root shell.
+func (r *run) leave() {
+	if r.root != nil {
+		r.root.close()
+		r.root = nil
 	}
-	r.try(waiting, layer.Check{Layer: "boot", Claim: claimInit, Inside: &layer.Inside{
-		Run: "cloud-init status --wait --format json || :", Is: nil}})
-	r.try(ctx, layer.Check{Layer: "boot", Claim: claimUnits, Inside: &layer.Inside{
-		Run: `systemctl --failed --plain --no-legend; journalctl -b -o cat _PID=1 | grep -F "ordering cycle" || :`, Is: new(string)}})
 }
 
 // login gets in as the admin; sshd may still be starting.
@@ -207,8 +290,9 @@ cloud-init --version 2>&1 | sed 's/.* //'; systemctl --version | sed -n '1s/^sys
 	}
 }
 
-func (r *run) result(result Result) {
+func (r *run) result(check layer.Check, result Result) {
 	r.report.Results = append(r.report.Results, result)
+	r.checks = append(r.checks, check)
 	if result.OK {
 		r.report.Passed++
 	} else {
