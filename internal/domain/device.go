@@ -98,6 +98,11 @@ func devicesOf(h *host.Host, generation string) *libvirtxml.DomainDeviceList {
 			},
 		}},
 	}
+	for _, l := range h.Layers {
+		for _, s := range l.Shares {
+			d.Filesystems = append(d.Filesystems, share(s.Dir, s.Tag, s.ReadOnly))
+		}
+	}
 	if h.Machine.TPM {
 		d.TPMs = []libvirtxml.DomainTPM{{
 			Model: "tpm-crb",
@@ -133,6 +138,32 @@ func seedDisk(file string) libvirtxml.DomainDisk {
 		Target:   &libvirtxml.DomainDiskTarget{Dev: "vdb", Bus: "virtio"},
 		ReadOnly: &libvirtxml.DomainDiskReadOnly{},
 		Serial:   "bake-seed",
+	}
+}
+
+// share is a directory of the hypervisor. libvirt before 11.0 starts no machine
+// with a read-only one, see the package's Decisions.
+func share(dir, tag string, readOnly bool) libvirtxml.DomainFilesystem {
+	fs := libvirtxml.DomainFilesystem{
+		AccessMode: "passthrough",
+		Driver:     &libvirtxml.DomainFilesystemDriver{Type: "virtiofs"},
+		Source:     &libvirtxml.DomainFilesystemSource{Mount: &libvirtxml.DomainFilesystemSourceMount{Dir: dir}},
+		Target:     &libvirtxml.DomainFilesystemTarget{Dir: tag},
+	}
+	if readOnly {
+		fs.ReadOnly = &libvirtxml.DomainFilesystemReadOnly{}
+	}
+	return fs
+}
+
+// backingOf is memory that virtiofsd can map, where there is something shared.
+func backingOf(devices *libvirtxml.DomainDeviceList) *libvirtxml.DomainMemoryBacking {
+	if len(devices.Filesystems) == 0 {
+		return nil
+	}
+	return &libvirtxml.DomainMemoryBacking{
+		MemorySource: &libvirtxml.DomainMemorySource{Type: "memfd"},
+		MemoryAccess: &libvirtxml.DomainMemoryAccess{Mode: "shared"},
 	}
 }
 

@@ -48,10 +48,17 @@
 // no), as libvirt otherwise picks whatever firmware build comes first.
 //
 // 2026-11: no vsock device. systemd 256 and later binds sshd to it without being
-// asked, past the firewall and fail2ban. No memory backing, as nothing is
-// shared; virtiofs will need memfd. No nwfilter: clean-traffic drops IPv6, and
+// asked, past the firewall and fail2ban. No nwfilter: clean-traffic drops IPv6, and
 // no-mac-spoofing needs a package the hypervisor may lack. No graphics also
 // means no VNC port on the hypervisor.
+//
+// 2026-11: memory backing (memfd, shared) only where a layer shares a directory
+// by virtiofs, whose daemon maps the guest's memory. <readonly/> is written for a
+// read-only share although libvirt before 11.0 does not start such a machine: a
+// read-only mount in the guest binds nobody who is root there, and no machine is
+// better than one that can write to the hypervisor. On such a hypervisor share a
+// read-only bind mount and say readonly: false. No idmap: libvirt before 10.0 does
+// not know it.
 //
 // 2026-11: <port isolated='yes'/> needs a Linux bridge behind the network. A
 // network of another kind (macvtap, Open vSwitch) makes libvirt refuse to start
@@ -85,6 +92,7 @@ func XML(h *host.Host, generation string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rendering the libvirt XML of host %q: %w", h.Name, err)
 	}
+	devices := devicesOf(h, generation)
 	d := libvirtxml.Domain{
 		Type:        "kvm",
 		Name:        h.Name,
@@ -106,7 +114,8 @@ func XML(h *host.Host, generation string) ([]byte, error) {
 			SuspendToMem:  &libvirtxml.DomainPMPolicy{Enabled: no},
 			SuspendToDisk: &libvirtxml.DomainPMPolicy{Enabled: no},
 		},
-		Devices: devicesOf(h, generation),
+		MemoryBacking: backingOf(devices),
+		Devices:       devices,
 	}
 	text, err := d.Marshal()
 	if err != nil {
@@ -143,6 +152,24 @@ func vet(h *host.Host, generation string) error {
 			attach.Network, attach.Bridge)
 	case strings.ContainsFunc(attach.Network+attach.Bridge, isControl):
 		return fmt.Errorf("network %q or bridge %q has control characters", attach.Network, attach.Bridge)
+	}
+	return vetShares(h)
+}
+
+func vetShares(h *host.Host) error {
+	owner := map[string]string{}
+	for _, l := range h.Layers {
+		for _, s := range l.Shares {
+			switch other, twice := owner[s.Tag]; {
+			case twice:
+				return fmt.Errorf("the layers %s and %s both share a directory under the tag %q", other, l.Name, s.Tag)
+			case !isName(s.Tag):
+				return fmt.Errorf("the tag %q of layer %s is no name", s.Tag, l.Name)
+			case !path.IsAbs(s.Dir) || path.Clean(s.Dir) != s.Dir || strings.ContainsFunc(s.Dir, isControl):
+				return fmt.Errorf("layer %s shares %q, which is not a clean absolute path", l.Name, s.Dir)
+			}
+			owner[s.Tag] = l.Name
+		}
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"bake/internal/host"
+	"bake/internal/layer"
 
 	"github.com/google/go-cmp/cmp"
 	"libvirt.org/go/libvirtxml"
@@ -41,7 +42,10 @@ func hosts() map[string]*host.Host {
 	odd.Machine.Memory = 1_500_000_000
 	odd.Machine.ImagesPath = `/srv/a & b/<"images'>`
 	odd.Network.Attach.Network = `a<b>&"c"`
-	return map[string]*host.Host{"secure": secure, "plain": plain, "odd": odd}
+	shares := zap()
+	shares.Layers = []layer.Rendered{{Name: "ssh"}, {Name: "a", Shares: []layer.Share{{Dir: "/srv/zap", Tag: "workspace", ReadOnly: true}}},
+		{Name: "b", Shares: []layer.Share{{Dir: `/srv/a & b/<"x'>`, Tag: "drop"}}}}
+	return map[string]*host.Host{"secure": secure, "plain": plain, "odd": odd, "shares": shares}
 }
 
 func render(t *testing.T, h *host.Host) []byte {
@@ -217,9 +221,19 @@ func TestRefuses(t *testing.T) {
 		"upper-case MAC":  {func(h *host.Host) { h.Network.MAC = "52:54:00:AB:CD:EF" }, "MAC address"},
 		"long MAC":        {func(h *host.Host) { h.Network.MAC = "52:54:00:12:34:56:78:9a" }, "MAC address"},
 		"multicast MAC":   {func(h *host.Host) { h.Network.MAC = "53:54:00:12:34:56" }, "multicast"},
-		"no attach":       {func(h *host.Host) { h.Network.Attach.Network = "" }, "exactly one"},
-		"two attaches":    {func(h *host.Host) { h.Network.Attach.Bridge = "br0" }, "exactly one"},
-		"bridge control":  {func(h *host.Host) { h.Network.Attach.Network = "a\x1b" }, "control characters"},
+		"same tag": {func(h *host.Host) {
+			s := []layer.Share{{Dir: "/srv", Tag: "a"}}
+			h.Layers = []layer.Rendered{{Name: "x", Shares: s}, {Name: "y", Shares: s}}
+		}, "the layers x and y both share"},
+		"no tag": {func(h *host.Host) {
+			h.Layers = []layer.Rendered{{Name: "x", Shares: []layer.Share{{Dir: "/srv"}}}}
+		}, "is no name"},
+		"relative share": {func(h *host.Host) {
+			h.Layers = []layer.Rendered{{Name: "x", Shares: []layer.Share{{Dir: "srv", Tag: "a"}}}}
+		}, "not a clean absolute path"},
+		"no attach":      {func(h *host.Host) { h.Network.Attach.Network = "" }, "exactly one"},
+		"two attaches":   {func(h *host.Host) { h.Network.Attach.Bridge = "br0" }, "exactly one"},
+		"bridge control": {func(h *host.Host) { h.Network.Attach.Network = "a\x1b" }, "control characters"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
