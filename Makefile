@@ -30,7 +30,7 @@ lint: ## gofmt, vet, staticcheck, shellcheck
 	@unformatted=$$(gofmt -l cmd internal layers); [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; exit 1; }
 	go vet ./... && go vet -tags 'e2e bench' ./...
 	go tool staticcheck -tags 'e2e bench' ./...
-	shellcheck $(LAB)/base $(LAB)/deps .ci/run
+	shellcheck -x -P SCRIPTDIR $(LAB)/{base,deps,cloud-init-schema,once.sh} .ci/run
 
 lab-base: deps ## build the Debian 12 and 13 base images, cached outside the clone
 	@$(LAB)/base debian-12 && $(LAB)/base debian-13
@@ -55,7 +55,7 @@ fuzz: ## every fuzz target for 20 s
 	done
 
 golden: ## rewrite the golden files; the diff is the review
-	go test ./internal/host ./internal/seed ./internal/domain -update
+	go test ./internal/host ./internal/seed ./internal/domain ./cmd/bake -update
 
 cover: ## coverage of each package
 	go test -cover ./internal/... ./cmd/...
