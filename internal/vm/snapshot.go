@@ -18,7 +18,8 @@ var writable = []string{rootDisk, varsDisk}
 // directory's disk. When ctx ends first, it may have been kept or not.
 //
 // Open connections should be closed before: the two sides of one that is used
-// afterwards no longer agree after a Restore.
+// afterwards no longer agree after a Restore. The firmware should be through as
+// well: under secure boot, QEMU 7.2 hangs when it is restored to the middle of it.
 func (m *Machine) Snapshot(ctx context.Context, name string) error {
 	err := m.transfer(ctx, "snapshot-save", name)
 	if err != nil {
