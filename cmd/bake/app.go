@@ -36,7 +36,7 @@ func run(ctx context.Context, e env, args []string) int {
 		err = newCLI(a).RunContext(ctx, args)
 	}
 	if err != nil && ctx.Err() != nil {
-		err = fmt.Errorf("interrupted: %w", context.Canceled)
+		err = errInterrupted
 	}
 	if err != nil {
 		a.fail(err)

@@ -13,7 +13,7 @@ import (
 func layersCommand(a *app) *cli.Command {
 	return &cli.Command{
 		Name:      "layers",
-		Usage:     "list the layers, or show one with its threat and parameters",
+		Usage:     "list the layers, or show one with its threat, parameters and claims",
 		ArgsUsage: "[LAYER]",
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 1 {
@@ -35,6 +35,7 @@ type layerView struct {
 	After    []string    `json:"after,omitempty"`
 	Packages []string    `json:"packages,omitempty"`
 	Params   []paramView `json:"params,omitempty"`
+	Claims   []string    `json:"claims,omitempty"`
 }
 
 type paramView struct {
@@ -77,7 +78,7 @@ func runLayers(a *app, only string) error {
 
 func viewLayer(l *layer.Layer) layerView {
 	view := layerView{Layer: l.Name, Summary: l.Summary, Threat: l.Threat, Builtin: l.Builtin,
-		Refs: l.Refs, Requires: l.Requires, After: l.After, Packages: l.Packages}
+		Refs: l.Refs, Requires: l.Requires, After: l.After, Packages: l.Packages, Claims: l.Claims()}
 	for _, p := range l.Params {
 		view.Params = append(view.Params, paramView{p.Name, p.Type, p.Documented(), p.Help})
 	}
@@ -104,6 +105,9 @@ func (a *app) showLayer(view layerView) error {
 			about += ", default " + p.Default
 		}
 		line("param", fmt.Sprintf("%s (%s): %s", p.Name, about, p.Help))
+	}
+	for _, claim := range view.Claims {
+		line("claim", claim)
 	}
 	_, err := fmt.Fprint(a.Stdout, out.String())
 	return err

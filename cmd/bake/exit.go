@@ -34,6 +34,10 @@ type lackError struct{ error }
 // claimError says that a machine is not what was specified.
 type claimError struct{ error }
 
+// errInterrupted is what is said of a run that was told to stop, whatever it
+// was doing.
+var errInterrupted = errors.New("interrupted")
+
 // exitCode maps what went wrong to the exit status that every command
 // documents.
 func exitCode(err error) int {
@@ -59,7 +63,7 @@ func exitCode(err error) int {
 		return 5
 	case errors.As(err, &claim):
 		return 7
-	case errors.Is(err, context.Canceled):
+	case errors.Is(err, errInterrupted), errors.Is(err, context.Canceled):
 		return 130
 	case errors.As(err, &missing), errors.As(err, &lack),
 		errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR),

@@ -78,6 +78,22 @@ func (l *loader) exactlyOne(n *doc.Node, path string, field func(string) *doc.No
 	}
 }
 
+// Claims returns the sentences of the layer's checks, inside ones first, with
+// the parameters' names where their values will stand.
+func (l *Layer) Claims() []string {
+	var claims []string
+	for _, key := range []string{"inside", "outside"} {
+		if list := l.checks.Get(key); list != nil {
+			for _, item := range list.Items {
+				if claim := item.Get("claim"); claim != nil {
+					claims = append(claims, claim.Text)
+				}
+			}
+		}
+	}
+	return claims
+}
+
 // readChecks fills in the parameters and turns the tree, whose shape is known
 // to be right, into checks.
 func (l *Layer) readChecks(s *scope) []Check {
