@@ -26,13 +26,16 @@ var mayImport = map[string][]string{
 	"internal/host":     {"internal/diag", "internal/doc", "internal/layer"},
 	"internal/seed":     {"internal/diag", "internal/doc", "internal/host", "internal/layer"},
 	"internal/image":    {"internal/diag", "internal/tool"},
+	"internal/origin":   {"internal/diag"},
+	"internal/download": {},
+	"internal/inspect":  {},
 	"internal/domain":   {"internal/host"},
 	"internal/artifact": {},
 	"internal/vm":       {"internal/artifact", "internal/tool"},
 	"internal/verify":   {"internal/layer", "internal/tool", "internal/vm"},
 	"layers":            {},
-	"cmd/bake": {"internal/artifact", "internal/diag", "internal/domain", "internal/host", "internal/image", "internal/layer",
-		"internal/seed", "internal/tool", "internal/verify", "internal/vm", "layers"},
+	"cmd/bake": {"internal/artifact", "internal/diag", "internal/domain", "internal/download", "internal/host", "internal/image",
+		"internal/inspect", "internal/layer", "internal/origin", "internal/seed", "internal/tool", "internal/verify", "internal/vm", "layers"},
 }
 
 // goPackage is what go list says of one.
