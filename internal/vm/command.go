@@ -18,10 +18,12 @@ const (
 	varsDisk = "vars"
 )
 
-// Descriptors that QEMU inherits.
+// Descriptors that QEMU inherits, in this order. The first tap has tapFD, the
+// first port follows the last tap.
 const (
 	monitorFD = 3
 	consoleFD = 4
+	tapFD     = 5
 )
 
 // sandbox confines QEMU by seccomp: no new programs, no privileges.
@@ -46,6 +48,7 @@ func (s Spec) command(firm firmware, disks []disk, credentials []string, lan lan
 		"-netdev", "user,id="+netdev+lan.options,
 		"-device", "virtio-net-pci,romfile=,netdev="+netdev+s.mac(),
 		"-device", "virtio-rng-pci")
+	args = append(args, s.cards()...)
 	if firm.secure {
 		// Only code in system management mode may write the variables.
 		args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on",
@@ -57,8 +60,36 @@ func (s Spec) command(firm firmware, disks []disk, credentials []string, lan lan
 			args = append(args, "-device", "virtio-blk-pci,drive="+d.name+d.device)
 		}
 	}
+	args = append(args, s.ports()...)
 	for _, file := range credentials {
 		args = append(args, "-smbios", "type=11,path="+escape(file))
+	}
+	return args
+}
+
+// cards adds what is on the taps. All packets pass through QEMU: vhost would
+// need another device of the host's.
+func (s Spec) cards() []string {
+	var args []string
+	for i := range s.Cards {
+		id := fmt.Sprintf("card%d", i)
+		args = append(args, "-netdev", fmt.Sprintf("tap,id=%s,vhost=off,fd=%d", id, tapFD+i),
+			"-device", "virtio-net-pci,romfile=,netdev="+id)
+	}
+	return args
+}
+
+// ports adds the virtio-serial ports, after all else: on the PCI bus nothing
+// that the artifact knows moves.
+func (s Spec) ports() []string {
+	var args []string
+	for i, name := range s.Ports {
+		if i == 0 {
+			args = append(args, "-device", "virtio-serial-pci")
+		}
+		id := fmt.Sprintf("port%d", i)
+		args = append(args, "-chardev", fmt.Sprintf("socket,id=%s,fd=%d", id, tapFD+len(s.Cards)+i),
+			"-device", "virtserialport,chardev="+id+",name="+escape(name))
 	}
 	return args
 }

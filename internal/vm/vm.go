@@ -5,7 +5,8 @@
 // seed, unchanged, on virtual hardware like the real one's. QEMU is started
 // directly and not through libvirt: no daemon, no privileges, no definitions
 // that survive. The guest gets user-mode networking: it works for every user,
-// and the only way in is a port on 127.0.0.1.
+// and the only way in is a port on 127.0.0.1. What neighbours see is for more
+// cards, on taps that the caller opened: see Spec.Cards.
 //
 // It promises that
 //   - disk and seed are opened read-only: the guest writes to an overlay;
@@ -53,6 +54,11 @@
 // says nothing. A tap in a network namespace would show the same and needs
 // root.
 //
+// 2026-11: more cards are open files and not names of taps. QEMU then needs
+// neither a privilege nor the namespace that a tap is in, and a tap goes away
+// with the last process that has it open. Would change for a network that
+// neighbours join by a path, such as a bridge helper's.
+//
 // 2026-11: the accelerator probe is a firmware image of our own and not a
 // kernel: 0.1 s, no file to ship, and it exercises what broken KVMs break. If
 // a KVM passes it and still cannot boot Linux, the missing instruction belongs
@@ -78,6 +84,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -94,7 +101,7 @@ type Spec struct {
 	Firmware string // "uefi" or "uefi-secure" (Microsoft's keys enrolled)
 	VCPUs    int    // at least 1
 	Memory   int64  // bytes, at least 128 MiB; a fraction of a MiB is cut off
-	MAC      string // of the one network card; "" leaves it to QEMU
+	MAC      string // of the first network card; "" leaves it to QEMU
 
 	// Address and Gateway are the guest's static IPv4 configuration, around
 	// which the network is laid out. The zero values mean that the guest
@@ -105,6 +112,15 @@ type Spec struct {
 	// Offline cuts the guest off from this machine and the world. It can
 	// still be reached by SSH and Knock.
 	Offline bool
+
+	// Cards are more network cards, each an open tap (IFF_TAP, IFF_NO_PI and
+	// IFF_VNET_HDR, attached to its device) that QEMU inherits. No address is
+	// served there and QEMU chooses the MAC. The files stay the caller's.
+	Cards []*os.File
+
+	// Ports are the names of virtio-serial ports, /dev/virtio-ports/NAME in
+	// the guest: see Machine.Port.
+	Ports []string
 
 	// Credentials are systemd system credentials, name to content, 32 KiB
 	// in all. They travel by SMBIOS, never on a command line.
@@ -124,6 +140,7 @@ type Machine struct {
 	monitor *monitor
 	lan     lan
 	scratch *scratch
+	ports   []net.Conn
 	stop    context.CancelFunc // kills QEMU
 	isClose atomic.Bool
 	once    sync.Once
@@ -189,7 +206,7 @@ func (m *Machine) boot(ctx context.Context, tools tool.Box, spec Spec, firm firm
 	if _, err := tools.Run(ctx, qemu, "-sandbox", "on", "-version"); err == nil {
 		args = append(args, "-sandbox", sandbox)
 	}
-	if err := m.launch(ctx, tools, args); err != nil {
+	if err := m.launch(ctx, tools, args, spec); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTime)
@@ -206,33 +223,45 @@ func (m *Machine) boot(ctx context.Context, tools tool.Box, spec Spec, firm firm
 	return m.scratch.forget(credentials)
 }
 
-// launch starts QEMU with its two wires, and the goroutines that listen.
-func (m *Machine) launch(ctx context.Context, tools tool.Box, args []string) error {
-	monitor, monitorEnd, err := wire()
+// launch starts QEMU with its wires and the taps, and the goroutines that
+// listen. Our ends are closed by Close.
+func (m *Machine) launch(ctx context.Context, tools tool.Box, args []string, spec Spec) error {
+	wires := make([]net.Conn, 2+len(spec.Ports)) // monitor, console, ports
+	ends := make([]*os.File, len(wires))
+	for i := range wires {
+		var err error
+		if wires[i], ends[i], err = wire(); err != nil {
+			closeAll(wires[:i])
+			closeAll(ends[:i])
+			return err
+		}
+	}
+	inherited := slices.Concat(ends[:2], spec.Cards, ends[2:])
+	child, err := launch(ctx, tools, inherited, args...)
+	closeAll(ends) // QEMU has its own
 	if err != nil {
+		closeAll(wires)
 		return err
 	}
-	defer monitorEnd.Close()
-	console, consoleEnd, err := wire()
-	if err != nil {
-		monitor.Close()
-		return err
-	}
-	defer consoleEnd.Close()
-	m.child, err = launch(ctx, tools, []*os.File{monitorEnd, consoleEnd}, args...)
-	if err != nil {
-		monitor.Close()
-		console.Close()
-		return err
-	}
-	m.monitor = newMonitor(monitor)
+	m.child, m.monitor, m.ports = child, newMonitor(wires[0]), wires[2:]
 	go func() {
 		defer close(m.heard)
-		defer console.Close()
-		io.Copy(m.console, console)
+		defer wires[1].Close()
+		io.Copy(m.console, wires[1])
 	}()
 	return nil
 }
+
+func closeAll[C io.Closer](all []C) {
+	for _, one := range all {
+		one.Close()
+	}
+}
+
+// Port is this end of the i-th of Spec.Ports. What is written before the guest
+// has opened its end is kept or lost at QEMU's discretion. The connection
+// outlives a Restore and ends with the machine.
+func (m *Machine) Port(i int) net.Conn { return m.ports[i] }
 
 // wire returns the two ends of a socket pair, the second for a child.
 func wire() (net.Conn, *os.File, error) {
@@ -265,6 +294,12 @@ func (s Spec) check() error {
 			return fmt.Errorf("%q is no MAC address of a network card", s.MAC)
 		}
 	}
+	for i, card := range s.Cards {
+		// QEMU would take what it has opened itself under that number.
+		if card == nil || card.Fd() == ^uintptr(0) {
+			return fmt.Errorf("the extra network card %d has no open tap", i)
+		}
+	}
 	return nil
 }
 
@@ -295,6 +330,7 @@ func (m *Machine) Close() error {
 			<-m.child.done
 			<-m.heard
 			m.monitor.wire.Close()
+			closeAll(m.ports)
 		}
 		if err := m.scratch.remove(); err != nil {
 			m.closing = fmt.Errorf("closing the machine: %w", err)
