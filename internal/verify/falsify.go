@@ -22,6 +22,9 @@ func (r *run) falsify(ctx context.Context) error {
 	if err := r.machine.Snapshot(ctx, booted); err != nil {
 		return fmt.Errorf("falsifying: %w", err)
 	}
+	if r.serial != nil && r.serial.isLost {
+		r.serial.isServed = false // and would be lost again after each Restore
+	}
 	barred, isChanged := r.noLogin, false
 	for i, check := range r.checks {
 		result := &r.report.Results[i]
@@ -35,6 +38,9 @@ func (r *run) falsify(ctx context.Context) error {
 		if isChanged {
 			if err := r.machine.Restore(ctx, booted); err != nil {
 				return fmt.Errorf("falsifying: %w", err)
+			}
+			if r.serial != nil {
+				r.serial.isLost = false
 			}
 		}
 		r.Stage(fmt.Sprintf("%s: falsifying %s: %s", r.Plan.Host, check.Layer, check.Claim))

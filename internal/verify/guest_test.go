@@ -179,6 +179,8 @@ func (g *guest) Restore(context.Context, string) error {
 	return errors.Join(err, os.CopyFS(g.dir, os.DirFS(g.kept)))
 }
 
+func (g *guest) Port(int) net.Conn { return nil }
+
 func (g *guest) Close() error { return nil }
 
 // inspect returns a run on the guest that is about to try checks.

@@ -19,33 +19,34 @@ const maxOutput = 16 << 10 // bytes kept of a command's output
 
 // shell is a root shell in the guest that stays open from one command to the
 // next. Nothing that a command does to sshd, sudo, the user or the firewall
-// takes it away, as long as the firewall lets established connections be.
+// takes it away; but by ssh the firewall must let established connections be.
 type shell struct {
-	client         *ssh.Client
 	stdin          io.Writer
 	stdout, stderr *bufio.Reader
 	mark           string // ends a command's output; a guest cannot foresee it
+	close          func() // ends all reading at once
 }
 
+func newShell(stdin io.Writer, stdout, stderr io.Reader, close func()) *shell {
+	return &shell{stdin: stdin, stdout: bufio.NewReader(stdout), stderr: bufio.NewReader(stderr),
+		mark: "bake-" + rand.Text(), close: close}
+}
+
+// openShell makes a login a root shell. To close it ends the connection, not
+// only the session: one that was cut is not waited for.
 func openShell(client *ssh.Client) (*shell, error) {
 	session, err := client.NewSession()
 	if err != nil {
 		return nil, err
 	}
-	s := &shell{client: client, mark: "bake-" + rand.Text()}
 	stdin, errIn := session.StdinPipe()
 	stdout, errOut := session.StdoutPipe()
 	stderr, errErr := session.StderrPipe()
 	if err := errors.Join(errIn, errOut, errErr, session.Start("sudo -n /bin/sh")); err != nil {
 		return nil, err
 	}
-	s.stdin, s.stdout, s.stderr = stdin, bufio.NewReader(stdout), bufio.NewReader(stderr)
-	return s, nil
+	return newShell(stdin, stdout, stderr, func() { client.Close() }), nil
 }
-
-// close ends the connection, not only the session: one that was cut is not
-// waited for.
-func (s *shell) close() { s.client.Close() }
 
 // run runs one command with nothing on its standard input. After an error the
 // shell is of no more use.
