@@ -142,7 +142,7 @@ func TestDiffers(t *testing.T) {
 	for _, change := range [][2]string{
 		{"disk: 1GiB", "disk: 2GiB"}, {"disk: 1GiB", "disk: 1GiB, vcpus: 3"}, {"disk: 1GiB", "disk: 1GiB, tpm: true"},
 		{"disk: 1GiB", "disk: 1GiB, images: /srv"}, {"name: ops", "name: eve"}, {"ops@example", "eve@example"},
-		{"ufw,", "ufw: {logging: high},"}, {"ufw, sysctl", "sysctl, ufw"}, {", sysctl", ""},
+		{"ufw,", "ufw: {logging: high},"}, {"ssh, ufw", "ufw, ssh"}, {", sysctl", ""},
 		{"layers:", "network: {mac: \"52:54:00:00:00:01\"}\nlayers:"},
 		{"layers:", "network: {attach: {bridge: br0}}\nlayers:"},
 		{"layers:", "cloud-config: {timezone: Etc/UTC}\nlayers:"},

@@ -1,0 +1,2 @@
+# Written by bake, layer audit. Debian 12 has no pam_umask. CIS 5.4.3.3
+umask 027
