@@ -39,9 +39,12 @@ e2e: deps build ## real boots on Debian 12 and 13 that guard the main job
 	export BAKE_E2E_DEBIAN_12=$$($(LAB)/base debian-12) BAKE_E2E_DEBIAN_13=$$($(LAB)/base debian-13)
 	$(E2E) -run TestE2E ./cmd/bake
 
-e2e-full: e2e ## e2e and the boots of each package's own tests
-	for release in debian-12 debian-13; do
-		BAKE_E2E_BASE=$$($(LAB)/base $$release) $(E2E) ./internal/vm
+e2e-full: deps build ## every boot there is: e2e with all falsified, faults, Lynis, reboots
+	export BAKE_E2E_FULL=1
+	export BAKE_E2E_DEBIAN_12=$$($(LAB)/base debian-12) BAKE_E2E_DEBIAN_13=$$($(LAB)/base debian-13)
+	$(E2E) -timeout 180m ./cmd/bake -run 'TestE2E|TestFull'
+	for base in "$$BAKE_E2E_DEBIAN_12" "$$BAKE_E2E_DEBIAN_13"; do
+		BAKE_E2E_BASE=$$base $(E2E) ./internal/vm ./internal/inspect
 	done
 
 bench: deps build ## speed beside the usual tools, in one run

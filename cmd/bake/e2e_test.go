@@ -24,6 +24,9 @@ var bases = map[string]string{
 	"debian-13": os.Getenv("BAKE_E2E_DEBIAN_13"),
 }
 
+// isFull says whether `make e2e-full` runs this.
+func isFull() bool { return os.Getenv("BAKE_E2E_FULL") != "" }
+
 // lab is a configuration and an output directory of one test.
 type lab struct {
 	config, out, base string
@@ -66,16 +69,16 @@ func (l lab) bake(t *testing.T, args ...string) (int, string) {
 	return code, stdout.String()
 }
 
-// verified bakes and boots host zap and returns verify's exit status and report.
-func (l lab) verified(t *testing.T) (int, verify.Report) {
+// verified bakes and boots a host and returns verify's exit status and report.
+func (l lab) verified(t *testing.T, host string, options ...string) (int, verify.Report) {
 	t.Helper()
-	if code, _ := l.bake(t, "image", "--host", "zap", "--base", l.base); code != 0 {
+	if code, _ := l.bake(t, "image", "--host", host, "--base", l.base); code != 0 {
 		t.Fatalf("bake image: exit %d", code)
 	}
-	code, text := l.bake(t, "verify", "--host", "zap", "--boot")
+	code, text := l.bake(t, append([]string{"verify", "--host", host, "--boot"}, options...)...)
 	t.Log("\n" + text)
 	var report verify.Report
-	data, err := os.ReadFile(filepath.Join(l.out, "zap", "latest", "report.json"))
+	data, err := os.ReadFile(filepath.Join(l.out, host, "latest", "report.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,69 +100,175 @@ func find(t *testing.T, report verify.Report, layer, start string) verify.Result
 	return verify.Result{}
 }
 
-// The naive trap: two layers that both have runcmd and packages. cloud-init's
-// own merge of parts would keep the second one's only.
-var naive = map[string]string{
-	"layers/first/layer.yaml": `layer: first
+// inMain are layers beside the built-in ones: the naive trap, two layers that
+// both have runcmd and packages, of which cloud-init's own merge of parts would
+// keep the second one's only; and the README's example of a user's own layer.
+func inMain(t *testing.T) map[string]string {
+	t.Helper()
+	naive := func(name, program, output string) string {
+		return "layer: " + name + `
 summary: One of two layers with the same keys.
 threat: none
-packages: [hello]
+packages: [` + program + `]
 cloud-config:
   runcmd:
-    - [touch, /run/first]
+    - [touch, /run/` + name + `]
 checks:
   inside:
-    - claim: The first layer's package is installed and its command has run.
-      run: hello -g first && ls /run/first
-      is: "first\n/run/first"
-      falsify: rm /run/first
-`,
-	"layers/second/layer.yaml": `layer: second
-summary: The other of two layers with the same keys.
-threat: none
-packages: [tree]
-cloud-config:
-  runcmd:
-    - [touch, /run/second]
-checks:
-  inside:
-    - claim: The second layer's package is installed and its command has run.
-      run: tree --version | grep -c . && ls /run/second
-      is: "1\n/run/second"
-      falsify: rm /run/second
-`,
+    - claim: The package of layer ` + name + ` is installed and its command has run.
+      run: ` + output + ` && ls /run/` + name + `
+      is: "` + name + `\n/run/` + name + `"
+      falsify: rm /run/` + name + `
+`
+	}
+	return map[string]string{
+		"layers/first/layer.yaml":         naive("first", "hello", "hello -g first"),
+		"layers/second/layer.yaml":        naive("second", "tree", "tree --version > /run/v && echo second"),
+		"layers/motd/layer.yaml":          readmeLayer(t),
+		"layers/motd/files/etc/motd.tmpl": "{{.text}}\n",
+	}
 }
 
-// TestE2EMain bakes zap with the naive trap in it and demands every claim, on
-// both releases.
+// readmeLayer is the layer that the README shows.
+func readmeLayer(t *testing.T) string {
+	t.Helper()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, ok := strings.Cut(string(readme), "\n    layer: motd\n")
+	if !ok {
+		t.Fatal("the README shows no layer motd")
+	}
+	text := "layer: motd\n"
+	for line := range strings.Lines(after) {
+		indented, isPart := strings.CutPrefix(line, "    ")
+		if !isPart {
+			break
+		}
+		text += indented
+	}
+	return text
+}
+
+// vain has a claim that holds on every machine, and one whose falsify fails
+// before it breaks anything.
+const vain = `layer: vain
+summary: Checks that look like checks.
+threat: none
+checks:
+  inside:
+    - claim: Something is so.
+      run: "true"
+      exit: 0
+      falsify: touch /run/x
+    - claim: Something else is so.
+      run: test ! -e /run/x
+      exit: 0
+      falsify: cp /nonexistent /run/x
+`
+
+// TestE2EMain bakes a host with every layer and demands every claim. On Debian
+// 13, or everywhere for `make e2e-full`, each claim is falsified as well, with
+// the layer vain among them: its checks are named, all others are seen to fail.
 func TestE2EMain(t *testing.T) {
 	for _, release := range []string{"debian-13", "debian-12"} {
 		t.Run(release, func(t *testing.T) {
 			l := newLab(t, release)
-			for name, content := range naive {
-				l.write(t, name, content)
-			}
-			zap, err := os.ReadFile(filepath.Join(l.config, "hosts/zap.yaml"))
+			own := inMain(t)
+			host, err := os.ReadFile("../../testdata/e2e/hosts/all.yaml")
 			if err != nil {
 				t.Fatal(err)
 			}
-			l.write(t, "hosts/zap.yaml", string(zap)+"  - first\n  - second\n")
-			code, report := l.verified(t)
-			if code != 0 || report.Failed != 0 {
-				t.Errorf("verify: exit %d, %d claims failed", code, report.Failed)
+			text := string(host) + "  - first\n  - second\n  - motd\n"
+			if release == "debian-13" || isFull() {
+				own["layers/vain/layer.yaml"] = vain
+				text += "  - vain\n"
 			}
-			for _, name := range []string{"first", "second"} {
-				if !find(t, report, name, "The "+name).OK {
-					t.Errorf("the layer %s did not take effect", name)
-				}
+			if release == "debian-13" {
+				text += "cloud-config: {packages: [sudo-rs]}\n" // the layer sudoers asks every sudo there is
 			}
-			// The three stamps, in the guest's own words.
-			t.Logf("%s: %s", release, find(t, report, "ufw", "The firewall was closed before").Got)
-			current, err := os.Readlink(filepath.Join(l.out, "zap", "current"))
-			if err != nil || current != report.Generation {
-				t.Errorf("current is %q (%v), want %s", current, err, report.Generation)
+			own["hosts/all.yaml"] = text
+			for name, content := range own {
+				l.write(t, name, content)
+			}
+			if own["layers/vain/layer.yaml"] == "" {
+				l.demandClaims(t)
+			} else {
+				l.demandFalsified(t)
 			}
 		})
+	}
+}
+
+// demandClaims wants every claim of the host all to hold and its generation to
+// be promoted.
+func (l lab) demandClaims(t *testing.T) {
+	t.Helper()
+	code, report := l.verified(t, "all")
+	if code != 0 || report.Failed != 0 {
+		t.Errorf("verify: exit %d, %d claims failed", code, report.Failed)
+	}
+	demandLayers(t, report)
+	current, err := os.Readlink(filepath.Join(l.out, "all", "current"))
+	if err != nil || current != report.Generation {
+		t.Errorf("current is %q (%v), want %s", current, err, report.Generation)
+	}
+}
+
+// demandFalsified wants every claim of the host all to hold and to be seen to
+// fail, but for those of the layer vain, which keep it from promotion.
+func (l lab) demandFalsified(t *testing.T) {
+	t.Helper()
+	code, report := l.verified(t, "all", "--falsify")
+	if code != 7 || report.Failed != 2 {
+		t.Errorf("verify: exit %d, %d claims failed; want exit 7 for the two of vain", code, report.Failed)
+	}
+	demandLayers(t, report)
+	for _, result := range report.Results {
+		switch {
+		case !result.OK:
+			t.Errorf("%s: %s: does not hold: %s", result.Layer, result.Claim, result.Got)
+		case result.Where == "console":
+		case result.Falsified == nil:
+			t.Errorf("%s: %s: was not falsified", result.Layer, result.Claim)
+		case *result.Falsified == (result.Layer == "vain"):
+			t.Errorf("%s: %s: falsified is %v: %s", result.Layer, result.Claim, *result.Falsified, result.After)
+		}
+	}
+	if got := find(t, report, "vain", "Something is").After; got != "this check cannot fail: it still held after touch /run/x" {
+		t.Errorf("a check that cannot fail: %q", got)
+	}
+	if got := find(t, report, "vain", "Something else").After; !strings.HasPrefix(got, "its falsify failed: ") {
+		t.Errorf("a falsify that fails: %q", got)
+	}
+	if _, err := os.Lstat(filepath.Join(l.out, "all", "current")); err == nil {
+		t.Error("a generation with a check that cannot fail was promoted to current")
+	}
+}
+
+// demandLayers wants each layer there is, built in or the test's own, to have
+// made a claim: a layer that is missing from the host would pass unseen.
+func demandLayers(t *testing.T, report verify.Report) {
+	t.Helper()
+	seen := map[string]bool{}
+	for _, result := range report.Results {
+		seen[result.Layer] = true
+	}
+	folders, err := os.ReadDir("../../layers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"boot", "first", "second", "motd"}
+	for _, folder := range folders {
+		if folder.IsDir() && folder.Name() != "tailscale" { // no Debian archive has its package
+			want = append(want, folder.Name())
+		}
+	}
+	for _, name := range want {
+		if !seen[name] {
+			t.Errorf("no claim of %s was tried", name)
+		}
 	}
 }
 
@@ -207,7 +316,7 @@ params:
 cloud-config:
   bootcmd:
 `+b.bootcmd+"checks:\n"+checks)
-			code, report := l.verified(t)
+			code, report := l.verified(t, "zap")
 			if code != 7 {
 				t.Errorf("verify: exit %d, want 7", code)
 			}

@@ -1,0 +1,99 @@
+//go:build e2e
+
+package main
+
+import (
+	"context"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// lynisIndex is the least hardening index of a machine with all layers.
+const lynisIndex = 85
+
+// audited is what Lynis says of a machine.
+type audited struct {
+	index       int
+	suggestions []string // "SSH-7408 Consider hardening SSH configuration: Port", sorted
+}
+
+// nothing is the layer of the plain machine: a host file must have one.
+const nothing = `layer: nothing
+summary: Leave everything as the image has it.
+threat: none
+checks:
+  inside:
+    - claim: There is a root directory.
+      run: test -d /
+      exit: 0
+      falsify: exit 1
+`
+
+// TestFullLynis has Lynis judge a machine with all layers and one with none.
+// Every suggestion that is left must be answered in layers/audit/README.md.
+func TestFullLynis(t *testing.T) {
+	all, err := os.ReadFile("../../testdata/e2e/hosts/all.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, _, _ := strings.Cut(string(all), "\nlayers:\n")
+	plain := audit(t, head+"\nlayers: [nothing]\n")
+	baked := audit(t, string(all))
+	t.Logf("hardening index: %d baked, %d plain; %d suggestions left of %d",
+		baked.index, plain.index, len(baked.suggestions), len(plain.suggestions))
+	if baked.index < lynisIndex || baked.index <= plain.index {
+		t.Errorf("hardening index %d, want %d or more and more than without layers", baked.index, lynisIndex)
+	}
+	answers, err := os.ReadFile("../../layers/audit/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, suggestion := range baked.suggestions {
+		id, _, _ := strings.Cut(suggestion, " ")
+		t.Log(suggestion)
+		if !strings.Contains(string(answers), id) {
+			t.Errorf("not answered in layers/audit/README.md: %s", suggestion)
+		}
+	}
+}
+
+// audit boots a host and runs Lynis in it.
+func audit(t *testing.T, host string) audited {
+	t.Helper()
+	l := newLab(t, "debian-13")
+	l.write(t, "layers/nothing/layer.yaml", nothing)
+	l.write(t, "hosts/zap.yaml", strings.Replace(host, "host: all", "host: zap", 1))
+	if code, _ := l.bake(t, "image", "--host", "zap", "--base", l.base); code != 0 {
+		t.Fatalf("bake image: exit %d", code)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Minute)
+	defer cancel()
+	h := settle(ctx, t, l, newStreet(t))
+	t.Log("\n" + h.run(t, `for unit in openclaw fail2ban docker containerd ssh; do
+	systemctl cat $unit.service >/dev/null 2>&1 || continue
+	echo "$unit: $(systemd-analyze security --no-pager $unit.service | tail -n 1)"
+done`))
+	report := h.run(t, `exec 3>&1 >&2
+apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends lynis
+lynis audit system --quick --no-colors --quiet || :
+cat /var/log/lynis-report.dat >&3`)
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	index := regexp.MustCompile(`(?m)^hardening_index=(\d+)$`).FindStringSubmatch(report)
+	if index == nil {
+		t.Fatal("Lynis gives no hardening index")
+	}
+	var a audited
+	a.index, _ = strconv.Atoi(index[1])
+	for _, found := range regexp.MustCompile(`(?m)^(?:suggestion|warning)\[\]=([^|]*)\|([^|]*)\|([^|]*)`).FindAllStringSubmatch(report, -1) {
+		a.suggestions = append(a.suggestions, strings.TrimSpace(found[1]+" "+found[2]+" "+found[3]))
+	}
+	slices.Sort(a.suggestions)
+	return a
+}
