@@ -188,7 +188,8 @@ func TestMachineThatTellsNoHostKeys(t *testing.T) {
 
 func TestReportWithFalsification(t *testing.T) {
 	yes, no := true, false
-	r := run{report: &Report{Host: "zap", Generation: "0123", Accelerator: "tcg", Because: "no KVM", UpSeconds: 60, Falsify: true, Falsified: 1}}
+	r := run{report: &Report{Host: "zap", Generation: "0123", Accelerator: "tcg", Because: "no KVM", UpSeconds: 60, Falsify: true, Falsified: 1,
+		Guest: Guest{OS: "Debian", Kernel: "6.12", CloudInit: "25.1", Systemd: "257", RebootDue: true}}}
 	for _, result := range []Result{
 		{Layer: "boot", Claim: "It comes up.", OK: true, After: "no falsify: because"},
 		{Layer: "ssh", Claim: "Root is refused.", OK: true, Falsified: &yes, After: "accepted"},
@@ -203,6 +204,8 @@ func TestReportWithFalsification(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = `host zap, generation 0123
+Debian, kernel 6.12, cloud-init 25.1, systemd 257
+a reboot is due
 up after 60 s under tcg (no KVM)
 
 claim falsified

@@ -30,6 +30,7 @@ type Guest struct {
 	Kernel    string `json:"kernel"`
 	CloudInit string `json:"cloud_init"`
 	Systemd   string `json:"systemd"`
+	RebootDue bool   `json:"reboot_due"` // an update waits for it: /run/reboot-required
 }
 
 // Result is one claim, tried.
@@ -86,6 +87,9 @@ func (r Report) WriteText(w io.Writer) error {
 	if r.Guest.OS != "" {
 		fmt.Fprintf(&out, "%s, kernel %s, cloud-init %s, systemd %s\n",
 			r.Guest.OS, r.Guest.Kernel, r.Guest.CloudInit, r.Guest.Systemd)
+	}
+	if r.Guest.RebootDue {
+		out.WriteString("a reboot is due\n")
 	}
 	fmt.Fprintf(&out, "up after %d s under %s (%s)\n\n", r.UpSeconds, r.Accelerator, r.Because)
 	if r.Falsify {

@@ -302,10 +302,12 @@ func (r *run) login(ctx context.Context) (*ssh.Client, error) {
 // guestFacts asks what the guest is, for the head of the report.
 func (r *run) guestFacts(ctx context.Context) {
 	out, _, err := r.execute(ctx, `. /etc/os-release; echo "$PRETTY_NAME"; uname -r
-cloud-init --version 2>&1 | sed 's/.* //'; systemctl --version | sed -n '1s/^systemd \([^ ]*\).*/\1/p'`)
+cloud-init --version 2>&1 | sed 's/.* //'; systemctl --version | sed -n '1s/^systemd \([^ ]*\).*/\1/p'
+test -e /run/reboot-required && echo due || echo none`)
 	lines := strings.Split(strings.TrimSpace(out), "\n")
-	if err == nil && len(lines) == 4 {
-		r.report.Guest = Guest{OS: lines[0], Kernel: lines[1], CloudInit: lines[2], Systemd: lines[3]}
+	if err == nil && len(lines) == 5 {
+		r.report.Guest = Guest{OS: lines[0], Kernel: lines[1], CloudInit: lines[2], Systemd: lines[3],
+			RebootDue: lines[4] == "due"}
 	}
 }
 
