@@ -22,6 +22,7 @@ type fault struct {
 	layers  string              // of the host, after ssh and ufw
 	bootcmd string              // shell, before any layer's own
 	network string              // of the host file
+	config  string              // more cloud-config of the layer that does the damage
 	fails   map[string][]string // claims that must not hold, by layer
 	holds   map[string][]string // claims that must, beside those of shut
 }
@@ -59,6 +60,7 @@ var faults = map[string]fault{
 	},
 	"the disk is full": {
 		layers:  "  - fail2ban\n",
+		config:  "  growpart: {mode: \"off\"}\n  resize_rootfs: false\n",
 		bootcmd: "df --output=avail -B 1M / | tail -n 1 | { read n; fallocate -l $((n - 20))M /filler; }",
 		fails:   map[string][]string{"boot": {"cloud-init finished"}, "fail2ban": {"5 failures"}},
 		holds:   map[string][]string{"ufw": {"UFW is active", "The firewall was closed before"}},
@@ -111,7 +113,7 @@ func (f fault) layer() string {
 summary: Something that goes wrong on the first boot.
 threat: none
 cloud-config:
-  bootcmd:
+` + f.config + `  bootcmd:
     - |
       ` + f.bootcmd + `
 checks:
