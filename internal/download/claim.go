@@ -172,11 +172,18 @@ func (c *claim) finished(ctx context.Context, want Want) (File, error) {
 
 // tidy does what is left to do when the result has its name, which a run that
 // was killed at that moment did not. A partial must stay writable, so its mode
-// changes only now.
+// changes only now, and only once: each change would move the ctime, by which
+// another run may tell that the file it copies is still the one it opened.
 func (c *claim) tidy(result *os.File) error {
-	step("make the result read-only")
-	if err := result.Chmod(0o444); err != nil {
+	info, err := result.Stat()
+	if err != nil {
 		return err
+	}
+	if info.Mode().Perm() != 0o444 {
+		step("make the result read-only")
+		if err := result.Chmod(0o444); err != nil {
+			return err
+		}
 	}
 	for _, path := range []string{c.state(), c.draft()} {
 		step("remove the state")

@@ -335,10 +335,11 @@ func (f Fetcher) fill(ctx context.Context, p *partial) error {
 }
 
 func (p *partial) giveUp(err error) *NetworkError {
-	return &NetworkError{
-		Err:    fmt.Errorf("%w (%d attempts without progress)", err, attempts),
-		Advice: fmt.Sprintf("%s kept, run again to go on from there, or choose another mirror", amount(p.offset, p.state.Total)),
+	advice := "check the connection and the proxy, or choose another mirror, and run again"
+	if p.offset > 0 {
+		advice = fmt.Sprintf("%s kept, run again to go on from there, or choose another mirror", amount(p.offset, p.state.Total))
 	}
+	return &NetworkError{Err: fmt.Errorf("%w (%d attempts without progress)", err, attempts), Advice: advice}
 }
 
 // amount is part of a message: how far a download is.

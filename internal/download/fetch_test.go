@@ -335,6 +335,43 @@ func TestRemovedLock(t *testing.T) {
 	checkFile(t, other, good.data) // not removed by the claim that was on the old lock
 }
 
+// TestReadOnlyOnce: a file that others may be copying is not touched when one
+// more run finds it, and one that a killed run left writable is put right.
+func TestReadOnlyOnce(t *testing.T) {
+	good := version{noise(1, mib), `"one"`}
+	o := newOrigin(t, good.serve)
+	want, dir := wantOf(o.URL+"/image", good.data), t.TempDir()
+	chmods := 0
+	step = func(name string) {
+		if name == "make the result read-only" {
+			chmods++
+		}
+	}
+	t.Cleanup(func() { step = func(string) {} })
+	for _, expected := range []int{1, 1, 2} {
+		if expected == 2 {
+			if err := os.Chmod(filepath.Join(dir, want.name()), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f, _ := patient()
+		file, err := f.Fetch(t.Context(), want, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = file.Forget() }()
+		if info, err := os.Stat(file.Path); err != nil || info.Mode() != 0o444 {
+			t.Errorf("mode %v (%v)", info.Mode(), err)
+		}
+		if chmods != expected {
+			t.Errorf("the mode was changed %d times, want %d", chmods, expected)
+		}
+	}
+	if n := len(o.requests()); n != 1 {
+		t.Errorf("%d requests, want 1", n)
+	}
+}
+
 // TestStored has a run that comes when another has taken the file and forgotten
 // it, which it can only learn from the store.
 func TestStored(t *testing.T) {

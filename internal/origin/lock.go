@@ -203,6 +203,8 @@ func (t Target) sound() error {
 		return fmt.Errorf("the reference %s is spelled %s here", quote(t.Reference), ref)
 	case err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil:
 		return fmt.Errorf("the url %s will not do", quote(t.URL))
+	case ref.Kind == Release && slices.Contains(strings.Split(u.Path, "/"), ".."):
+		return fmt.Errorf("the url %s leads out of its directory", quote(t.URL))
 	case !fileName.MatchString(t.Name) || path.Base(u.Path) != t.Name:
 		return fmt.Errorf("the name %s is not that of the url", quote(t.Name))
 	case !isDigest(t.Algorithm, t.Digest):
@@ -221,6 +223,15 @@ func (t Target) sound() error {
 func (l Lock) Pin(ref Ref) (Target, bool) {
 	t, ok := l.pins[pin{ref.String(), ref.Arch}]
 	return t, ok
+}
+
+// Pins returns everything that is pinned, in the order of the file.
+func (l Lock) Pins() []Target {
+	var all []Target
+	for _, key := range l.sorted() {
+		all = append(all, l.pins[key])
+	}
+	return all
 }
 
 // Set pins the target's reference for its architecture to it. The error says
@@ -256,10 +267,7 @@ func (l Lock) sorted(others ...Lock) []pin {
 // Write puts the lock in place of the file, in one step. Of two that write at a
 // time one wins as a whole.
 func (l Lock) Write(file string) error {
-	out := lockFile{Schema: lockSchema, Images: []Target{}}
-	for _, key := range l.sorted() {
-		out.Images = append(out.Images, l.pins[key])
-	}
+	out := lockFile{Schema: lockSchema, Images: append([]Target{}, l.Pins()...)} // [], not null
 	var content bytes.Buffer
 	encoder := json.NewEncoder(&content)
 	encoder.SetEscapeHTML(false) // for the & in a URL

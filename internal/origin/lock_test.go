@@ -65,6 +65,12 @@ func TestLock(t *testing.T) {
 	if got, ok := read.Pin(noble); !ok || got != a {
 		t.Errorf("%+v, %v, want %+v", got, ok, a)
 	}
+	if got := read.Pins(); !slices.Equal(got, []Target{c, a, b}) {
+		t.Errorf("pins %+v", got)
+	}
+	if got := empty.Pins(); len(got) > 0 {
+		t.Errorf("a file that does not exist has the pins %+v", got)
+	}
 	if debian, _ := Parse("debian:13", "arm64"); true {
 		if got, ok := read.Pin(debian); ok {
 			t.Errorf("the other architecture is pinned to %+v", got)
@@ -120,6 +126,8 @@ func TestLockMalformed(t *testing.T) {
 		"a path as a name":   {change("\"x.img\"", "\"../x.img\""), 4, "the name"},
 		"another name":       {change("\"x.img\"", "\"y.img\""), 4, "the name"},
 		"a file as a url":    {change("https://m.example", "file:///etc"), 4, "the url"},
+		"leads elsewhere":    {change("20260722/x.img", "../x.img"), 4, "leads out of its directory"},
+		"and says it in hex": {change("20260722/x.img", "%2e%2E/x.img"), 4, "leads out of its directory"},
 		"credentials":        {change("https://", "https://u:p@"), 4, "the url"},
 		"negative":           {change("4096", "-1"), 4, "is negative"},
 		"signer":             {change(ubuntuKeys[0], "7DB87C81"), 4, "is no fingerprint"},

@@ -47,11 +47,16 @@ type Resolver struct {
 	// when nil.
 	Transport http.RoundTripper
 
+	// Keyring, when not nil, takes the place of the built-in keys: a binary
+	// OpenPGP keyring of which every primary key counts, and of which an empty
+	// one trusts nobody. It is for tests, which must sign lists of their own. It
+	// is bytes and not a path, and no flag, file or environment may set it:
+	// whom to trust is a decision of the program, never of its configuration.
+	Keyring []byte
+
 	// For tests.
-	keyring      []byte
-	fingerprints []string
-	now          func() time.Time
-	timeout      time.Duration
+	now     func() time.Time
+	timeout time.Duration
 }
 
 // Resolve returns the image that a reference means. A link is taken at its word
@@ -134,11 +139,11 @@ func (r Resolver) question(ref Ref) (question, error) {
 	if q.base, err = q.at(r.Mirrors); err != nil || !q.signed {
 		return q, err
 	}
-	keyring, fingerprints := r.keyring, r.fingerprints
-	if keyring == nil {
-		keyring, fingerprints = ubuntuKeyring, ubuntuKeys
+	if r.Keyring == nil {
+		q.trust, err = trustIn(ubuntuKeyring, ubuntuKeys)
+	} else {
+		q.trust, err = trustAll(r.Keyring)
 	}
-	q.trust, err = trustIn(keyring, fingerprints)
 	return q, err
 }
 

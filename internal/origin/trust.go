@@ -67,6 +67,18 @@ func trustIn(keyring []byte, fingerprints []string) (trust, error) {
 	return t, nil
 }
 
+// trustAll reads a keyring of which every key counts.
+func trustAll(keyring []byte) (trust, error) {
+	all, err := openpgp.ReadKeyRing(bytes.NewReader(keyring))
+	if err == nil && len(all) == 0 {
+		err = errors.New("there is no key in it")
+	}
+	if err != nil {
+		return trust{}, fmt.Errorf("reading the keyring: %w", err)
+	}
+	return trust{all}, nil
+}
+
 func fingerprint(key *packet.PublicKey) string { return fmt.Sprintf("%X", key.Fingerprint) }
 
 // verify returns the newest good signature by a trusted key, under the policy in

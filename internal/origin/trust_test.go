@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 )
 
 func testdata(t testing.TB, name string) (list, signature []byte) {
@@ -91,6 +93,32 @@ func TestTrustIn(t *testing.T) {
 	}
 	if _, err := trustIn([]byte("no keyring"), ubuntuKeys); err == nil {
 		t.Error("a keyring that is none is read")
+	}
+}
+
+// A keyring of a test's own counts as a whole, and one with nothing in it is no
+// way to the built-in keys.
+func TestTrustAll(t *testing.T) {
+	one, two, other := newKey(t, 0), newKey(t, 0), newKey(t, 0)
+	keys, err := trustAll(keyring(t, one, two))
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := sums("24.04", "20260722")
+	for key, good := range map[*openpgp.Entity]bool{one: true, two: true, other: false} {
+		if _, err := keys.verify(list, sign(t, list, signed, key), today); (err == nil) != good {
+			t.Errorf("%s: %v", fingerprint(key.PrimaryKey), err)
+		}
+	}
+	real, signature := testdata(t, "jammy-release-20260722")
+	if _, err := keys.verify(real, signature, today); err == nil {
+		t.Error("the built-in keys count, too")
+	}
+	noble, _ := Parse("ubuntu:24.04", "amd64")
+	for _, ring := range [][]byte{{}, []byte("no keyring"), keyring(t, one)[:40]} {
+		if _, err := (Resolver{Keyring: ring}).question(noble); err == nil {
+			t.Errorf("a keyring of %d bytes is read", len(ring))
+		}
 	}
 }
 

@@ -137,10 +137,7 @@ func (w *world) ServeHTTP(out http.ResponseWriter, in *http.Request) {
 
 // pin makes the resolver trust these keys, as they are now.
 func (w *world) pin(keys ...*openpgp.Entity) {
-	w.resolver.keyring, w.resolver.fingerprints = keyring(w.t, keys...), nil
-	for _, key := range keys {
-		w.resolver.fingerprints = append(w.resolver.fingerprints, fingerprint(key.PrimaryKey))
-	}
+	w.resolver.Keyring = keyring(w.t, keys...)
 }
 
 // publish signs a list with the world's key and puts both into a directory.
