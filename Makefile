@@ -48,7 +48,7 @@ e2e-full: deps build ## every boot there is: e2e with all falsified, faults, Lyn
 	done
 
 bench: deps build ## speed beside the usual tools, in one run
-	go test -tags bench -count 1 -timeout 20m -run TestBench -v ./cmd/bake
+	go test -tags bench -count 1 -timeout 30m -p 1 -run TestBench -v ./cmd/bake ./internal/download
 
 fuzz: ## every fuzz target for 20 s
 	for file in $$(grep -rl --include='*_test.go' '^func Fuzz' internal cmd); do

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/urfave/cli/v2"
@@ -12,19 +13,30 @@ import (
 type imageOptions struct {
 	hosts []string
 	base  string // image file that takes the place of the host file's base
+	from  baseOptions
+	disk  diskForm
 }
 
 func imageCommand(a *app) *cli.Command {
 	return &cli.Command{
 		Name:  "image",
 		Usage: "bake a host: disk, seed, libvirt XML and manifest as one generation",
-		Flags: append(hostFlags(),
-			&cli.StringFlag{Name: "base", Usage: "qcow2 image to use instead of the host file's base"}),
+		Flags: append(append(hostFlags(), baseFlags()...),
+			&cli.StringFlag{Name: "base", Usage: "qcow2 image to use instead of the host file's base"},
+			&cli.BoolFlag{Name: "flatten", Usage: "make a disk that needs no base image beside it"},
+			&cli.BoolFlag{Name: "compress", Usage: "with --flatten: compress it with zstd"},
+			&cli.StringFlag{Name: "format", Value: "qcow2", Usage: "qcow2, or raw: flatten, and write disk.raw beside disk.qcow2"}),
 		Action: func(c *cli.Context) error {
 			o := imageOptions{base: c.String("base")}
 			err := noArguments(c)
 			if err == nil {
 				o.hosts, err = a.hosts(c)
+			}
+			if err == nil {
+				o.from, err = readBaseFlags(c)
+			}
+			if err == nil {
+				o.disk, err = readDiskFlags(c)
 			}
 			if err != nil {
 				return err
@@ -34,13 +46,25 @@ func imageCommand(a *app) *cli.Command {
 	}
 }
 
+func readDiskFlags(c *cli.Context) (diskForm, error) {
+	form := diskForm{raw: c.String("format") == "raw", compress: c.Bool("compress")}
+	form.flat = c.Bool("flatten") || form.raw
+	switch format := c.String("format"); {
+	case format != "raw" && format != "qcow2":
+		return form, usageError{fmt.Errorf("--format %q: want qcow2 or raw", format)}
+	case form.compress && !form.flat:
+		return form, usageError{errors.New("--compress goes with --flatten: an overlay has next to nothing to compress")}
+	}
+	return form, nil
+}
+
 func runImage(ctx context.Context, a *app, o imageOptions) error {
 	all, err := a.prepare(o.hosts)
 	if err != nil {
 		return err
 	}
 	for _, h := range all {
-		generation, err := a.bake(ctx, h, o.base)
+		generation, err := a.bake(ctx, h, o)
 		if err != nil {
 			return err
 		}

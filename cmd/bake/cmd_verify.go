@@ -149,7 +149,7 @@ func (a *app) cacheDir() string {
 	if dir := a.Getenv("XDG_CACHE_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "bake")
 	}
-	if home := a.Getenv("HOME"); home != "" {
+	if home := a.Getenv("HOME"); filepath.IsAbs(home) {
 		return filepath.Join(home, ".cache", "bake")
 	}
 	return ""

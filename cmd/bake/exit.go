@@ -48,6 +48,7 @@ func exitCode(err error) int {
 		missing *tool.MissingError
 		lack    lackError
 		broken  interface{ Integrity() bool }
+		remote  interface{ Network() bool }
 		connect *net.OpError // not net.Error: every system call's error is one
 		lookup  *net.DNSError
 		claim   claimError
@@ -65,6 +66,8 @@ func exitCode(err error) int {
 		return 7
 	case errors.Is(err, errInterrupted), errors.Is(err, context.Canceled):
 		return 130
+	case errors.As(err, &remote) && remote.Network(): // its cause may be a file that is missing, over there
+		return 6
 	case errors.As(err, &missing), errors.As(err, &lack),
 		errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR),
 		errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist):

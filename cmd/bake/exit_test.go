@@ -12,8 +12,10 @@ import (
 
 	"bake/internal/artifact"
 	"bake/internal/diag"
+	"bake/internal/download"
 	"bake/internal/host"
 	"bake/internal/image"
+	"bake/internal/origin"
 	"bake/internal/tool"
 )
 
@@ -46,6 +48,10 @@ func TestExitCode(t *testing.T) {
 		{"damaged, because a file is missing", errors.Join(&artifact.IntegrityError{}, fs.ErrNotExist), 5},
 		{"network", &net.DNSError{Err: "no such host"}, 6},
 		{"connection", &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, 6},
+		{"no file over there", &origin.NetworkError{Err: fs.ErrNotExist}, 6},
+		{"download cut off", &download.NetworkError{Err: errors.New("reset")}, 6},
+		{"unknown signer", &origin.IntegrityError{Err: errors.New("unknown key")}, 5},
+		{"wrong bytes", errors.Join(&download.IntegrityError{}, &download.NetworkError{Err: errors.New("reset")}), 5},
 		{"claim", claimError{errors.New("2 of 9 claims failed")}, 7},
 		{"interrupted", context.Canceled, 130},
 		{"interrupted in a program", fmt.Errorf("qemu-img: %w", context.Canceled), 130},

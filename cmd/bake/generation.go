@@ -5,42 +5,40 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
-	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"bake/internal/artifact"
 	"bake/internal/diag"
 	"bake/internal/domain"
 	"bake/internal/host"
 	"bake/internal/image"
+	"bake/internal/origin"
 	"bake/internal/seed"
 	"bake/internal/verify"
 )
 
 // bake makes one generation: words, then bytes, then both under one name.
-func (a *app) bake(ctx context.Context, h ready, basePath string) (g artifact.Generation, err error) {
-	path, reference, err := baseFile(h.Host, basePath)
-	if err != nil {
-		return g, err
-	}
+func (a *app) bake(ctx context.Context, h ready, o imageOptions) (g artifact.Generation, err error) {
 	lock, err := artifact.Lock(ctx, a.out, h.Name)
 	if err != nil {
 		return g, lackError{err}
 	}
 	defer lock.Close()
-	a.stage("%s: checking the base image", h.Name)
-	store := a.store()
-	blob, err := store.Add(ctx, path)
+	blob, from, hold, err := a.ground(ctx, h.Host, o)
 	if err != nil {
 		return g, err
 	}
+	defer hold.Close()
 	if h.Machine.Disk < blob.VirtualSize {
 		return g, diag.List{{Pos: diag.Position{File: h.File}, Path: "machine.disk",
-			Message: fmt.Sprintf("%d MiB is smaller than the base image %s, which has %d MiB", h.Machine.Disk>>20, path, blob.VirtualSize>>20),
+			Message: fmt.Sprintf("%d MiB is smaller than the base image %s, which has %d MiB", h.Machine.Disk>>20, from.name, blob.VirtualSize>>20),
 			Hint:    "a smaller disk would cut off the end of the image's file systems"}}
 	}
-	m, err := manifest(h.Host, h.words, blob, reference)
+	m, err := manifest(h.Host, h.words, from.Base, o.disk)
 	if err != nil {
 		return g, err
 	}
@@ -49,8 +47,7 @@ func (a *app) bake(ctx context.Context, h ready, basePath string) (g artifact.Ge
 		return g, err
 	}
 	defer func() { err = errors.Join(err, draft.Discard()) }()
-	a.stage("%s: writing disk, seed and domain", h.Name)
-	if err := store.Overlay(ctx, blob, draft.Path("disk.qcow2"), h.Machine.Disk); err != nil {
+	if err := a.writeDisk(ctx, draft, h, blob, o.disk); err != nil {
 		return g, err
 	}
 	if err := writeWords(draft, h.Host, h.words, m.Generation); err != nil {
@@ -59,31 +56,99 @@ func (a *app) bake(ctx context.Context, h ready, basePath string) (g artifact.Ge
 	return draft.Commit(m)
 }
 
+// provenance is what the manifest says of a base image, and what messages call
+// it.
+type provenance struct {
+	artifact.Base
+	name string
+}
+
+// ground returns the base image in the store beside the generations. It stays
+// there until hold is closed, even if nothing stands on it yet.
+func (a *app) ground(ctx context.Context, h *host.Host, o imageOptions) (blob image.Blob, from provenance, hold io.Closer, err error) {
+	store := a.store()
+	path, verified := "", ""
+	switch {
+	case o.base != "":
+		path = o.base
+	case h.Ref.Kind == origin.File && filepath.IsAbs(h.Ref.Path):
+		path = h.Ref.Path
+	case h.Ref.Kind == origin.File:
+		path = filepath.Join(filepath.Dir(h.File), h.Ref.Path)
+	}
+	from = provenance{artifact.Base{Reference: "file:" + filepath.Base(path)}, path}
+	if path == "" {
+		found, err := a.obtain(ctx, h.Ref, h.Mirrors, o.from)
+		if err != nil {
+			return blob, from, nil, err
+		}
+		defer found.hold.Close()
+		a.tell(h.Ref, found)
+		path, verified = found.blob.Path, found.blob.SHA256
+		from = provenance{artifact.Base{Reference: h.Ref.String(), Serial: found.Serial, Signer: found.Signer, URL: found.URL}, h.Ref.String()}
+	}
+	if err := os.MkdirAll(store.Dir, 0o700); err != nil {
+		return blob, from, nil, err
+	}
+	if hold, err = holdDir(ctx, store.Dir, unix.LOCK_SH); err != nil {
+		return blob, from, nil, err
+	}
+	a.stage("%s: checking the base image", h.Name)
+	blob, err = store.Add(ctx, path)
+	if err == nil && verified != "" && blob.SHA256 != verified {
+		err = &image.IntegrityError{Path: path, Want: verified, Got: blob.SHA256}
+	}
+	if err != nil {
+		return blob, from, nil, errors.Join(err, hold.Close())
+	}
+	from.SHA256, from.VirtualSize = blob.SHA256, blob.VirtualSize
+	return blob, from, hold, nil
+}
+
 // store holds the base images under all generations, beside them so that the
 // whole directory can be moved.
 func (a *app) store() image.Store {
 	return image.Store{Dir: filepath.Join(a.out, ".base"), Tools: a.Tools}
 }
 
-// baseFile says which file is the base image, and how the manifest calls it.
-func baseFile(h *host.Host, override string) (path, reference string, err error) {
-	if override != "" {
-		return override, "file:" + filepath.Base(override), nil
+// diskForm is what a generation's disk is.
+type diskForm struct{ flat, raw, compress bool }
+
+// String is part of what a generation's name is derived from; an overlay adds
+// nothing.
+func (f diskForm) String() string {
+	text := ""
+	for _, part := range []struct {
+		is   bool
+		word string
+	}{{f.flat, "flat"}, {f.compress, "zstd"}, {f.raw, "raw"}} {
+		if part.is {
+			text += part.word + " "
+		}
 	}
-	if !strings.HasPrefix(h.Base, "/") && !strings.HasPrefix(h.Base, "./") && !strings.HasPrefix(h.Base, "../") {
-		return "", "", lackError{fmt.Errorf("%s: base %s: this version does not fetch images; name a local qcow2 image with --base FILE",
-			h.File, h.Base)}
+	return text
+}
+
+// writeDisk makes disk.qcow2, which the domain names and verify boots, and
+// disk.raw beside it if that is asked for.
+func (a *app) writeDisk(ctx context.Context, draft *artifact.Draft, h ready, blob image.Blob, form diskForm) error {
+	store := a.store()
+	if !form.flat {
+		a.stage("%s: writing disk, seed and domain", h.Name)
+		return store.Overlay(ctx, blob, draft.Path("disk.qcow2"), h.Machine.Disk)
 	}
-	if filepath.IsAbs(h.Base) {
-		return h.Base, "file:" + filepath.Base(h.Base), nil
+	a.stage("%s: writing a disk that stands alone", h.Name)
+	err := store.Flatten(ctx, blob, draft.Path("disk.qcow2"), h.Machine.Disk, image.Form{Compress: form.compress})
+	if err != nil || !form.raw {
+		return err
 	}
-	return filepath.Join(filepath.Dir(h.File), h.Base), "file:" + filepath.Base(h.Base), nil
+	a.stage("%s: writing the raw disk", h.Name)
+	return store.Flatten(ctx, blob, draft.Path("disk.raw"), h.Machine.Disk, image.Form{Raw: true})
 }
 
 // manifest lists what goes in and derives the generation's name from it.
-func manifest(h *host.Host, words seed.Seed, blob image.Blob, reference string) (artifact.Manifest, error) {
-	m := artifact.Manifest{Host: h.Name, Tool: "bake " + version(), InstanceID: words.InstanceID(h),
-		Base: artifact.Base{Reference: reference, SHA256: blob.SHA256, VirtualSize: blob.VirtualSize}}
+func manifest(h *host.Host, words seed.Seed, from artifact.Base, form diskForm) (artifact.Manifest, error) {
+	m := artifact.Manifest{Host: h.Name, Tool: "bake " + version(), InstanceID: words.InstanceID(h), Base: from}
 	for _, rendered := range h.Layers {
 		digest, err := rendered.Digest()
 		if err != nil {
@@ -104,7 +169,7 @@ func manifest(h *host.Host, words seed.Seed, blob image.Blob, reference string) 
 		return m, err
 	}
 	m.Generation = artifact.ID(inputs, words.UserData, words.MetaData, words.NetworkConfig, machine, claims,
-		fmt.Append(nil, h.Machine.Disk))
+		fmt.Append(nil, h.Machine.Disk, form.String()))
 	return m, nil
 }
 

@@ -57,6 +57,7 @@ func TestE2ENetwork(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Minute)
 	defer cancel()
 	h := settle(ctx, t, l, s)
+	h.agrees(t, l.base)
 	first := h.state(t)
 	h.keep(t, "quiet")
 	t.Run("ban", h.testBan)

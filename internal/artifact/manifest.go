@@ -37,9 +37,11 @@ type Manifest struct {
 
 // Base is the image under the disk.
 type Base struct {
-	Reference   string `json:"reference"` // as the host file has it
+	Reference   string `json:"reference"`        // as bake.lock has it; for a local file file: and its name
+	Serial      string `json:"serial,omitempty"` // the publisher's name of the build
 	SHA256      string `json:"sha256"`
 	Signer      string `json:"signer,omitempty"` // fingerprint of the key that vouched for it, if one did
+	URL         string `json:"url,omitempty"`    // the publisher's, whatever mirror it came from
 	VirtualSize int64  `json:"virtual_size"`     // bytes
 }
 

@@ -3,7 +3,8 @@
 // rendered.
 //
 //	host: zap                      equals the file's name, hosts/zap.yaml
-//	base: ubuntu:24.04             or debian:13, or a path to a qcow2 image
+//	base: ubuntu:24.04             or debian:13, a link with its digest, a path to a qcow2 image
+//	mirrors: {ubuntu: https://...} where to fetch from instead; trusted no more than the publisher
 //	machine:
 //	  vcpus: 2
 //	  memory: 3GiB
@@ -35,6 +36,10 @@
 // 2026-11: the MAC address and, later, every other identity comes from the
 // host's name, so that a rebuilt machine keeps its DHCP lease and the same host
 // file gives the same bytes anywhere.
+//
+// 2026-11: the machine is amd64, and so is its base image. A machine.arch would
+// have to reach the firmware, the libvirt XML and the emulator; it comes when
+// those can do something with it.
 package host
 
 import (
@@ -42,13 +47,16 @@ import (
 
 	"bake/internal/doc"
 	"bake/internal/layer"
+	"bake/internal/origin"
 )
 
 // Host is a host file with every default filled in and every value checked:
 // the machine as specified.
 type Host struct {
-	Name    string // the machine's name and local hostname, [a-z][a-z0-9-]{0,62}
-	Base    string // base image reference as written, e.g. "debian:13" or "./base.qcow2"
+	Name    string            // the machine's name and local hostname, [a-z][a-z0-9-]{0,62}
+	Base    string            // base image reference as written, e.g. "debian:13" or "./base.qcow2"
+	Ref     origin.Ref        // the same, read; a file's path is relative to the host file
+	Mirrors map[string]string // URL to fetch images from instead, by distribution; checked by CheckMirror
 	Machine Machine
 	Network Network
 	Admin   Admin

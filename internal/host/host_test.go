@@ -17,6 +17,7 @@ import (
 
 	"bake/internal/diag"
 	"bake/internal/layer"
+	"bake/internal/origin"
 	"bake/layers"
 )
 
@@ -82,6 +83,7 @@ func TestDefaults(t *testing.T) {
 	}
 	want := &Host{
 		Name: "zap", Base: "debian:13", File: "hosts/zap.yaml",
+		Ref:     origin.Ref{Kind: origin.Release, Arch: "amd64", Distro: "debian", Version: "13", Codename: "trixie"},
 		Machine: Machine{VCPUs: 2, Memory: 2 << 30, Disk: 20 << 30, Firmware: UEFI, ImagesPath: "/var/lib/libvirt/images/bake"},
 		Network: Network{MAC: macFor("zap"), DHCP: true, Attach: Attach{Network: "default"}},
 		Admin:   Admin{Name: "ops", Keys: []string{key}},
@@ -142,6 +144,19 @@ func TestRefuses(t *testing.T) {
 		{"base: [a]", "2:7", "want text"},
 		{"base: \"a\\e[2J\"", "2:7", "control characters"},
 		{"base:", "2:6", "want text"},
+		{"base: debain:13", "2:7", `did you mean "debian"?`},
+		{"base: debian:31", "2:7", `unknown release "31" of debian`},
+		{"base: noble", "2:7", `did you mean "ubuntu:noble"?`},
+		{"base: base.qcow2", "2:7", `did you mean "./base.qcow2"?`},
+		{"base: ubuntu:24.04@yesterday", "2:7", "is no serial of ubuntu"},
+		{"base: https://example.org/x.img", "2:7", "a link needs the digest of the file"},
+		{"base: http://example.org/x.img#sha256=00", "2:7", "only over https"},
+		{"mirrors: [a]", "5:10", "want a map"},
+		{"mirrors: {fedora: a}", "5:11", "unknown key"},
+		{"mirrors: {ubuntu: 5}", "5:19", "want text"},
+		{"mirrors: {ubuntu: ftp://example.org}", "5:19", "not the URL of a mirror"},
+		{"mirrors: {debian: https://u:p@example.org}", "5:19", "credentials"},
+		{"mirrors: {debian: \"https://example.org/?x=1\"}", "5:19", "? or #"},
 		{"machine: 5", "5:10", "want a map"},
 		{"machine: {cpus: 2}", "5:11", `did you mean "vcpus"?`},
 		{"machine: {vcpus: 0}", "5:18", "from 1 to 512"},

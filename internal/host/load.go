@@ -94,7 +94,7 @@ type resolver struct {
 }
 
 func (r *resolver) resolve(name string, shelf layer.Shelf) {
-	get := r.node.Fields("", &r.problems, "host", "base", "machine", "network", "admin",
+	get := r.node.Fields("", &r.problems, "host", "base", "mirrors", "machine", "network", "admin",
 		"layers", "cloud-config", "override")
 	if r.node.Kind != doc.Map {
 		return
@@ -103,7 +103,8 @@ func (r *resolver) resolve(name string, shelf layer.Shelf) {
 	if n := get("host"); n != nil && r.host.Name != "" && r.host.Name != name {
 		r.problems.Add(n.Problem("host", "rename one of the two", "the name %q differs from the file's, %q", r.host.Name, name))
 	}
-	r.host.Base = r.text(r.node, get("base"), "base", "name the image to start from, such as ./base.qcow2 or debian:13")
+	r.base(get("base"))
+	r.mirrors(get("mirrors"))
 	r.machine(get("machine"))
 	r.network(get("network"), name)
 	r.admin(get("admin"))

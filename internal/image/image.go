@@ -64,8 +64,14 @@
 // os/exec cannot set them and setting them on this process would be global:
 // 1 GiB of address space, 60 s of processor time, no bytes written for a check
 // and 64 MiB for a new overlay. A check of an 8 TiB image with all metadata
-// allocated takes 10 s and fits. Would change to a seccomp or user sandbox if
+// allocated takes 10 s and fits. A conversion reads all of the image: 4 GiB, two
+// hours and a little more than the disk. Would change to a seccomp or user sandbox if
 // images came from people the operator does not choose.
+//
+// 2026-11: a disk that stands alone ([Store.Flatten]) is converted in order,
+// never with qemu-img's -W: the order of writes is the order of clusters in the
+// file. The size of the disk grows, the partition table does not: growpart in
+// the guest does that on the first boot, of overlays too, so there is one way.
 //
 // 2026-11: internal snapshots are let through. They are data in the same file
 // and an overlay cannot see them.

@@ -21,10 +21,22 @@ const (
 	limitOverlay = "--fsize=67108864"
 )
 
+// limits are what prlimit sets: address space, processor time, bytes written.
+type limits [3]string
+
+var (
+	checking = limits{limitMemory, limitCPU, limitNothing}
+	creating = limits{limitMemory, limitCPU, limitOverlay}
+)
+
 // overlayOptions pins what qemu-img would otherwise choose by its own version's
 // defaults, and so the bytes of the overlay.
-const overlayOptions = "compat=1.1,cluster_size=65536,extended_l2=off,lazy_refcounts=off," +
-	"preallocation=off,refcount_bits=16,compression_type=zlib"
+const (
+	pinnedOptions = "compat=1.1,cluster_size=65536,extended_l2=off,lazy_refcounts=off," +
+		"preallocation=off,refcount_bits=16,compression_type="
+	overlayOptions = pinnedOptions + "zlib"
+	zstdOptions    = pinnedOptions + "zstd"
+)
 
 // Overlay makes a disk of size bytes at path (0600, must not exist) whose
 // content is that of blob until something is written to it. The overlay names
@@ -40,12 +52,8 @@ func (s Store) Overlay(ctx context.Context, blob Blob, path string, size int64) 
 }
 
 func (s Store) overlay(ctx context.Context, blob Blob, path string, size int64) error {
-	if size < blob.VirtualSize {
-		return fmt.Errorf("a disk of %s is smaller than the base image's, which has %s",
-			gibibytes(size), gibibytes(blob.VirtualSize))
-	}
-	if size > maxVirtual {
-		return fmt.Errorf("a disk of %s is more than 16 TiB", gibibytes(size))
+	if err := fits(blob, size); err != nil {
+		return err
 	}
 	path, err := filepath.Abs(path) // a name such as nbd:x would be a protocol to QEMU
 	if err != nil {
@@ -58,13 +66,25 @@ func (s Store) overlay(ctx context.Context, blob Blob, path string, size int64) 
 	if err := reserve(path); err != nil {
 		return err
 	}
-	err = s.qemuImg(ctx, limitOverlay, "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base,
+	err = s.qemuImg(ctx, creating, "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base,
 		"-o", overlayOptions, path, strconv.FormatInt(size, 10))
 	if err == nil {
 		err = s.qemuCheck(ctx, path)
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(path))
+	}
+	return nil
+}
+
+// fits refuses a size that would cut the base off, or is none.
+func fits(blob Blob, size int64) error {
+	switch {
+	case size < blob.VirtualSize:
+		return fmt.Errorf("a disk of %s is smaller than the base image's, which has %s",
+			gibibytes(size), gibibytes(blob.VirtualSize))
+	case size > maxVirtual:
+		return fmt.Errorf("a disk of %s is more than 16 TiB", gibibytes(size))
 	}
 	return nil
 }
@@ -118,7 +138,7 @@ func (s Store) qemuCheck(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	err = s.qemuImg(ctx, limitNothing, "check", "-q", "-f", "qcow2", path)
+	err = s.qemuImg(ctx, checking, "check", "-q", "-f", "qcow2", path)
 	var exit *exec.ExitError
 	switch {
 	case err == nil, errors.As(err, &exit) && exit.ExitCode() == leaks:
@@ -129,12 +149,12 @@ func (s Store) qemuCheck(ctx context.Context, path string) error {
 	return err
 }
 
-func (s Store) qemuImg(ctx context.Context, limitWrite string, args ...string) error {
+func (s Store) qemuImg(ctx context.Context, most limits, args ...string) error {
 	program, err := s.Tools.Find("qemu-img")
 	if err != nil {
 		return err
 	}
-	_, err = s.Tools.Run(ctx, "prlimit", append([]string{limitMemory, limitCPU, limitWrite, program}, args...)...)
+	_, err = s.Tools.Run(ctx, "prlimit", append(append(most[:], program), args...)...)
 	if err != nil && strings.Contains(strings.ToLower(err.Error()), syscall.ENOSPC.Error()) {
 		return fmt.Errorf("%w (%w)", syscall.ENOSPC, err)
 	}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+
+	"github.com/urfave/cli/v2"
+
+	"bake/internal/origin"
+)
+
+func pullCommand(a *app) *cli.Command {
+	return &cli.Command{
+		Name:      "pull",
+		Usage:     "fetch, verify and pin base images: those named, or those of the hosts",
+		ArgsUsage: "[REF...]",
+		Flags: append(append(hostFlags(), baseFlags()...), archFlag(),
+			&cli.BoolFlag{Name: "update", Usage: "move the pins in bake.lock to what is newest, and show what moved"}),
+		Action: func(c *cli.Context) error {
+			o, err := readBaseFlags(c)
+			if err != nil {
+				return err
+			}
+			all, err := a.wanted(c)
+			if err != nil {
+				return err
+			}
+			return runPull(c.Context, a, all, o)
+		},
+	}
+}
+
+func archFlag() cli.Flag {
+	return &cli.StringFlag{Name: "arch", Value: "amd64", Usage: "architecture of a REF: amd64 or arm64"}
+}
+
+// pullView is what --json shows.
+type pullView struct {
+	Images  []pulledView `json:"images"`
+	Changes []string     `json:"changes"` // in bake.lock
+}
+
+type pulledView struct {
+	origin.Target
+	SHA256  string `json:"sha256"`
+	Path    string `json:"path"`
+	Fetched bool   `json:"fetched"` // from the network, just now
+}
+
+func runPull(ctx context.Context, a *app, all []wanted, o baseOptions) error {
+	view := pullView{[]pulledView{}, []string{}}
+	for _, w := range all {
+		found, err := a.obtain(ctx, w.ref, w.mirrors, o)
+		if err != nil {
+			return err
+		}
+		if err := found.hold.Close(); err != nil {
+			return err
+		}
+		a.tell(w.ref, found)
+		view.Images = append(view.Images, pulledView{found.Target, found.blob.SHA256, found.blob.Path, !found.cached})
+		view.Changes = append(view.Changes, found.changes...)
+	}
+	if len(all) == 0 {
+		a.say("no host has a base image that is fetched")
+	}
+	if a.json {
+		return a.printJSON(view)
+	}
+	return a.printLines(view.Changes)
+}
