@@ -124,24 +124,24 @@ checks:
 	return map[string]string{
 		"layers/first/layer.yaml":         naive("first", "hello", "hello -g first"),
 		"layers/second/layer.yaml":        naive("second", "tree", "tree --version > /run/v && echo second"),
-		"layers/motd/layer.yaml":          readmeLayer(t),
-		"layers/motd/files/etc/motd.tmpl": "{{.text}}\n",
+		"layers/motd/layer.yaml":          shown(t, "    layer: motd\n"),
+		"layers/motd/files/etc/motd.tmpl": shown(t, "    {{join"),
 	}
 }
 
-// readmeLayer is the layer that the README shows.
-func readmeLayer(t *testing.T) string {
+// shown is what the README shows from these words on, up to its next prose.
+func shown(t *testing.T, start string) string {
 	t.Helper()
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, after, ok := strings.Cut(string(readme), "\n    layer: motd\n")
+	_, after, ok := strings.Cut(string(readme), "\n"+start)
 	if !ok {
-		t.Fatal("the README shows no layer motd")
+		t.Fatalf("the README does not show %q", start)
 	}
-	text := "layer: motd\n"
-	for line := range strings.Lines(after) {
+	text := ""
+	for line := range strings.Lines(start + after) {
 		indented, isPart := strings.CutPrefix(line, "    ")
 		if !isPart {
 			break
