@@ -39,10 +39,13 @@ type layerView struct {
 }
 
 type paramView struct {
-	Name    string `json:"name"`
-	Type    string `json:"type"`
-	Default string `json:"default,omitempty"`
-	Help    string `json:"help"`
+	Name    string   `json:"name"`
+	Type    string   `json:"type"`
+	Default string   `json:"default,omitempty"`
+	Of      []string `json:"of,omitempty"`
+	Min     *int64   `json:"min,omitempty"`
+	Max     *int64   `json:"max,omitempty"`
+	Help    string   `json:"help"`
 }
 
 func runLayers(a *app, only string) error {
@@ -68,8 +71,12 @@ func runLayers(a *app, only string) error {
 	case only != "":
 		return a.showLayer(views[0])
 	}
+	width := 0
 	for _, view := range views {
-		if _, err := fmt.Fprintf(a.Stdout, "%-12s %s\n", view.Layer, view.Summary); err != nil {
+		width = max(width, len(view.Layer))
+	}
+	for _, view := range views {
+		if _, err := fmt.Fprintf(a.Stdout, "%-*s  %s\n", width, view.Layer, view.Summary); err != nil {
 			return err
 		}
 	}
@@ -80,7 +87,7 @@ func viewLayer(l *layer.Layer) layerView {
 	view := layerView{Layer: l.Name, Summary: l.Summary, Threat: l.Threat, Builtin: l.Builtin,
 		Refs: l.Refs, Requires: l.Requires, After: l.After, Packages: l.Packages, Claims: l.Claims()}
 	for _, p := range l.Params {
-		view.Params = append(view.Params, paramView{p.Name, p.Type, p.Documented(), p.Help})
+		view.Params = append(view.Params, paramView{p.Name, p.Type, p.Documented(), p.Of, p.Min, p.Max, p.Help})
 	}
 	return view
 }
@@ -101,6 +108,16 @@ func (a *app) showLayer(view layerView) error {
 	line("packages", strings.Join(view.Packages, ", "))
 	for _, p := range view.Params {
 		about := p.Type
+		switch {
+		case len(p.Of) > 0:
+			about = strings.Join(p.Of, " or ")
+		case p.Min != nil && p.Max != nil:
+			about += fmt.Sprintf(" %d to %d", *p.Min, *p.Max)
+		case p.Min != nil:
+			about += fmt.Sprintf(" from %d", *p.Min)
+		case p.Max != nil:
+			about += fmt.Sprintf(" to %d", *p.Max)
+		}
 		if p.Default != "" {
 			about += ", default " + p.Default
 		}

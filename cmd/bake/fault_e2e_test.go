@@ -25,12 +25,18 @@ type fault struct {
 	config  string              // more cloud-config of the layer that does the damage
 	fails   map[string][]string // claims that must not hold, by layer
 	holds   map[string][]string // claims that must, beside those of shut
+	isDark  bool                // nothing answers at all, not even to be tried
 }
 
 var faults = map[string]fault{
 	"ufw is missing": {
 		bootcmd: "mv /usr/sbin/ufw /usr/sbin/ufw.away",
 		fails:   map[string][]string{"ufw": {"UFW is active"}},
+	},
+	"there is no packet filter": {
+		bootcmd: "rm /usr/sbin/ufw /usr/sbin/iptables /usr/sbin/ip6tables",
+		fails:   map[string][]string{"boot": {"cloud-init finished"}, "ufw": {"UFW is active", "The listed TCP ports"}},
+		isDark:  true,
 	},
 	"after.rules is corrupt": {
 		bootcmd: "echo '-A nowhere -j NOTHING' >> /etc/ufw/after.rules",
@@ -79,7 +85,12 @@ func TestFullFault(t *testing.T) {
 			if want := map[bool]int{true: 7, false: 0}[len(f.fails) > 0]; code != want {
 				t.Errorf("verify: exit %d, want %d", code, want)
 			}
-			demandHeld(t, report, shut, true)
+			if got := find(t, report, "ufw", "The listed TCP ports").Got; strings.Contains(got, "network is not up") != f.isDark {
+				t.Errorf("from outside: %s", got)
+			}
+			if !f.isDark {
+				demandHeld(t, report, shut, true)
+			}
 			demandHeld(t, report, f.holds, true)
 			demandHeld(t, report, f.fails, false)
 			if _, err := os.Lstat(l.out + "/hurt/current"); (err == nil) != (len(f.fails) == 0) {

@@ -9,7 +9,7 @@ import (
 // DidYouMean returns a hint for an unknown word: the nearest known word when
 // one is near, otherwise the list of known words in the order given.
 func DidYouMean(word string, known []string) string {
-	best, distance := "", len(word)/2+1
+	best, distance := "", len(word)/3+1 // two of five are another word, "14" and "12" other things
 	for _, candidate := range known {
 		if d := edits(strings.ToLower(word), candidate); d < distance {
 			best, distance = candidate, d
