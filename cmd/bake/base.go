@@ -1,69 +1,50 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"bake/internal/base"
 	"bake/internal/host"
 	"bake/internal/origin"
 )
-
-// How base images are come by: a reference, pinned by bake.lock or resolved by
-// origin, fetched by download, judged by inspect, kept by an image.Store in the
-// cache, copied into the store beside the generations.
-//
-// # Decisions
-//
-// 2026-11: a pin is written last, when the image is there, vetted and judged. So
-// bake.lock never names an image that nobody has been able to use; and of runs
-// that pin at once the first one counts, whatever the others were told.
-//
-// 2026-11: two stores. The overlay names its base relatively, so out/ needs its
-// own; the cache is shared by all out/, may be removed, and is where nothing but
-// what a digest vouches for gets in. Costs nothing where the file system has
-// reflinks, the size of the image elsewhere. Would change with overlays on
-// absolute paths.
-//
-// 2026-11: the cache is a directory of the user who runs bake and of nobody else,
-// and no link: what is remembered of its images is as good as that. With sudo
-// that means HOME of root. And the copy beside the generations is hashed and
-// compared once more, whatever the cache remembers. Would change for a cache
-// that several users share, which would have to be hashed at every use.
-//
-// 2026-11: --locked ends with 3 and not 5 where a pin is missing: bake.lock is an
-// input like the host file, and nothing came that was not what it must be.
-//
-// 2026-11: locks are flock(2) on the directories themselves: no file that
-// somebody commits by mistake, nothing to remove. Would change if a file system
-// in use refused it.
-//
-// 2026-11: a local file is vetted but not judged. Whoever builds an image is
-// ahead of what inspect reads (another file system, no GPT), and can ask it.
-//
-// 2026-11: raw is written beside qcow2, not instead: verify boots and the domain
-// names disk.qcow2. Would change if both learned formats.
-
-// publishers have the images of bake.lock, whatever mirror they came from: the
-// file is committed, and a mirror is a matter of one network.
-var publishers = map[string]string{"ubuntu": "https://cloud-images.ubuntu.com", "debian": "https://cloud.debian.org"}
 
 // keyring is nil, so that origin's own keys count. Tests replace it to sign
 // lists themselves; nothing a user can write does.
 var keyring []byte
 
-// baseOptions say how base images are come by.
-type baseOptions struct {
-	mirrors    map[string]string // of the command line
-	locked     bool              // bake.lock must not change
-	update     bool              // pins move to what is newest
-	allowOlder bool
-	transient  bool // nothing is pinned
+// depot is where this run gets base images from, and who is told of it.
+func (a *app) depot() base.Depot {
+	d := base.Depot{Copies: a.store().Dir, State: a.stateDir(), Config: a.config, Tools: a.Tools, Keyring: keyring,
+		Say:   func(text string) { a.say("%s", text) },
+		Stage: func(text string) { a.stage("%s", text) },
+		Progress: func(reference, address string) (func(done, total int64), func(received int64)) {
+			m := &meter{ui: a.ui, label: reference, from: address, now: time.Now}
+			return m.tell, m.end
+		}}
+	if dir := a.cacheDir(); dir != "" {
+		d.Cache = filepath.Join(dir, "base")
+	}
+	return d
+}
+
+// obtain returns the base image of a reference, of which the host file that
+// names it may have mirrors.
+func (a *app) obtain(ctx context.Context, w wanted, o base.Options) (base.Image, error) {
+	var err error
+	if o.Mirrors, err = a.mirrors(w.mirrors, o.Mirrors); err != nil {
+		return base.Image{}, err
+	}
+	return a.depot().Obtain(ctx, w.ref, o)
 }
 
 // baseFlags are the options of every command that may fetch a base image.
@@ -75,8 +56,10 @@ func baseFlags() []cli.Flag {
 	}
 }
 
-func readBaseFlags(c *cli.Context) (baseOptions, error) {
-	o := baseOptions{mirrors: map[string]string{}, locked: c.Bool("locked"), update: c.Bool("update"), allowOlder: c.Bool("allow-older")}
+// readBaseFlags returns what they say. The mirrors are those of the command line
+// alone.
+func readBaseFlags(c *cli.Context) (base.Options, error) {
+	o := base.Options{Mirrors: map[string]string{}, Locked: c.Bool("locked"), Update: c.Bool("update"), AllowOlder: c.Bool("allow-older")}
 	for _, text := range c.StringSlice("mirror") {
 		name, address, ok := strings.Cut(text, "=")
 		if !ok {
@@ -85,9 +68,9 @@ func readBaseFlags(c *cli.Context) (baseOptions, error) {
 		if err := host.CheckMirror(name, address); err != nil {
 			return o, usageError{fmt.Errorf("--mirror %s: %w", text, err)}
 		}
-		o.mirrors[name] = address
+		o.Mirrors[name] = address
 	}
-	if o.locked && o.update {
+	if o.Locked && o.Update {
 		return o, usageError{errors.New("--locked and --update exclude each other")}
 	}
 	return o, nil
@@ -95,10 +78,10 @@ func readBaseFlags(c *cli.Context) (baseOptions, error) {
 
 // mirrors are those of the host file, over them those of the environment, over
 // them those of the command line.
-func (a *app) mirrors(file map[string]string, o baseOptions) (map[string]string, error) {
+func (a *app) mirrors(file, flags map[string]string) (map[string]string, error) {
 	all := map[string]string{}
 	maps.Copy(all, file)
-	for _, name := range slices.Sorted(maps.Keys(publishers)) {
+	for _, name := range []string{"debian", "ubuntu"} {
 		variable := "BAKE_MIRROR_" + strings.ToUpper(name)
 		text := a.Getenv(variable)
 		if text == "" {
@@ -109,20 +92,8 @@ func (a *app) mirrors(file map[string]string, o baseOptions) (map[string]string,
 		}
 		all[name] = text
 	}
-	maps.Copy(all, o.mirrors)
+	maps.Copy(all, flags)
 	return all, nil
-}
-
-// publisher returns the distribution that a reference's mirror is set for.
-func publisher(ref origin.Ref) string { return strings.TrimSuffix(ref.Distro, "-minimal") }
-
-// moved returns a URL below another base, or as it is when it is not below the
-// first.
-func moved(address, from, to string) string {
-	if rest, ok := strings.CutPrefix(address, strings.TrimRight(from, "/")+"/"); ok && from != "" && to != "" {
-		return strings.TrimRight(to, "/") + "/" + rest
-	}
-	return address
 }
 
 // wanted is a base image that a command line asks for.
@@ -182,4 +153,16 @@ func (a *app) stateDir() string {
 		return filepath.Join(home, ".local", "state", "bake")
 	}
 	return ""
+}
+
+// tell says which image it is and why it is believed.
+func (a *app) tell(ref origin.Ref, found base.Image) {
+	text := cmp.Or(found.Serial, found.Algorithm+" "+found.Digest[:12]+"...") + ", " + found.Trust
+	if found.Signer != "" {
+		text += ", by " + found.Signer
+	}
+	if found.Cached {
+		text += ", from the cache"
+	}
+	a.say("%s: %s", ref, text)
 }

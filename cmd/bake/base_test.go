@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"bake/internal/artifact"
+	"bake/internal/base"
 )
 
 // TestBaseImage bakes from a mirror, and again from the lock with the mirror
@@ -196,7 +197,7 @@ func TestImages(t *testing.T) {
 	m.must(0, []string{"no base images here"}, "images")
 	m.must(0, nil, "image", "--host", "zap")
 	o := m.must(0, nil, "images", "--json")
-	var all []stocked
+	var all []stockedView
 	if err := json.Unmarshal([]byte(o.stdout), &all); err != nil || len(all) != 1 {
 		t.Fatalf("%v\n%s", err, o.stdout)
 	}
@@ -246,7 +247,7 @@ func TestPruneWaitsForNobody(t *testing.T) {
 	m := newMirror(t)
 	m.must(0, nil, "pull")
 	m.tool(t, "rm", "bake.lock")
-	hold, err := holdDir(t.Context(), filepath.Join(m.dir, "cache/bake/base"), 1) // LOCK_SH, as bake image does
+	hold, err := base.Hold(t.Context(), filepath.Join(m.dir, "cache/bake/base")) // as bake image does
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,12 +8,13 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"bake/internal/artifact"
+	"bake/internal/base"
 )
 
 type imageOptions struct {
 	hosts []string
 	base  string // image file that takes the place of the host file's base
-	from  baseOptions
+	from  base.Options
 	disk  diskForm
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"bake/internal/base"
 )
 
 type imagesOptions struct{ verify, prune, dry bool }
@@ -40,22 +43,19 @@ func runImages(ctx context.Context, a *app, o imagesOptions) error {
 	if o.prune {
 		return a.prune(ctx, o.dry)
 	}
-	all, err := a.stock(a.stores())
+	depot := a.depot()
+	all, err := depot.Stock(a.generations)
 	if err != nil {
 		return err
 	}
 	var damaged error
 	if o.verify {
 		for i := range all {
-			for _, kept := range all[i].kept {
-				a.stage("verifying %s", kept.blob.Path)
-				err := kept.store.Verify(ctx, all[i].SHA256)
-				if ctx.Err() != nil {
-					return err
-				}
-				all[i].Damaged = all[i].Damaged || err != nil
-				damaged = errors.Join(damaged, err)
+			err := depot.Verify(ctx, &all[i])
+			if ctx.Err() != nil {
+				return err
 			}
+			damaged = errors.Join(damaged, err)
 		}
 		a.stage("")
 	}
@@ -69,9 +69,9 @@ func runImages(ctx context.Context, a *app, o imagesOptions) error {
 }
 
 // printStock prints a table, or JSON.
-func (a *app) printStock(all []stocked) error {
+func (a *app) printStock(all []base.Stocked) error {
 	if a.json {
-		return a.printJSON(all)
+		return a.printJSON(viewStock(all))
 	}
 	if len(all) == 0 {
 		a.say("there are no base images here")
@@ -79,21 +79,19 @@ func (a *app) printStock(all []stocked) error {
 	}
 	lines := []string{fmt.Sprintf("%-24s %-14s %-12s %10s %5s  %s", "REFERENCE", "SERIAL", "SHA256", "SIZE", "AGE", "USED BY")}
 	for _, s := range all {
-		references := s.References
-		if len(references) == 0 {
-			references = []string{"-"}
-		}
-		used := strings.Join(s.Generations, " ")
+		used := strings.Join(s.Users, " ")
 		if s.Damaged {
 			used = strings.TrimSpace(used + " DAMAGED")
 		}
-		for _, reference := range references {
-			serial := s.serials[reference]
-			if serial == "" {
-				serial = "-"
-			}
-			line := fmt.Sprintf("%-24s %-14s %-12s %10s %5s  %s", reference, serial, s.SHA256[:12], amount(s.Size), age(time.Since(s.Added)), used)
-			lines = append(lines, strings.TrimRight(line, " "))
+		line := func(reference, serial string) {
+			text := fmt.Sprintf("%-24s %-14s %-12s %10s %5s  %s", reference, cmp.Or(serial, "-"), s.SHA256[:12], amount(s.Size), age(time.Since(s.Added)), used)
+			lines = append(lines, strings.TrimRight(text, " "))
+		}
+		for _, pinned := range s.Pins {
+			line(shortReference(pinned), pinned.Serial)
+		}
+		if len(s.Pins) == 0 {
+			line("-", "-")
 		}
 	}
 	return a.printLines(lines)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"bake/internal/base"
 	"bake/internal/inspect"
 	"bake/internal/origin"
 )
@@ -24,7 +25,7 @@ func inspectCommand(a *app) *cli.Command {
 			if err != nil {
 				return err
 			}
-			o.transient = true // looking pins nothing
+			o.Transient = true // looking pins nothing
 			w, path, err := a.subject(c)
 			if err != nil {
 				return err
@@ -72,7 +73,7 @@ func (a *app) subject(c *cli.Context) (w wanted, path string, err error) {
 	return wanted{ref, nil}, "", err
 }
 
-func runInspect(ctx context.Context, a *app, w wanted, path string, sbom bool, o baseOptions) error {
+func runInspect(ctx context.Context, a *app, w wanted, path string, sbom bool, o base.Options) error {
 	findings, err := a.findings(ctx, w, path, o)
 	a.stage("")
 	switch {
@@ -91,15 +92,14 @@ func runInspect(ctx context.Context, a *app, w wanted, path string, sbom bool, o
 	return a.printLines(describe(findings))
 }
 
-func (a *app) findings(ctx context.Context, w wanted, path string, o baseOptions) (inspect.Findings, error) {
+func (a *app) findings(ctx context.Context, w wanted, path string, o base.Options) (inspect.Findings, error) {
 	if path == "" {
-		found, err := a.obtain(ctx, w.ref, w.mirrors, o)
+		found, err := a.obtain(ctx, w, o)
 		if err != nil {
 			return inspect.Findings{}, err
 		}
-		return found.findings, found.hold.Close()
+		return found.Findings, found.Close()
 	}
 	a.stage("looking inside %s", path)
-	findings, err := inspect.Look(ctx, path)
-	return findings, unreadable(ctx, err)
+	return base.Look(ctx, path)
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"bake/internal/base"
 	"bake/internal/origin"
 )
 
@@ -46,19 +47,19 @@ type pulledView struct {
 	Fetched bool   `json:"fetched"` // from the network, just now
 }
 
-func runPull(ctx context.Context, a *app, all []wanted, o baseOptions) error {
+func runPull(ctx context.Context, a *app, all []wanted, o base.Options) error {
 	view := pullView{[]pulledView{}, []string{}}
 	for _, w := range all {
-		found, err := a.obtain(ctx, w.ref, w.mirrors, o)
+		found, err := a.obtain(ctx, w, o)
 		if err != nil {
 			return err
 		}
-		if err := found.hold.Close(); err != nil {
+		if err := found.Close(); err != nil {
 			return err
 		}
 		a.tell(w.ref, found)
-		view.Images = append(view.Images, pulledView{found.Target, found.blob.SHA256, found.blob.Path, !found.cached})
-		view.Changes = append(view.Changes, found.changes...)
+		view.Images = append(view.Images, pulledView{found.Target, found.Blob.SHA256, found.Blob.Path, !found.Cached})
+		view.Changes = append(view.Changes, found.Changes...)
 	}
 	if len(all) == 0 {
 		a.say("no host has a base image that is fetched")

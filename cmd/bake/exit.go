@@ -7,6 +7,7 @@ import (
 	"net"
 	"syscall"
 
+	"bake/internal/base"
 	"bake/internal/diag"
 	"bake/internal/host"
 	"bake/internal/tool"
@@ -47,6 +48,7 @@ func exitCode(err error) int {
 		unknown *host.UnknownError
 		missing *tool.MissingError
 		lack    lackError
+		place   *base.DirError
 		broken  interface{ Integrity() bool }
 		remote  interface{ Network() bool }
 		connect *net.OpError // not net.Error: every system call's error is one
@@ -68,7 +70,7 @@ func exitCode(err error) int {
 		return 130
 	case errors.As(err, &remote) && remote.Network(): // its cause may be a file that is missing, over there
 		return 6
-	case errors.As(err, &missing), errors.As(err, &lack),
+	case errors.As(err, &missing), errors.As(err, &lack), errors.As(err, &place),
 		errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR),
 		errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist):
 		return 4

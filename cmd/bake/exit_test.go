@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"bake/internal/artifact"
+	"bake/internal/base"
 	"bake/internal/diag"
 	"bake/internal/download"
 	"bake/internal/host"
@@ -42,6 +43,7 @@ func TestExitCode(t *testing.T) {
 		{"a file where a directory should be", &os.PathError{Op: "mkdir", Path: "x", Err: syscall.ENOTDIR}, 4},
 		{"failing disk", &os.PathError{Op: "read", Path: "x", Err: syscall.EIO}, 1},
 		{"busy host", lackError{errors.New("another bake works on it")}, 4},
+		{"a cache of somebody else's", &base.DirError{Reason: errors.New("it belongs to the user 1")}, 4},
 		{"damaged base", &image.IntegrityError{}, 5},
 		{"refused base", &image.RefusedError{Reason: errors.New("no qcow2")}, 5},
 		{"damaged generation", &artifact.IntegrityError{}, 5},

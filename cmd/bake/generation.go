@@ -9,9 +9,8 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"bake/internal/artifact"
+	"bake/internal/base"
 	"bake/internal/diag"
 	"bake/internal/domain"
 	"bake/internal/host"
@@ -78,19 +77,19 @@ func (a *app) ground(ctx context.Context, h *host.Host, o imageOptions) (blob im
 	}
 	from = provenance{artifact.Base{Reference: "file:" + filepath.Base(path)}, path}
 	if path == "" {
-		found, err := a.obtain(ctx, h.Ref, h.Mirrors, o.from)
+		found, err := a.obtain(ctx, wanted{h.Ref, h.Mirrors}, o.from)
 		if err != nil {
 			return blob, from, nil, err
 		}
-		defer found.hold.Close()
+		defer found.Close()
 		a.tell(h.Ref, found)
-		path, verified = found.blob.Path, found.blob.SHA256
+		path, verified = found.Blob.Path, found.Blob.SHA256
 		from = provenance{artifact.Base{Reference: h.Ref.String(), Serial: found.Serial, Signer: found.Signer, URL: found.URL}, h.Ref.String()}
 	}
 	if err := os.MkdirAll(store.Dir, 0o700); err != nil {
 		return blob, from, nil, err
 	}
-	if hold, err = holdDir(ctx, store.Dir, unix.LOCK_SH); err != nil {
+	if hold, err = base.Hold(ctx, store.Dir); err != nil {
 		return blob, from, nil, err
 	}
 	a.stage("%s: checking the base image", h.Name)
@@ -112,6 +111,11 @@ func (a *app) store() image.Store {
 }
 
 // diskForm is what a generation's disk is.
+//
+// # Decisions
+//
+// 2026-11: raw is written beside qcow2, not instead: verify boots and the domain
+// names disk.qcow2. Would change if both learned formats.
 type diskForm struct{ flat, raw, compress bool }
 
 // String is part of what a generation's name is derived from; an overlay adds

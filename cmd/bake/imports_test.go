@@ -29,12 +29,13 @@ var mayImport = map[string][]string{
 	"internal/origin":   {"internal/diag"},
 	"internal/download": {},
 	"internal/inspect":  {},
+	"internal/base":     {"internal/diag", "internal/download", "internal/image", "internal/inspect", "internal/origin", "internal/tool"},
 	"internal/domain":   {"internal/host"},
 	"internal/artifact": {},
 	"internal/vm":       {"internal/artifact", "internal/tool"},
 	"internal/verify":   {"internal/layer", "internal/tool", "internal/vm"},
 	"layers":            {},
-	"cmd/bake": {"internal/artifact", "internal/diag", "internal/domain", "internal/download", "internal/host", "internal/image",
+	"cmd/bake": {"internal/artifact", "internal/base", "internal/diag", "internal/domain", "internal/host", "internal/image",
 		"internal/inspect", "internal/layer", "internal/origin", "internal/seed", "internal/tool", "internal/verify", "internal/vm", "layers"},
 }
 

@@ -188,9 +188,7 @@ func TestCacheDir(t *testing.T) {
 	// One that only stands open is closed.
 	m.tool(t, "rm", "-rf", base)
 	m.tool(t, "mkdir", "-m", "0777", base)
-	if err := ownDir(base); err != nil {
-		t.Error(err)
-	}
+	m.must(0, nil, "pull")
 	if info, err := os.Stat(base); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
@@ -251,7 +249,7 @@ func TestFullCache(t *testing.T) {
 			full++
 		}
 		for path := range strings.Lines(o.stdout) {
-			if name := filepath.Base(strings.TrimSpace(path)); strings.HasPrefix(name, ".new-") || strings.HasPrefix(name, notePrefix) {
+			if name := filepath.Base(strings.TrimSpace(path)); strings.HasPrefix(name, ".new-") || strings.HasPrefix(name, ".note-") {
 				t.Errorf("%d KiB: %s is left behind", kib, name)
 			}
 		}

@@ -76,6 +76,16 @@ func (u *ui) fail(err error) {
 	}
 }
 
+// printLines prints results for people, one a line.
+func (u *ui) printLines(lines []string) error {
+	for _, line := range lines {
+		if _, err := fmt.Fprintln(u.env.Stdout, diag.Printable(line)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // printJSON writes a result for programs. Characters that could drive a
 // terminal are escaped, as JSON allows everywhere but demands only of the first
 // 32.

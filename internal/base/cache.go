@@ -1,4 +1,4 @@
-package main
+package base
 
 import (
 	"bytes"
@@ -19,16 +19,8 @@ import (
 	"bake/internal/origin"
 )
 
-// cache is the directory of fetched base images, shared by all output
-// directories. It is a store like the one beside the generations, which takes
-// its copies from here (without cost where the file system has reflinks), and
-// has besides
-//
-//	<sha256>.json      what is inside that image, 0600
-//	sha512-<sha512>    the SHA-256 of the image with that SHA-512: Debian publishes no other
-//	download/          files that are not finished
-//
-// All of it can be removed at any time, at the price of fetching again.
+// cache is the directory of fetched base images that the package comment
+// describes.
 type cache struct{ store image.Store }
 
 // lookSchema changes whenever inspect finds more or other things, so that what
@@ -49,12 +41,11 @@ const (
 var errNotCached = errors.New("not in the cache")
 
 // cache returns the cache, which is there afterwards.
-func (a *app) cache() (cache, error) {
-	dir := a.cacheDir()
-	if dir == "" {
-		return cache{}, lackError{errors.New("there is no directory to keep base images in: set HOME or XDG_CACHE_HOME")}
+func (d Depot) cache() (cache, error) {
+	if d.Cache == "" {
+		return cache{}, &DirError{errors.New("there is no directory to keep base images in: set HOME or XDG_CACHE_HOME")}
 	}
-	c := cache{image.Store{Dir: filepath.Join(dir, "base"), Tools: a.Tools}}
+	c := cache{image.Store{Dir: d.Cache, Tools: d.Tools}}
 	if err := ownDir(c.store.Dir); !errors.Is(err, fs.ErrNotExist) {
 		return c, err
 	}
@@ -71,11 +62,11 @@ func ownDir(dir string) error {
 	}
 	switch owner := info.Sys().(*syscall.Stat_t).Uid; {
 	case info.Mode().Type() == fs.ModeSymlink:
-		return lackError{fmt.Errorf("%s is a symbolic link: remove it, and set XDG_CACHE_HOME to have the cache elsewhere", dir)}
+		return &DirError{fmt.Errorf("%s is a symbolic link: remove it, and set XDG_CACHE_HOME to have the cache elsewhere", dir)}
 	case !info.IsDir():
-		return lackError{fmt.Errorf("%s is not a directory", dir)}
+		return &DirError{fmt.Errorf("%s is not a directory", dir)}
 	case int(owner) != os.Geteuid():
-		return lackError{fmt.Errorf("%s belongs to the user %d, who could exchange the images in it: set XDG_CACHE_HOME to a directory of your own", dir, owner)}
+		return &DirError{fmt.Errorf("%s belongs to the user %d, who could exchange the images in it: set XDG_CACHE_HOME to a directory of your own", dir, owner)}
 	case info.Mode().Perm() == 0o700:
 		return nil
 	}
@@ -112,52 +103,52 @@ func (c cache) has(t origin.Target) bool {
 
 // cached returns an image of the cache, hashed again unless it is known not to
 // have changed, or errNotCached.
-func (a *app) cached(ctx context.Context, c cache, ref origin.Ref, target origin.Target) (base, error) {
+func (d Depot) cached(ctx context.Context, c cache, ref origin.Ref, target origin.Target) (Image, error) {
 	if !c.has(target) {
-		return base{}, errNotCached
+		return Image{}, errNotCached
 	}
-	a.stage("%s: checking the cached image", ref)
+	d.stage("%s: checking the cached image", ref)
 	blob, err := c.store.Get(ctx, c.sum(target))
 	if errors.Is(err, fs.ErrNotExist) {
-		return base{}, errNotCached
+		return Image{}, errNotCached
 	}
 	if err != nil {
-		return base{}, fmt.Errorf("%s: %w", ref, err)
+		return Image{}, fmt.Errorf("%s: %w", ref, err)
 	}
 	if target.Size != 0 && target.Size != blob.Size {
-		return base{}, &origin.IntegrityError{URL: target.URL, Err: fmt.Errorf("bake.lock has %d bytes for an image of %d", target.Size, blob.Size),
+		return Image{}, &origin.IntegrityError{URL: target.URL, Err: fmt.Errorf("bake.lock has %d bytes for an image of %d", target.Size, blob.Size),
 			Advice: "restore bake.lock, or pin anew with bake pull --update"}
 	}
 	findings, err := c.look(ctx, blob)
 	if err == nil {
 		err = judge(ref, findings)
 	}
-	return base{blob: blob, findings: findings, cached: true}, refusal(ctx, ref, err)
+	return Image{Blob: blob, Findings: findings, Cached: true}, refusal(ctx, ref, err)
 }
 
 // take vets a file that has the right digest and moves it into the store.
-func (c cache) take(ctx context.Context, ref origin.Ref, target origin.Target, file download.File) (base, error) {
+func (c cache) take(ctx context.Context, ref origin.Ref, target origin.Target, file download.File) (Image, error) {
 	findings, err := inspect.Look(ctx, file.Path)
 	if err == nil {
 		err = judge(ref, findings)
 	}
 	if err != nil {
-		return base{}, refusal(ctx, ref, err)
+		return Image{}, refusal(ctx, ref, err)
 	}
 	blob, err := c.store.Add(ctx, file.Path)
 	if err != nil {
-		return base{}, fmt.Errorf("%s: %w", ref, err)
+		return Image{}, fmt.Errorf("%s: %w", ref, err)
 	}
 	if blob.SHA256 != file.SHA256 {
-		return base{}, &image.IntegrityError{Path: file.Path, Want: file.SHA256, Got: blob.SHA256}
+		return Image{}, &image.IntegrityError{Path: file.Path, Want: file.SHA256, Got: blob.SHA256}
 	}
 	if err := c.write(c.noteFile(blob.SHA256), note{lookSchema, findings}.encode()); err != nil {
-		return base{}, err
+		return Image{}, err
 	}
 	if target.Algorithm == "sha512" {
 		err = c.write(c.aliasFile(target.Digest), []byte(blob.SHA256+"\n"))
 	}
-	return base{blob: blob, findings: findings, cached: file.Received == 0}, err
+	return Image{Blob: blob, Findings: findings, Cached: file.Received == 0}, err
 }
 
 // look returns what is inside a stored image, from the note about it if there
@@ -193,36 +184,4 @@ func (c cache) write(path string, content []byte) error {
 		return err
 	}
 	return os.Rename(temporary.Name(), path)
-}
-
-// judge says why no machine of this reference could come up on an image.
-// Packages of layers are not looked for: cloud-init installs them. Without sshd
-// and sudo the one administrator could do nothing about it.
-func judge(ref origin.Ref, findings inspect.Findings) error {
-	want := inspect.Requirement{Architecture: ref.Arch, Packages: []string{"openssh-server", "sudo"}}
-	if ref.Kind == origin.Release {
-		want.Distribution, want.Release = publisher(ref), ref.Version
-	}
-	if problems := findings.Problems(want); problems != nil {
-		return errors.New(strings.Join(problems, "; "))
-	}
-	return nil
-}
-
-// refusal says of which reference an image is not used.
-func refusal(ctx context.Context, ref origin.Ref, err error) error {
-	if err == nil {
-		return nil
-	}
-	return unreadable(ctx, fmt.Errorf("%s: %w", ref, err))
-}
-
-// unreadable makes a judgement on an image one of integrity and leaves what the
-// world did as it is.
-func unreadable(ctx context.Context, err error) error {
-	var errno syscall.Errno
-	if err == nil || ctx.Err() != nil || errors.As(err, &errno) {
-		return err
-	}
-	return &image.RefusedError{Reason: err}
 }

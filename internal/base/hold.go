@@ -1,4 +1,4 @@
-package main
+package base
 
 import (
 	"context"
@@ -10,6 +10,14 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+// Hold keeps the images in a store's directory from being pruned until the result
+// is closed or the process ends, however it ends. It waits while somebody prunes,
+// as long as ctx lasts. Who wants to add an image and then stand on it must hold
+// the store all the time: in between nobody else can know.
+func Hold(ctx context.Context, dir string) (io.Closer, error) {
+	return holdDir(ctx, dir, unix.LOCK_SH)
+}
 
 // holdDir locks a directory itself: no file beside what is kept there, nothing
 // left when the process dies. How is unix.LOCK_SH or LOCK_EX, and with LOCK_NB

@@ -1,0 +1,51 @@
+package base
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"bake/internal/diag"
+	"bake/internal/origin"
+)
+
+// lockFile is bake.lock, beside hosts/.
+func (d Depot) lockFile() string { return filepath.Join(d.Config, "bake.lock") }
+
+// unpinned is what --locked says: the lock is an input like the host file, and
+// it lacks something.
+func (d Depot) unpinned(ref origin.Ref) error {
+	return diag.List{{Pos: diag.Position{File: d.lockFile()},
+		Message: fmt.Sprintf("%s for %s is not pinned, and --locked adds no pin", ref, ref.Arch),
+		Hint:    fmt.Sprintf("run bake pull %s and commit bake.lock", ref)}}
+}
+
+// pin writes a target into bake.lock and returns what is pinned then, which is
+// another one if a run was faster that had no order to move pins either.
+func (d Depot) pin(ctx context.Context, ref origin.Ref, target origin.Target, o Options) (origin.Target, []string, error) {
+	hold, err := holdDir(ctx, d.Config, unix.LOCK_EX)
+	if err != nil {
+		return origin.Target{}, nil, err
+	}
+	defer hold.Close()
+	before, err := origin.ReadLock(d.lockFile())
+	if err != nil {
+		return origin.Target{}, nil, err
+	}
+	if there, ok := before.Pin(ref); ok && !o.Update && there.Digest != target.Digest || ok && there == target {
+		return there, nil, nil
+	}
+	if o.Locked {
+		return target, nil, nil // the digest is pinned; what else is known of it is not written down
+	}
+	after := before
+	if err := after.Set(target); err != nil {
+		return origin.Target{}, nil, err
+	}
+	if err := after.Write(d.lockFile()); err != nil {
+		return origin.Target{}, nil, err
+	}
+	return target, after.Changes(before), nil
+}
