@@ -116,11 +116,14 @@ func (a *app) wanted(c *cli.Context) ([]wanted, error) {
 				return nil, err
 			}
 			if ref.Kind == origin.File {
-				return nil, usageError{errors.New(text + " is a file already")}
+				return nil, usageError{errors.New(text + " names a local file: there is nothing to fetch")}
 			}
 			all = append(all, wanted{ref, nil})
 		}
 		return all, nil
+	}
+	if c.IsSet("arch") {
+		return nil, usageError{errors.New("--arch goes with a reference: bake pull --arch arm64 debian:13")}
 	}
 	names := host.Names(a.config)
 	if c.IsSet("host") || c.Bool("all") || len(names) == 0 {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"io/fs"
 	"os"
@@ -71,7 +72,7 @@ func (a *app) generations() (map[string][]string, error) {
 			return nil, err
 		}
 		for _, entry := range generations {
-			if strings.HasPrefix(entry.Name(), ".") || !entry.IsDir() {
+			if !isGeneration(entry.Name()) {
 				continue
 			}
 			g, err := artifact.Open(a.out, h.Name(), entry.Name())
@@ -83,6 +84,13 @@ func (a *app) generations() (map[string][]string, error) {
 		}
 	}
 	return standing, nil
+}
+
+// isGeneration tells a generation's name from a seed and whatever else lies
+// beside it.
+func isGeneration(name string) bool {
+	_, err := hex.DecodeString(name)
+	return err == nil && len(name) == len(artifact.ID())
 }
 
 // prune removes what nothing here uses, and says what that was.
