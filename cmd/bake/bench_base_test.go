@@ -14,6 +14,9 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"bake/internal/tool"
+	"bake/internal/vm"
 )
 
 // labBase returns the newest base image that make lab-base has built.
@@ -67,6 +70,10 @@ func TestBenchInspect(t *testing.T) {
 		},
 		"bake inspect FILE": func() *exec.Cmd { return inspect(path) },
 	})
+	accel, _, err := vm.Accelerator(t.Context(), tool.Box{}, "", os.Getenv("BAKE_ACCEL"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, args := range map[string][]string{
 		"virt-cat /etc/os-release (1 run)": {"virt-cat", "-a", path, "/etc/os-release"},
 		"virt-inspector (1 run)":           {"virt-inspector", "-a", path},
@@ -77,6 +84,9 @@ func TestBenchInspect(t *testing.T) {
 		}
 		cmd := exec.Command(args[0], args[1:]...)
 		cmd.Env = append(os.Environ(), "LIBGUESTFS_BACKEND=direct")
+		if accel != "kvm" { // libguestfs takes /dev/kvm at its word
+			cmd.Env = append(cmd.Env, "LIBGUESTFS_BACKEND_SETTINGS=force_tcg")
+		}
 		start := time.Now()
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Logf("%s: %v\n%s", name, err, out)
