@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 	"internal/image":    {"internal/diag", "internal/tool"},
 	"internal/origin":   {"internal/diag"},
 	"internal/download": {},
-	"internal/inspect":  {},
+	"internal/inspect":  {"internal/image"},
 	"internal/base":     {"internal/diag", "internal/download", "internal/image", "internal/inspect", "internal/origin", "internal/tool"},
 	"internal/domain":   {"internal/host"},
 	"internal/artifact": {},

@@ -49,7 +49,7 @@ func (s Store) add(ctx context.Context, path string) (Blob, error) {
 			return blob, nil
 		}
 	}
-	if _, err := readHeader(source, seen.Size); err != nil {
+	if _, err := ReadHeader(source, seen.Size); err != nil {
 		return Blob{}, err
 	}
 	unlock, err := s.lock(ctx)
@@ -154,10 +154,10 @@ func (s Store) take(ctx context.Context, source *os.File, seen identity) (Blob, 
 }
 
 // vet judges the copy, not the source: these are the bytes that will be used.
-func (s Store) vet(ctx context.Context, copied *os.File, size int64) (header, error) {
-	h, err := readHeader(copied, size)
+func (s Store) vet(ctx context.Context, copied *os.File, size int64) (Header, error) {
+	h, err := ReadHeader(copied, size)
 	if err != nil {
-		return header{}, err
+		return Header{}, err
 	}
 	return h, s.qemuCheck(ctx, copied.Name())
 }

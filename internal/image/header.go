@@ -39,9 +39,9 @@ const (
 	extensionDataFile   = 0x44415441
 )
 
-// header is the fixed part of a qcow2 header as it lies on disk, big endian.
+// A Header is the fixed part of a qcow2 header as it lies on disk, big endian.
 // The fields from Incompatible on exist in version 3 only.
-type header struct {
+type Header struct {
 	Magic            uint32
 	Version          uint32
 	BackingOffset    uint64
@@ -63,16 +63,19 @@ type header struct {
 	Length        uint32
 }
 
-// readHeader reads and vets the qcow2 header of a file of size bytes. An error
-// says what is wrong with the image, without its name.
-func readHeader(file io.ReaderAt, size int64) (header, error) {
+// ReadHeader reads and vets the qcow2 header of a file of size bytes, for whoever
+// wants to hand that file to a program or a library: after it none of them opens
+// another file, or allocates what the header says without having it. The error
+// is a *RefusedError that says what is wrong with the image, without its name, or
+// what reading said.
+func ReadHeader(file io.ReaderAt, size int64) (Header, error) {
 	start, err := readStart(file, size)
 	if err != nil {
-		return header{}, err
+		return Header{}, err
 	}
 	h, err := decode(start)
 	if err != nil {
-		return header{}, refuse(err)
+		return Header{}, refuse(err)
 	}
 	for _, vet := range []func() error{
 		h.vetShape,
@@ -82,7 +85,7 @@ func readHeader(file io.ReaderAt, size int64) (header, error) {
 		func() error { return h.vetExtensions(file, size) },
 	} {
 		if err := vet(); err != nil {
-			return header{}, refuse(err)
+			return Header{}, refuse(err)
 		}
 	}
 	return h, nil
@@ -98,12 +101,12 @@ func readStart(file io.ReaderAt, size int64) ([]byte, error) {
 	return start, nil
 }
 
-func decode(start []byte) (header, error) {
+func decode(start []byte) (Header, error) {
 	if len(start) < 4 || binary.BigEndian.Uint32(start) != magic {
-		return header{}, fmt.Errorf("not a qcow2 image: %s", looksLike(start))
+		return Header{}, fmt.Errorf("not a qcow2 image: %s", looksLike(start))
 	}
 	if len(start) < headerBytesV2 {
-		return header{}, fmt.Errorf("truncated: the file ends inside the qcow2 header, after %d bytes", len(start))
+		return Header{}, fmt.Errorf("truncated: the file ends inside the qcow2 header, after %d bytes", len(start))
 	}
 	var fixed [headerBytesV3]byte
 	copy(fixed[:], start)
@@ -113,20 +116,20 @@ func decode(start []byte) (header, error) {
 		binary.BigEndian.PutUint32(fixed[96:], 4) // 16-bit reference counts
 		binary.BigEndian.PutUint32(fixed[100:], headerBytesV2)
 	case version != 3:
-		return header{}, fmt.Errorf("qcow version %d: only 2 and 3 are known", version)
+		return Header{}, fmt.Errorf("qcow version %d: only 2 and 3 are known", version)
 	case len(start) < headerBytesV3:
-		return header{}, fmt.Errorf("truncated: the file ends inside the qcow2 header, after %d bytes", len(start))
+		return Header{}, fmt.Errorf("truncated: the file ends inside the qcow2 header, after %d bytes", len(start))
 	}
-	var h header
+	var h Header
 	if err := binary.Read(bytes.NewReader(fixed[:]), binary.BigEndian, &h); err != nil {
-		return header{}, fmt.Errorf("decoding the header: %w", err)
+		return Header{}, fmt.Errorf("decoding the header: %w", err)
 	}
 	return h, nil
 }
 
-func (h header) cluster() uint64 { return 1 << h.ClusterBits }
+func (h Header) cluster() uint64 { return 1 << h.ClusterBits }
 
-func (h header) vetShape() error {
+func (h Header) vetShape() error {
 	switch {
 	case h.ClusterBits < minCluster || h.ClusterBits > maxCluster:
 		return fmt.Errorf("malformed: clusters of 2^%d bytes, not 2^%d to 2^%d", h.ClusterBits, minCluster, maxCluster)
@@ -145,7 +148,7 @@ func (h header) vetShape() error {
 }
 
 // vetAlone refuses an image that needs another file or a key.
-func (h header) vetAlone(file io.ReaderAt, size int64) error {
+func (h Header) vetAlone(file io.ReaderAt, size int64) error {
 	if h.BackingOffset != 0 || h.BackingSize != 0 {
 		name := make([]byte, min(h.BackingSize, 1023))
 		if h.BackingOffset < uint64(size) {
@@ -160,7 +163,7 @@ func (h header) vetAlone(file io.ReaderAt, size int64) error {
 	return nil
 }
 
-func (h header) vetFeatures() error {
+func (h Header) vetFeatures() error {
 	switch bits := h.Incompatible; {
 	case bits&bitDataFile != 0:
 		return errors.New("it keeps its data in an external data file: a base image must stand alone")
@@ -176,7 +179,7 @@ func (h header) vetFeatures() error {
 
 // vetTables refuses tables that are misplaced, too large, or too small for the
 // disk they map.
-func (h header) vetTables(size uint64) error {
+func (h Header) vetTables(size uint64) error {
 	entry := uint64(8)
 	if h.Incompatible&bitExtendedL2 != 0 {
 		entry = 16
@@ -216,7 +219,7 @@ func (h header) vetTables(size uint64) error {
 
 // vetExtensions walks the header extensions, which end with the first cluster.
 // Those it does not know are safe to ignore, by the format's own rule.
-func (h header) vetExtensions(file io.ReaderAt, size int64) error {
+func (h Header) vetExtensions(file io.ReaderAt, size int64) error {
 	end := min(int64(h.cluster()), size)
 	var head [8]byte
 	for at := int64(h.Length); at+int64(len(head)) <= end; {

@@ -13,7 +13,7 @@ const testCluster = 1 << 16
 // count table, one block of it, L1 table, in one cluster each.
 func plain() []byte {
 	image := make([]byte, 4*testCluster)
-	h := header{
+	h := Header{
 		Magic: magic, Version: 3, ClusterBits: 16, Size: 1 << 30,
 		L1Entries: 2, L1Offset: 3 * testCluster,
 		RefTableOffset: testCluster, RefTableClusters: 1,
@@ -27,7 +27,7 @@ func plain() []byte {
 	return image
 }
 
-func put(image []byte, h header) {
+func put(image []byte, h Header) {
 	var out bytes.Buffer
 	if err := binary.Write(&out, binary.BigEndian, h); err != nil {
 		panic(err)
@@ -36,9 +36,9 @@ func put(image []byte, h header) {
 }
 
 // with returns plain() with its header changed.
-func with(change func(*header)) []byte {
+func with(change func(*Header)) []byte {
 	image := plain()
-	var h header
+	var h Header
 	if _, err := binary.Decode(image, binary.BigEndian, &h); err != nil {
 		panic(err)
 	}
@@ -62,16 +62,16 @@ func at(offset int, text string) []byte {
 }
 
 func TestReadHeaderAccepts(t *testing.T) {
-	v2 := with(func(h *header) {
+	v2 := with(func(h *Header) {
 		h.Version = 2
 		h.Incompatible, h.RefcountOrder, h.Length = 0, 0, 0
 	})
 	tests := map[string][]byte{
 		"version 3":   plain(),
 		"version 2":   v2,
-		"zstd":        with(func(h *header) { h.Incompatible = bitCompression }),
-		"extended L2": with(func(h *header) { h.Incompatible = bitExtendedL2; h.L1Entries = 4 }),
-		"largest": with(func(h *header) {
+		"zstd":        with(func(h *Header) { h.Incompatible = bitCompression }),
+		"extended L2": with(func(h *Header) { h.Incompatible = bitExtendedL2; h.L1Entries = 4 }),
+		"largest": with(func(h *Header) {
 			h.Size = maxVirtual
 			h.L1Entries = 8192
 			h.ClusterBits = 17
@@ -82,7 +82,7 @@ func TestReadHeaderAccepts(t *testing.T) {
 	}
 	for name, image := range tests {
 		t.Run(name, func(t *testing.T) {
-			h, err := readHeader(bytes.NewReader(image), int64(len(image)))
+			h, err := ReadHeader(bytes.NewReader(image), int64(len(image)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -94,7 +94,7 @@ func TestReadHeaderAccepts(t *testing.T) {
 }
 
 func TestReadHeaderRefuses(t *testing.T) {
-	backed := with(func(h *header) { h.BackingOffset, h.BackingSize = 512, 11 })
+	backed := with(func(h *Header) { h.BackingOffset, h.BackingSize = 512, 11 })
 	copy(backed[512:], "/etc/passwd")
 	long := extended(7, "")
 	binary.BigEndian.PutUint32(long[headerBytesV3+4:], 1<<32-1)
@@ -118,43 +118,43 @@ func TestReadHeaderRefuses(t *testing.T) {
 		{"cut in v2 header", plain()[:50], "truncated"},
 		{"cut in v3 header", plain()[:90], "truncated"},
 		{"cut before L1", plain()[:3*testCluster], "truncated: the file has 196608 bytes and its L1 table"},
-		{"cut in refcounts", with(func(h *header) { h.RefTableOffset = 4 * testCluster }), "reference count table ends"},
-		{"version 1", with(func(h *header) { h.Version = 1 }), "qcow version 1"},
-		{"version 4", with(func(h *header) { h.Version = 4 }), "qcow version 4"},
+		{"cut in refcounts", with(func(h *Header) { h.RefTableOffset = 4 * testCluster }), "reference count table ends"},
+		{"version 1", with(func(h *Header) { h.Version = 1 }), "qcow version 1"},
+		{"version 4", with(func(h *Header) { h.Version = 4 }), "qcow version 4"},
 		{"backing file", backed, `backing file "/etc/passwd"`},
-		{"backing file elsewhere", with(func(h *header) { h.BackingOffset, h.BackingSize = 1<<63, 1<<31 }), "backing file"},
-		{"backing size alone", with(func(h *header) { h.BackingSize = 1 }), "backing file"},
-		{"data file bit", with(func(h *header) { h.Incompatible = bitDataFile }), "external data file"},
+		{"backing file elsewhere", with(func(h *Header) { h.BackingOffset, h.BackingSize = 1<<63, 1<<31 }), "backing file"},
+		{"backing size alone", with(func(h *Header) { h.BackingSize = 1 }), "backing file"},
+		{"data file bit", with(func(h *Header) { h.Incompatible = bitDataFile }), "external data file"},
 		{"data file name", extended(extensionDataFile, "/etc/shadow"), "external data file"},
-		{"AES", with(func(h *header) { h.Encryption = 1 }), "encrypted"},
+		{"AES", with(func(h *Header) { h.Encryption = 1 }), "encrypted"},
 		{"LUKS", extended(extensionEncryption, strings.Repeat("x", 16)), "encrypted"},
-		{"dirty", with(func(h *header) { h.Incompatible = bitDirty }), "dirty"},
-		{"corrupt", with(func(h *header) { h.Incompatible = bitCorrupt }), "corrupt"},
-		{"unknown feature", with(func(h *header) { h.Incompatible = 1 << 5 }), "bits 0x20"},
-		{"highest feature", with(func(h *header) { h.Incompatible = 1 << 63 }), "bits 0x8000000000000000"},
-		{"no size", with(func(h *header) { h.Size = 0 }), "virtual size is 0"},
-		{"4 EiB", with(func(h *header) { h.Size = 1 << 62 }), "more than 16 TiB"},
-		{"16 EiB", with(func(h *header) { h.Size = 1<<64 - 512 }), "more than 16 TiB"},
-		{"odd size", with(func(h *header) { h.Size++ }), "no multiple"},
-		{"small cluster", with(func(h *header) { h.ClusterBits = 8 }), "clusters"},
-		{"huge cluster", with(func(h *header) { h.ClusterBits = 64 }), "clusters"},
-		{"refcount width", with(func(h *header) { h.RefcountOrder = 7 }), "reference counts"},
-		{"short header", with(func(h *header) { h.Length = 72 }), "a header of 72"},
-		{"long header", with(func(h *header) { h.Length = 1 << 31 }), "a header of"},
-		{"huge L1", with(func(h *header) { h.L1Entries = 1<<32 - 1 }), "L1 table of"},
-		{"small L1", with(func(h *header) { h.L1Entries = 1 }), "too small"},
-		{"L1 at 0", with(func(h *header) { h.L1Offset = 0 }), "L1 table is at byte 0"},
-		{"L1 wraps", with(func(h *header) { h.L1Offset = 1<<64 - testCluster }), "truncated"},
-		{"L1 unaligned", with(func(h *header) { h.L1Offset++ }), "L1 table is at"},
-		{"no refcounts", with(func(h *header) { h.RefTableClusters = 0 }), "reference count table of 0"},
-		{"huge refcounts", with(func(h *header) { h.RefTableClusters = 1<<32 - 1 }), "reference count table of"},
-		{"many snapshots", with(func(h *header) { h.Snapshots = 1<<32 - 1 }), "snapshots"},
-		{"lost snapshots", with(func(h *header) { h.Snapshots, h.SnapshotsOffset = 1, 1<<40 }), "snapshot table"},
+		{"dirty", with(func(h *Header) { h.Incompatible = bitDirty }), "dirty"},
+		{"corrupt", with(func(h *Header) { h.Incompatible = bitCorrupt }), "corrupt"},
+		{"unknown feature", with(func(h *Header) { h.Incompatible = 1 << 5 }), "bits 0x20"},
+		{"highest feature", with(func(h *Header) { h.Incompatible = 1 << 63 }), "bits 0x8000000000000000"},
+		{"no size", with(func(h *Header) { h.Size = 0 }), "virtual size is 0"},
+		{"4 EiB", with(func(h *Header) { h.Size = 1 << 62 }), "more than 16 TiB"},
+		{"16 EiB", with(func(h *Header) { h.Size = 1<<64 - 512 }), "more than 16 TiB"},
+		{"odd size", with(func(h *Header) { h.Size++ }), "no multiple"},
+		{"small cluster", with(func(h *Header) { h.ClusterBits = 8 }), "clusters"},
+		{"huge cluster", with(func(h *Header) { h.ClusterBits = 64 }), "clusters"},
+		{"refcount width", with(func(h *Header) { h.RefcountOrder = 7 }), "reference counts"},
+		{"short header", with(func(h *Header) { h.Length = 72 }), "a header of 72"},
+		{"long header", with(func(h *Header) { h.Length = 1 << 31 }), "a header of"},
+		{"huge L1", with(func(h *Header) { h.L1Entries = 1<<32 - 1 }), "L1 table of"},
+		{"small L1", with(func(h *Header) { h.L1Entries = 1 }), "too small"},
+		{"L1 at 0", with(func(h *Header) { h.L1Offset = 0 }), "L1 table is at byte 0"},
+		{"L1 wraps", with(func(h *Header) { h.L1Offset = 1<<64 - testCluster }), "truncated"},
+		{"L1 unaligned", with(func(h *Header) { h.L1Offset++ }), "L1 table is at"},
+		{"no refcounts", with(func(h *Header) { h.RefTableClusters = 0 }), "reference count table of 0"},
+		{"huge refcounts", with(func(h *Header) { h.RefTableClusters = 1<<32 - 1 }), "reference count table of"},
+		{"many snapshots", with(func(h *Header) { h.Snapshots = 1<<32 - 1 }), "snapshots"},
+		{"lost snapshots", with(func(h *Header) { h.Snapshots, h.SnapshotsOffset = 1, 1<<40 }), "snapshot table"},
 		{"long extension", long, "leaves the first cluster"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := readHeader(bytes.NewReader(test.image), int64(len(test.image)))
+			_, err := ReadHeader(bytes.NewReader(test.image), int64(len(test.image)))
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error %v, want one with %q", err, test.want)
 			}
@@ -168,11 +168,11 @@ func FuzzReadHeader(f *testing.F) {
 	f.Add(plain()[:4096])
 	f.Add(plain())
 	f.Add(extended(extensionDataFile, "x")[:1024])
-	f.Add(with(func(h *header) { h.Version = 2 }))
+	f.Add(with(func(h *Header) { h.Version = 2 }))
 	f.Add([]byte("QFI\xfb\x00\x00\x00\x03"))
 	f.Fuzz(func(t *testing.T, image []byte) {
 		size := int64(len(image))
-		h, err := readHeader(bytes.NewReader(image), size)
+		h, err := ReadHeader(bytes.NewReader(image), size)
 		if err != nil {
 			return
 		}

@@ -131,7 +131,7 @@ func (s Store) check(ctx context.Context, sum string) (Blob, error) {
 	if now, err := identify(file); err != nil || now != seen {
 		return Blob{}, fmt.Errorf("%s changed while it was read", s.path(sum))
 	}
-	h, err := readHeader(file, seen.Size)
+	h, err := ReadHeader(file, seen.Size)
 	if err != nil {
 		return Blob{}, err
 	}

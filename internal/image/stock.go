@@ -33,7 +33,7 @@ func (s Store) List() ([]Blob, error) {
 		blob := Blob{Path: s.path(sum), SHA256: sum}
 		if file, seen, err := open(blob.Path, unix.O_NOFOLLOW); err == nil {
 			blob.Size = seen.Size
-			if h, err := readHeader(file, seen.Size); err == nil { // damage is for Verify to report
+			if h, err := ReadHeader(file, seen.Size); err == nil { // damage is for Verify to report
 				blob.VirtualSize = int64(h.Size)
 			}
 			_ = file.Close()

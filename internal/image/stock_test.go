@@ -125,7 +125,7 @@ func TestFlatten(t *testing.T) {
 			if first != nil && !bytes.Equal(first, now) {
 				t.Errorf("%+v: different bytes", test.form)
 			}
-			if h, err := readHeader(bytes.NewReader(now), int64(len(now))); err != nil || h.Size != 1*gib {
+			if h, err := ReadHeader(bytes.NewReader(now), int64(len(now))); err != nil || h.Size != 1*gib {
 				t.Errorf("%+v does not stand alone: %v, or has not the size: %d", test.form, err, h.Size)
 			}
 			first, sizes[test.form] = now, int64(len(now))

@@ -157,7 +157,7 @@ func TestAddRefuses(t *testing.T) {
 		"directory":     {dir, "not a regular file"},
 		"FIFO":          {dir + "/fifo", "not a regular file"},
 		"not qcow2":     {write(t, []byte("<html>")), "HTML"},
-		"backing file":  {write(t, with(func(h *header) { h.BackingOffset, h.BackingSize = 512, 11 })), "backing file"},
+		"backing file":  {write(t, with(func(h *Header) { h.BackingOffset, h.BackingSize = 512, 11 })), "backing file"},
 		"qemu-img says": {write(t, unmapped), "qemu-img"},
 	}
 	for name, test := range tests {

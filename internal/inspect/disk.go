@@ -12,6 +12,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/lima-vm/go-qcow2reader/image/qcow2"
 	"github.com/lima-vm/go-qcow2reader/log"
+
+	"bake/internal/image"
 )
 
 const (
@@ -132,18 +134,18 @@ func newDisk(ctx context.Context, file io.ReaderAt, size int64) (*disk, error) {
 	if string(start[:]) != qcow2.Magic {
 		return &disk{content: in, size: size, format: "raw", budget: b}, nil
 	}
-	h, err := vetHeader(in, size)
+	h, err := image.ReadHeader(in, size)
 	if err != nil {
 		return nil, fmt.Errorf("refusing the qcow2 image: %w", err)
 	}
-	image, err := qcow2.Open(in, nil)
+	content, err := qcow2.Open(in, nil)
 	if err == nil {
-		err = image.Readable()
+		err = content.Readable()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening the qcow2 image: %w", err)
 	}
-	kept := &clusters{image: image, disk: int64(h.Size), size: int64(1) << h.ClusterBits, kept: map[int64][]byte{}}
+	kept := &clusters{image: content, disk: int64(h.Size), size: int64(1) << h.ClusterBits, kept: map[int64][]byte{}}
 	return &disk{content: kept, size: int64(h.Size), format: "qcow2", budget: b}, nil
 }
 

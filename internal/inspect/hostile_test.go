@@ -8,20 +8,22 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"bake/internal/image"
 )
 
 // headerOf changes the qcow2 header of an image.
-func headerOf(image []byte, change func(*header)) []byte {
-	image = bytes.Clone(image)
-	var h header
-	if _, err := binary.Decode(image, binary.BigEndian, &h); err != nil {
+func headerOf(disk []byte, change func(*image.Header)) []byte {
+	disk = bytes.Clone(disk)
+	var h image.Header
+	if _, err := binary.Decode(disk, binary.BigEndian, &h); err != nil {
 		panic(err)
 	}
 	change(&h)
-	if _, err := binary.Encode(image, binary.BigEndian, h); err != nil {
+	if _, err := binary.Encode(disk, binary.BigEndian, h); err != nil {
 		panic(err)
 	}
-	return image
+	return disk
 }
 
 func TestHeaderRefused(t *testing.T) {
@@ -33,31 +35,31 @@ func TestHeaderRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	tests := map[string]struct {
-		change  func(*header)
+		change  func(*image.Header)
 		problem string
 	}{
-		"version 1":       {func(h *header) { h.Version = 1 }, "version 1"},
-		"version 4":       {func(h *header) { h.Version = 4 }, "version 4"},
-		"backing file":    {func(h *header) { h.BackingOffset, h.BackingSize = 600, 11 }, "backing file"},
-		"backing size":    {func(h *header) { h.BackingSize = 11 }, "backing file"},
-		"data file":       {func(h *header) { h.Incompatible = bitDataFile }, "external data file"},
-		"encrypted":       {func(h *header) { h.Encryption = 1 }, "encrypted"},
-		"dirty":           {func(h *header) { h.Incompatible = bitDirty }, "dirty"},
-		"corrupt":         {func(h *header) { h.Incompatible = bitCorrupt }, "corrupt"},
-		"unknown feature": {func(h *header) { h.Incompatible = 1 << 40 }, "not known"},
-		"tiny clusters":   {func(h *header) { h.ClusterBits = 8 }, "clusters of 2^8"},
-		"huge clusters":   {func(h *header) { h.ClusterBits = 40 }, "clusters of 2^40"},
-		"size 0":          {func(h *header) { h.Size = 0 }, "virtual size"},
-		"size 2^63":       {func(h *header) { h.Size = 1 << 63 }, "virtual size"},
-		"odd size":        {func(h *header) { h.Size-- }, "virtual size"},
-		"short header":    {func(h *header) { h.Length = 80 }, "header of 80"},
-		"long header":     {func(h *header) { h.Length = 1 << 30 }, "header of"},
-		"L1 of 32 GiB":    {func(h *header) { h.L1Entries = 1<<32 - 1 }, "L1 table"},
-		"L1 too small":    {func(h *header) { h.L1Entries = 0 }, "L1 table"},
-		"L1 at 0":         {func(h *header) { h.L1Offset = 0 }, "L1 table"},
-		"L1 outside":      {func(h *header) { h.L1Offset = 1 << 62 }, "L1 table"},
-		"L1 negative":     {func(h *header) { h.L1Offset = 1<<64 - 512 }, "L1 table"},
-		"L1 at the end":   {func(h *header) { h.L1Offset = uint64(len(good)) - 4 }, "L1 table"},
+		"version 1":       {func(h *image.Header) { h.Version = 1 }, "version 1"},
+		"version 4":       {func(h *image.Header) { h.Version = 4 }, "version 4"},
+		"backing file":    {func(h *image.Header) { h.BackingOffset, h.BackingSize = 600, 11 }, "backing file"},
+		"backing size":    {func(h *image.Header) { h.BackingSize = 11 }, "backing file"},
+		"data file":       {func(h *image.Header) { h.Incompatible = 1 << 2 }, "external data file"},
+		"encrypted":       {func(h *image.Header) { h.Encryption = 1 }, "encrypted"},
+		"dirty":           {func(h *image.Header) { h.Incompatible = 1 << 0 }, "dirty"},
+		"corrupt":         {func(h *image.Header) { h.Incompatible = 1 << 1 }, "corrupt"},
+		"unknown feature": {func(h *image.Header) { h.Incompatible = 1 << 40 }, "not known"},
+		"tiny clusters":   {func(h *image.Header) { h.ClusterBits = 8 }, "clusters of 2^8"},
+		"huge clusters":   {func(h *image.Header) { h.ClusterBits = 40 }, "clusters of 2^40"},
+		"size 0":          {func(h *image.Header) { h.Size = 0 }, "virtual size"},
+		"size 2^63":       {func(h *image.Header) { h.Size = 1 << 63 }, "virtual size"},
+		"odd size":        {func(h *image.Header) { h.Size-- }, "virtual size"},
+		"short header":    {func(h *image.Header) { h.Length = 80 }, "header of 80"},
+		"long header":     {func(h *image.Header) { h.Length = 1 << 30 }, "header of"},
+		"L1 of 32 GiB":    {func(h *image.Header) { h.L1Entries = 1<<32 - 1 }, "L1 table"},
+		"L1 too small":    {func(h *image.Header) { h.L1Entries = 0 }, "L1 table"},
+		"L1 at 0":         {func(h *image.Header) { h.L1Offset = 0 }, "L1 table"},
+		"L1 outside":      {func(h *image.Header) { h.L1Offset = 1 << 62 }, "L1 table"},
+		"L1 negative":     {func(h *image.Header) { h.L1Offset = 1<<64 - 512 }, "L1 table"},
+		"L1 at the end":   {func(h *image.Header) { h.L1Offset = uint64(len(good)) - 4 }, "L1 table"},
 	}
 	for name, test := range tests {
 		_, err := memory(t.Context(), headerOf(good, test.change), mostRead)
@@ -279,21 +281,21 @@ func TestKept(t *testing.T) {
 func TestClusterCopies(t *testing.T) {
 	for _, kind := range []string{"zlib", "zstd"} {
 		path := convert(t, ubuntu(t), "-c", "-o", "compression_type="+kind)
-		image, err := os.ReadFile(path)
+		disk, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var h header
-		if _, err := binary.Decode(image, binary.BigEndian, &h); err != nil {
+		var h image.Header
+		if _, err := binary.Decode(disk, binary.BigEndian, &h); err != nil {
 			t.Fatal(err)
 		}
-		l2 := binary.BigEndian.Uint64(image[h.L1Offset:]) & 0x00fffffffffffe00
-		first := binary.BigEndian.Uint64(image[l2:])
+		l2 := binary.BigEndian.Uint64(disk[h.L1Offset:]) & 0x00fffffffffffe00
+		first := binary.BigEndian.Uint64(disk[l2:])
 		for at := l2; at < l2+1<<h.ClusterBits; at += 8 {
-			binary.BigEndian.PutUint64(image[at:], first)
+			binary.BigEndian.PutUint64(disk[at:], first)
 		}
-		image = headerOf(image, func(h *header) { h.Size = 512 << 20 })
-		if _, err := memory(t.Context(), image, mostRead); err == nil {
+		disk = headerOf(disk, func(h *image.Header) { h.Size = 512 << 20 })
+		if _, err := memory(t.Context(), disk, mostRead); err == nil {
 			t.Errorf("%s: accepted", kind)
 		}
 	}
