@@ -7,7 +7,7 @@ LAB     := testdata/lab
 E2E     := go test -tags e2e -count 1 -timeout 60m -v
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test lint e2e e2e-full bench fuzz golden cover lab-base clean
+.PHONY: help deps guest build demo test lint e2e e2e-full bench fuzz golden cover lab-base clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,7 +15,11 @@ help: ## list the targets
 deps: ## install with apt what is missing for demo, test and e2e
 	@$(LAB)/deps
 
-build: ## build bin/bake
+guest: ## build the program that attests in the guest, the same bytes everywhere
+	for arch in amd64 arm64; do GOARCH=$$arch go build -trimpath -buildvcs=false -ldflags='-s -w -buildid=' \
+		-o internal/guest/bin/attest-$$arch ./cmd/bake-attest; done
+
+build: guest ## build bin/bake
 	go build -trimpath -buildvcs=auto -o $(BAKE) ./cmd/bake
 
 demo: deps build ## bake host zap on a locally built base, boot it, verify it, show the report
@@ -23,7 +27,7 @@ demo: deps build ## bake host zap on a locally built base, boot it, verify it, s
 	$(BAKE) image --host zap --base "$$base"
 	$(BAKE) verify --host zap --boot
 
-test: deps lint ## all tests that need no boot; a missing outside judge is a failure
+test: deps guest lint ## all tests that need no boot; a missing outside judge is a failure
 	CI=true go test ./...
 
 lint: ## gofmt, vet, staticcheck, shellcheck
@@ -50,17 +54,17 @@ e2e-full: deps build ## every boot there is: e2e with all falsified, faults, Lyn
 bench: deps build ## speed beside the usual tools, in one run
 	go test -tags bench -count 1 -timeout 30m -p 1 -run TestBench -v ./cmd/bake ./internal/download
 
-fuzz: ## every fuzz target for 20 s
+fuzz: guest ## every fuzz target for 20 s
 	for file in $$(grep -rl --include='*_test.go' '^func Fuzz' internal cmd); do
 		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\).*/\1/p' $$file); do
 			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime 20s -fuzzminimizetime 10x ./$$(dirname $$file)
 		done
 	done
 
-golden: ## rewrite the golden files; the diff is the review
+golden: guest ## rewrite the golden files; the diff is the review
 	go test ./internal/host ./internal/seed ./internal/domain ./cmd/bake -update
 
-cover: ## coverage of each package
+cover: guest ## coverage of each package
 	go test -cover ./internal/... ./cmd/...
 
 clean: ## remove what was built here; the lab cache stays

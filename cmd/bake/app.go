@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"bake/internal/diag"
+	"bake/internal/guest"
 	"bake/internal/host"
 	"bake/internal/layer"
 	"bake/internal/seed"
@@ -131,7 +132,7 @@ func (a *app) prepare(names []string) ([]ready, error) {
 		h, err := host.Load(a.config, name, a.shelf())
 		var words seed.Seed
 		if err == nil {
-			words, err = seed.Build(h)
+			words, err = a.words(h)
 		}
 		var list diag.List
 		switch {
@@ -143,6 +144,15 @@ func (a *app) prepare(names []string) ([]ready, error) {
 		all = append(all, ready{h, words})
 	}
 	return all, problems.Err()
+}
+
+// words merges a host's layers, with the program that attests in it.
+func (a *app) words(h *host.Host) (seed.Seed, error) {
+	program, err := guest.Program("amd64")
+	if err != nil {
+		return seed.Seed{}, lackError{err}
+	}
+	return seed.Build(h, program)
 }
 
 // shelf returns the built-in layers and the user's own.

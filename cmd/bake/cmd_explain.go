@@ -44,7 +44,7 @@ func runExplain(a *app, h ready, whole bool) error {
 		_, err := a.Stdout.Write(h.words.UserData)
 		return err
 	}
-	parts, err := seed.Explain(h.Host)
+	parts, err := seed.Explain(h.Host, h.words.Program)
 	if err != nil {
 		return err
 	}

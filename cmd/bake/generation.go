@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -164,7 +165,7 @@ func manifest(h *host.Host, words seed.Seed, from artifact.Base, form diskForm) 
 	if err != nil {
 		return m, err
 	}
-	claims, err := json.Marshal(plan(h))
+	claims, err := plan(h, words)
 	if err != nil {
 		return m, err
 	}
@@ -188,15 +189,15 @@ func writeWords(draft *artifact.Draft, h *host.Host, words seed.Seed, generation
 	if err := os.WriteFile(draft.Path("domain.xml"), machine, 0o600); err != nil {
 		return err
 	}
-	claims, err := json.MarshalIndent(plan(h), "", "  ")
+	claims, err := plan(h, words)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(draft.Path("claims.json"), append(claims, '\n'), 0o600)
+	return os.WriteFile(draft.Path("claims.json"), claims, 0o600)
 }
 
-// plan collects what verify needs to know of a host.
-func plan(h *host.Host) verify.Plan {
+// plan collects what verify needs to know of a host, as JSON.
+func plan(h *host.Host, words seed.Seed) ([]byte, error) {
 	p := verify.Plan{Host: h.Name, Admin: h.Admin.Name, VCPUs: h.Machine.VCPUs, Memory: h.Machine.Memory,
 		MAC: h.Network.MAC, Firmware: string(h.Machine.Firmware)}
 	for _, address := range h.Network.Addresses {
@@ -209,8 +210,24 @@ func plan(h *host.Host) verify.Plan {
 			p.Gateway = gateway
 		}
 	}
-	for _, l := range h.Layers {
-		p.Layers = append(p.Layers, verify.Layer{Name: l.Name, Threat: l.Threat, Checks: l.Checks})
+	if len(words.Claims) > 0 {
+		p.Attest = fmt.Sprintf("%x", sha256.Sum256(words.Claims))
 	}
-	return p
+	threats := map[string]string{}
+	for _, l := range h.Layers {
+		threats[l.Name] = l.Threat
+	}
+	checks, err := h.Checks()
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range checks {
+		if n := len(p.Layers); n == 0 || p.Layers[n-1].Name != c.Layer {
+			p.Layers = append(p.Layers, verify.Layer{Name: c.Layer, Threat: threats[c.Layer]})
+		}
+		last := &p.Layers[len(p.Layers)-1]
+		last.Checks = append(last.Checks, c)
+	}
+	text, err := json.MarshalIndent(p, "", "  ")
+	return append(text, '\n'), err
 }

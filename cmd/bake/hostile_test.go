@@ -67,8 +67,14 @@ func say(t testing.TB, text string) said {
 		t.Fatalf("%q: %v\n%s", text, err, data)
 	}
 	result.shape = shape(root)
-	result.argument = root.Get("bootcmd").Items[0].Items[3].Text
-	script := root.Get("write_files").Items[0].Get("content").Text
+	bootcmd := root.Get("bootcmd").Items
+	result.argument = bootcmd[len(bootcmd)-1].Items[3].Text
+	script := ""
+	for _, file := range root.Get("write_files").Items {
+		if file.Get("path").Text == "/opt/motd" {
+			script = file.Get("content").Text
+		}
+	}
 	cmd := exec.Command("sh", "-c", script)
 	cmd.Dir, cmd.Env = dir, []string{"PATH=/nonexistent"}
 	printed, err := cmd.CombinedOutput()

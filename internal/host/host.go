@@ -17,7 +17,7 @@
 //	  dhcp: true                   or addresses, gateways, nameservers
 //	  attach: {network: default}   libvirt network, or {bridge: br0}
 //	admin: {name: ops, keys: [ssh-ed25519 AAAA... ops@desk]}
-//	layers:                        in the order in which they take effect
+//	layers:                        in the order in which they take effect; attest is always first
 //	  - ssh
 //	  - ufw: {allow_tcp: [22]}
 //	cloud-config: {}               cloud-init's own keys, merged last
@@ -33,6 +33,10 @@
 // only as far as `requires` and `after` demand. A listed order is what a reader
 // expects; sorting by name would make a rename change the machine.
 //
+// 2026-11: the layer attest is part of every machine, listed or not, and comes
+// first whatever the order: it shuts the door behind which the others work.
+// List it to set its parameters. A layer that replaces it takes over that duty.
+//
 // 2026-11: the MAC address and, later, every other identity comes from the
 // host's name, so that a rebuilt machine keeps its DHCP lease and the same host
 // file gives the same bytes anywhere.
@@ -45,6 +49,8 @@ package host
 import (
 	"net/netip"
 
+	"bake/internal/attest"
+	"bake/internal/claim"
 	"bake/internal/doc"
 	"bake/internal/layer"
 	"bake/internal/origin"
@@ -106,4 +112,48 @@ type Attach struct {
 type Admin struct {
 	Name string
 	Keys []string // authorized_keys lines without options
+}
+
+// Checks returns all that is claimed of the machine: what is claimed of every
+// machine, under the layer name claim.BootLayer, then its layers' claims.
+func (h *Host) Checks() ([]claim.Check, error) {
+	checks := claim.Boot()
+	if h.Attests() {
+		_, applied, err := h.Applied()
+		if err != nil {
+			return nil, err
+		}
+		checks = append(checks, applied)
+	}
+	for _, l := range h.Layers {
+		checks = append(checks, l.Checks...)
+	}
+	return checks, nil
+}
+
+// Applied returns the list of layers that the machine keeps, and the claim that it
+// got as far as that.
+func (h *Host) Applied() (list string, check claim.Check, err error) {
+	var names, digests []string
+	for _, l := range h.Layers {
+		digest, err := l.Digest()
+		if err != nil {
+			return "", claim.Check{}, err
+		}
+		names, digests = append(names, l.Name), append(digests, digest)
+	}
+	list, check = claim.Applied(names, digests)
+	return list, check, nil
+}
+
+// Attests reports whether the machine judges itself before it opens, which it
+// does unless somebody's own layer has taken the place of attest and claims
+// nothing.
+func (h *Host) Attests() bool {
+	for _, l := range h.Layers {
+		if l.Name == attest.Layer {
+			return len(l.Checks) > 0
+		}
+	}
+	return false
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"bake/internal/attest"
 	"bake/internal/diag"
 	"bake/internal/doc"
 	"bake/internal/layer"
@@ -33,8 +34,14 @@ func (r *resolver) layers(n *doc.Node, shelf layer.Shelf) {
 		}
 		return
 	}
+	items := n.Items
+	if !slices.ContainsFunc(items, isAttest) && slices.Contains(shelf.Names(), attest.Layer) {
+		own := *n
+		own.Kind, own.Text, own.Items = doc.String, attest.Layer, nil
+		items = slices.Concat(items, []*doc.Node{&own})
+	}
 	var all []chosen
-	for i, item := range n.Items {
+	for i, item := range items {
 		c, ok := r.choose(item, fmt.Sprintf("layers[%d]", i), shelf)
 		if !ok {
 			continue
@@ -46,6 +53,8 @@ func (r *resolver) layers(n *doc.Node, shelf layer.Shelf) {
 		}
 		all = append(all, c)
 	}
+	// Shut the door first: what other layers do before the network happens behind it.
+	slices.SortStableFunc(all, func(a, b chosen) int { return rank(a) - rank(b) })
 	facts := layer.Facts{Host: r.host.Name, AdminName: r.host.Admin.Name, AdminKeys: r.host.Admin.Keys}
 	if facts.AdminName == "" { // reported already; the layers are not to blame
 		facts.AdminName = "nobody"
@@ -61,6 +70,19 @@ func (r *resolver) layers(n *doc.Node, shelf layer.Shelf) {
 		r.add(err)
 		r.host.Layers = append(r.host.Layers, rendered)
 	}
+}
+
+// isAttest says whether an entry of layers names the layer that every machine
+// has.
+func isAttest(item *doc.Node) bool {
+	return item.Text == attest.Layer || item.Get(attest.Layer) != nil
+}
+
+func rank(c chosen) int {
+	if c.name.Text == attest.Layer {
+		return 0
+	}
+	return 1
 }
 
 // add takes over the problems of an error made elsewhere.

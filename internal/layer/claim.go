@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"bake/internal/claim"
 	"bake/internal/diag"
 	"bake/internal/doc"
 )
@@ -96,12 +97,12 @@ func (l *Layer) Claims() []string {
 
 // readChecks fills in the parameters and turns the tree, whose shape is known
 // to be right, into checks.
-func (l *Layer) readChecks(s *scope) []Check {
+func (l *Layer) readChecks(s *scope) []claim.Check {
 	if l.checks == nil {
 		return nil
 	}
-	var checks []Check
-	each := func(key string, read func(n *doc.Node, path string, c *Check)) {
+	var checks []claim.Check
+	each := func(key string, read func(n *doc.Node, path string, c *claim.Check)) {
 		list := l.checks.Get(key)
 		if list == nil {
 			return
@@ -114,13 +115,13 @@ func (l *Layer) readChecks(s *scope) []Check {
 					s.problems.Add(at.Problem(path+"."+key, "", "this is %s, want text", at.Kind))
 				}
 			}
-			c := Check{Layer: l.Name, Claim: textOf(n.Get("claim")), Falsify: textOf(n.Get("falsify"))}
+			c := claim.Check{Layer: l.Name, Claim: textOf(n.Get("claim")), Falsify: textOf(n.Get("falsify"))}
 			read(n, path, &c)
 			checks = append(checks, c)
 		}
 	}
-	each("inside", func(n *doc.Node, path string, c *Check) { c.Inside = readInside(n, path, s.problems) })
-	each("outside", func(n *doc.Node, path string, c *Check) { c.Outside = readOutside(n, path, s.problems) })
+	each("inside", func(n *doc.Node, path string, c *claim.Check) { c.Inside = readInside(n, path, s.problems) })
+	each("outside", func(n *doc.Node, path string, c *claim.Check) { c.Outside = readOutside(n, path, s.problems) })
 	return checks
 }
 
@@ -131,8 +132,8 @@ func textOf(n *doc.Node) string {
 	return n.Text
 }
 
-func readInside(n *doc.Node, path string, problems *diag.List) *Inside {
-	in := &Inside{Run: n.Get("run").Text}
+func readInside(n *doc.Node, path string, problems *diag.List) *claim.Inside {
+	in := &claim.Inside{Run: n.Get("run").Text}
 	for _, key := range matchers {
 		at := n.Get(key)
 		if at == nil {
@@ -161,8 +162,8 @@ func readInside(n *doc.Node, path string, problems *diag.List) *Inside {
 	return in
 }
 
-func readOutside(n *doc.Node, path string, problems *diag.List) *Outside {
-	out := &Outside{}
+func readOutside(n *doc.Node, path string, problems *diag.List) *claim.Outside {
+	out := &claim.Outside{}
 	if at := n.Get("none"); at != nil {
 		if out.None = at.Text; out.None == "" {
 			problems.Add(at.Problem(path+".none", "", "say why nothing can be seen from outside"))
@@ -171,7 +172,7 @@ func readOutside(n *doc.Node, path string, problems *diag.List) *Outside {
 	if at := n.Get("tcp"); at != nil {
 		before := len(*problems)
 		get := at.Fields(path+".tcp", problems, "open", "closed")
-		out.TCP = &Ports{Open: readPorts(get("open"), path+".tcp.open", problems),
+		out.TCP = &claim.Ports{Open: readPorts(get("open"), path+".tcp.open", problems),
 			Closed: readPorts(get("closed"), path+".tcp.closed", problems)}
 		if len(out.TCP.Open)+len(out.TCP.Closed) == 0 && len(*problems) == before {
 			problems.Add(at.Problem(path+".tcp", "", "no port is named, the check cannot fail"))
@@ -199,7 +200,7 @@ func readPorts(n *doc.Node, path string, problems *diag.List) []int {
 	return ports
 }
 
-func readLogin(n *doc.Node, path string, problems *diag.List) *Login {
+func readLogin(n *doc.Node, path string, problems *diag.List) *claim.Login {
 	get := n.Fields(path, problems, "user", "with", "want")
 	word := func(key string, allowed ...string) string {
 		at := get(key)
@@ -214,6 +215,6 @@ func readLogin(n *doc.Node, path string, problems *diag.List) *Login {
 		}
 		return at.Text
 	}
-	return &Login{User: word("user"), With: word("with", "key", "password", "none"),
+	return &claim.Login{User: word("user"), With: word("with", "key", "password", "none"),
 		Want: word("want", "accepted", "refused")}
 }

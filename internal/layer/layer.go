@@ -57,6 +57,7 @@ import (
 	"encoding/json"
 	"io/fs"
 
+	"bake/internal/claim"
 	"bake/internal/doc"
 )
 
@@ -110,7 +111,7 @@ type Rendered struct {
 	Files       []File    // sorted by path
 	Packages    []string
 	Shares      []Share // what it needs from the machine
-	Checks      []Check
+	Checks      []claim.Check
 }
 
 // Digest returns the SHA-256, in hex, of all that the layer puts into the

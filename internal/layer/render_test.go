@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"bake/internal/claim"
 	"bake/internal/diag"
 	"bake/internal/doc"
 	"bake/layers"
@@ -166,14 +167,14 @@ func TestChecks(t *testing.T) {
 	}
 	text := func(s string) *string { return &s }
 	two := 2
-	want := []Check{
-		{Layer: "x", Claim: "Port 2222.", Inside: &Inside{Run: "echo 2222", Is: text("2222")}, Falsify: "f agent"},
-		{Layer: "x", Claim: "c", Inside: &Inside{Run: "r", Has: text("a")}, Falsify: "f"},
-		{Layer: "x", Claim: "c", Inside: &Inside{Run: "r", Lacks: text("")}, Falsify: "f"},
-		{Layer: "x", Claim: "c", Inside: &Inside{Run: "r", Exit: &two}, Falsify: "f"},
-		{Layer: "x", Claim: "c", Outside: &Outside{TCP: &Ports{Open: []int{22, 80}, Closed: []int{1}}}, Falsify: "f"},
-		{Layer: "x", Claim: "c", Outside: &Outside{SSH: &Login{User: "ops", With: "key", Want: "refused"}}, Falsify: "f"},
-		{Layer: "x", Outside: &Outside{None: "Nothing."}},
+	want := []claim.Check{
+		{Layer: "x", Claim: "Port 2222.", Inside: &claim.Inside{Run: "echo 2222", Is: text("2222")}, Falsify: "f agent"},
+		{Layer: "x", Claim: "c", Inside: &claim.Inside{Run: "r", Has: text("a")}, Falsify: "f"},
+		{Layer: "x", Claim: "c", Inside: &claim.Inside{Run: "r", Lacks: text("")}, Falsify: "f"},
+		{Layer: "x", Claim: "c", Inside: &claim.Inside{Run: "r", Exit: &two}, Falsify: "f"},
+		{Layer: "x", Claim: "c", Outside: &claim.Outside{TCP: &claim.Ports{Open: []int{22, 80}, Closed: []int{1}}}, Falsify: "f"},
+		{Layer: "x", Claim: "c", Outside: &claim.Outside{SSH: &claim.Login{User: "ops", With: "key", Want: "refused"}}, Falsify: "f"},
+		{Layer: "x", Outside: &claim.Outside{None: "Nothing."}},
 	}
 	if diff := cmp.Diff(want, got.Checks); diff != "" {
 		t.Error(diff)

@@ -9,10 +9,12 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"bake/internal/attest"
 )
 
 // fileNames are all the names a seed directory can hold.
-var fileNames = []string{"meta-data", "network-config", "user-data"}
+var fileNames = []string{attest.Program, attest.Claims, "meta-data", "network-config", "user-data"}
 
 // writeDir makes path a directory of these files. An earlier seed is exchanged
 // for the new one in a single step and then removed.

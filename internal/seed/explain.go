@@ -17,8 +17,12 @@ type Part struct {
 
 // Explain lists the merged cloud-config, entry by entry: each top-level value
 // and each item of a top-level list. The error is that of Build.
-func Explain(h *host.Host) ([]Part, error) {
-	config, err := merge(h)
+func Explain(h *host.Host, program []byte) ([]Part, error) {
+	s, err := withClaims(h, program)
+	if err != nil {
+		return nil, err
+	}
+	config, err := merge(h, s)
 	if err != nil {
 		return nil, err
 	}

@@ -6,11 +6,16 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"bake/internal/attest"
 )
 
 // A Format is the kind of medium that carries a seed. The three hold the same
-// flat files, named as cloud-init's NoCloud data source wants them:
+// flat files, the three with a dash named as cloud-init's NoCloud data source
+// wants them:
 //
+//	attest            left out when the seed has none
+//	claims.json       likewise
 //	meta-data
 //	network-config    left out when the seed has none
 //	user-data
@@ -89,7 +94,8 @@ func ParseFormat(name string) (Format, error) {
 // in $TMPDIR.
 //
 // Write refuses a seed without user-data or meta-data, since cloud-init would
-// boot an unhardened machine from it, and one of more than 16 MiB.
+// boot an unhardened machine from it, one with claims and no program to try them,
+// and one of more than 16 MiB.
 func Write(path string, format Format, s Seed) error {
 	if err := write(path, format, s); err != nil {
 		return fmt.Errorf("writing seed %s: %w", path, err)
@@ -134,7 +140,11 @@ func write(path string, format Format, s Seed) error {
 // contents lists the files of a seed in the order of their names, which is the
 // order of an ISO 9660 directory.
 func contents(s Seed) ([]file, error) {
-	files := []file{{"meta-data", s.MetaData}}
+	var files []file
+	if len(s.Claims) > 0 { // and then the machine opens for nobody without the program
+		files = append(files, file{attest.Program, s.Program}, file{attest.Claims, s.Claims})
+	}
+	files = append(files, file{"meta-data", s.MetaData})
 	if len(s.NetworkConfig) > 0 {
 		files = append(files, file{"network-config", s.NetworkConfig})
 	}

@@ -1,6 +1,7 @@
 package seed
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"slices"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"bake/internal/attest"
+	"bake/internal/claim"
 	"bake/internal/diag"
 	"bake/internal/doc"
 	"bake/internal/host"
@@ -22,10 +25,14 @@ type merger struct {
 }
 
 // merge returns the one cloud-config of a host.
-func merge(h *host.Host) (*doc.Node, error) {
+func merge(h *host.Host, s Seed) (*doc.Node, error) {
 	m := merger{}
 	config := machine(h)
-	m.files(config, h)
+	own, err := ownFiles(h, s)
+	if err != nil {
+		return nil, err
+	}
+	m.files(config, h, own)
 	var packages []string
 	for _, rendered := range h.Layers {
 		packages = append(packages, rendered.Packages...)
@@ -110,11 +117,11 @@ func place(n *doc.Node) string {
 
 // files adds the layers' files: those for bootcmd as here-documents at its
 // start, the others as write_files.
-func (m *merger) files(config *doc.Node, h *host.Host) {
+func (m *merger) files(config *doc.Node, h *host.Host, own []layer.File) {
 	type origin struct{ layer, file string }
 	owner := map[string]origin{}
 	boot, write := &doc.Node{Kind: doc.List}, &doc.Node{Kind: doc.List}
-	for _, rendered := range h.Layers {
+	for _, rendered := range slices.Concat(h.Layers, []layer.Rendered{{Name: "bake itself", Files: own}}) {
 		for _, file := range rendered.Files {
 			if other, twice := owner[file.Path]; twice {
 				m.problems.Add(diag.Problem{Pos: diag.Position{File: file.Origin}, Path: file.Path,
@@ -136,6 +143,24 @@ func (m *merger) files(config *doc.Node, h *host.Host) {
 	if len(write.Items) > 0 {
 		config.Set("write_files", from(write.Items[0].Pos.File, write))
 	}
+}
+
+// ownFiles are files of the machine that are no layer's: the list of the layers,
+// after whose files it is written, and the digests of what else is on the seed.
+func ownFiles(h *host.Host, s Seed) ([]layer.File, error) {
+	if !h.Attests() {
+		return nil, nil
+	}
+	list, _, err := h.Applied()
+	if err != nil {
+		return nil, err
+	}
+	sums := fmt.Appendf(nil, "%x  %s\n%x  %s\n", sha256.Sum256(s.Program), attest.Program,
+		sha256.Sum256(s.Claims), attest.Claims)
+	return []layer.File{
+		{Path: claim.LayersFile, Mode: 0o600, Owner: "root:root", When: layer.Early, Content: []byte(list), Origin: h.File},
+		{Path: attest.Dir + "/" + attest.Sums, Mode: 0o600, Owner: "root:root", When: layer.Boot, Content: sums, Origin: h.File},
+	}, nil
 }
 
 // from notes which file a value that bake made up comes from.

@@ -2,12 +2,18 @@
 // the rendered layers of a host into one checked cloud-config and writes it as
 // a NoCloud seed, an ISO 9660 or FAT image or a directory.
 //
-// A seed has three files:
+// A seed has five files:
 //
 //	user-data       one document, #cloud-config and YAML that every version
 //	                of YAML reads alike
 //	meta-data       instance-id, local-hostname, dsmode: local
 //	network-config  version 2, the card matched by its MAC address
+//	attest          the program that tries the claims in the guest
+//	claims.json     the claims about its inside
+//
+// The last two are not cloud-init's. Their digests are in user-data, so that a
+// machine does not run or believe others; without a layer attest they are left
+// out.
 //
 // dsmode: local makes cloud-init apply everything that matters to security
 // before the network comes up: bootcmd and write_files run in
@@ -38,9 +44,11 @@ package seed
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 
+	"bake/internal/attest"
 	"bake/internal/doc"
 	"bake/internal/host"
 )
@@ -50,12 +58,19 @@ type Seed struct {
 	UserData      []byte
 	MetaData      []byte
 	NetworkConfig []byte
+	Program       []byte // that attests in the guest; empty where nobody does
+	Claims        []byte // what it tries, an attest.Plan as JSON
 }
 
-// Build merges a host's layers into a seed. The error is a diag.List when
-// layers contradict each other.
-func Build(h *host.Host) (Seed, error) {
-	config, err := merge(h)
+// Build merges a host's layers into a seed that has the machine attested by
+// program, a static executable for the guest's architecture. The error is a
+// diag.List when layers contradict each other.
+func Build(h *host.Host, program []byte) (Seed, error) {
+	s, err := withClaims(h, program)
+	if err != nil {
+		return Seed{}, err
+	}
+	config, err := merge(h, s)
 	if err != nil {
 		return Seed{}, err
 	}
@@ -63,7 +78,7 @@ func Build(h *host.Host) (Seed, error) {
 	if err != nil {
 		return Seed{}, fmt.Errorf("writing user-data: %w", err)
 	}
-	s := Seed{UserData: append([]byte("#cloud-config\n"), body...)}
+	s.UserData = append([]byte("#cloud-config\n"), body...)
 	if s.NetworkConfig, err = doc.Emit(network(h)); err != nil {
 		return Seed{}, fmt.Errorf("writing network-config: %w", err)
 	}
@@ -74,6 +89,23 @@ func Build(h *host.Host) (Seed, error) {
 		Set("dsmode", doc.Text("local"))
 	if s.MetaData, err = doc.Emit(meta); err != nil {
 		return Seed{}, fmt.Errorf("writing meta-data: %w", err)
+	}
+	return s, nil
+}
+
+// withClaims begins a seed with what is not cloud-init's, whose digests go into
+// the words.
+func withClaims(h *host.Host, program []byte) (s Seed, err error) {
+	if !h.Attests() {
+		return s, nil
+	}
+	checks, err := h.Checks()
+	if err != nil {
+		return s, err
+	}
+	s.Program = program
+	if s.Claims, err = json.Marshal(attest.NewPlan(h.Name, checks)); err != nil {
+		return s, fmt.Errorf("writing the claims: %w", err)
 	}
 	return s, nil
 }

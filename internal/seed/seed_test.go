@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"bake/internal/claim"
 	"bake/internal/diag"
 	"bake/internal/host"
 	"bake/internal/layer"
@@ -51,7 +52,7 @@ func goldenNames(t *testing.T) []string {
 
 func build(t *testing.T, h *host.Host) Seed {
 	t.Helper()
-	s, err := Build(h)
+	s, err := Build(h, []byte("program"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +185,7 @@ func TestInstanceOfHost(t *testing.T) {
 		"disk":       {func(h *host.Host) { h.Machine.Disk = 5 << 30 }, true},
 		"base":       {func(h *host.Host) { h.Base = "other" }, true},
 		"host file":  {func(h *host.Host) { h.File = "/elsewhere/zap.yaml" }, true},
-		"claims":     {func(h *host.Host) { h.Layers[0].Checks = []layer.Check{{Claim: "c"}} }, true},
+		"claims":     {func(h *host.Host) { h.Layers[0].Checks = []claim.Check{{Claim: "c"}} }, true},
 		"attachment": {func(h *host.Host) { h.Network.Attach.Bridge = "br0" }, true},
 		"command":    {func(h *host.Host) { h.Config = tree(t, "f", "runcmd: [b]") }, false},
 		"file":       {func(h *host.Host) { h.Layers[0].Files = []layer.File{{Path: "/a", When: layer.Early}} }, false},
@@ -249,7 +250,7 @@ func TestBuildRefuses(t *testing.T) {
 	} {
 		h := zap(t)
 		change(h)
-		s, err := Build(h)
+		s, err := Build(h, []byte("program"))
 		var list diag.List
 		if err == nil || !strings.HasPrefix(err.Error(), want) || errors.As(err, &list) && len(list) == 0 || s.UserData != nil {
 			t.Errorf("%v, want %s...", err, want)
@@ -260,7 +261,7 @@ func TestBuildRefuses(t *testing.T) {
 func TestExplain(t *testing.T) {
 	h := zap(t, "bootcmd: [[a, \"b\\nc\"]]\nntp: {enabled: true}", "runcmd: [x, "+strings.Repeat("é", 80)+"]")
 	h.Layers[0].Files = []layer.File{{Path: "/f", Mode: 0o755, When: layer.Boot, Content: []byte("x\n"), Origin: "l0/files/f"}}
-	parts, err := Explain(h)
+	parts, err := Explain(h, []byte("program"))
 	if err != nil {
 		t.Fatal(err)
 	}

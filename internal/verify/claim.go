@@ -2,16 +2,14 @@ package verify
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
-	"bake/internal/layer"
+	"bake/internal/claim"
 	"bake/internal/vm"
 )
 
@@ -37,8 +35,12 @@ const (
 )
 
 // try finds out whether one claim holds.
-func (r *run) try(ctx context.Context, c layer.Check) {
+func (r *run) try(ctx context.Context, c claim.Check) {
 	if c.Outside != nil && c.Outside.None != "" {
+		return
+	}
+	if c.Inside != nil && r.guest != nil {
+		r.result(c, r.attested(c))
 		return
 	}
 	r.Stage(fmt.Sprintf("%s: %s: %s", r.Plan.Host, c.Layer, c.Claim))
@@ -48,33 +50,29 @@ func (r *run) try(ctx context.Context, c layer.Check) {
 
 // observe makes the observation of a check once. The evidence is of interest
 // only when the claim does not hold.
-func (r *run) observe(ctx context.Context, c layer.Check) (Result, evidence) {
-	result := Result{Layer: c.Layer, Claim: c.Claim}
+func (r *run) observe(ctx context.Context, c claim.Check) (Result, evidence) {
+	result := Result{Result: claim.Result{Layer: c.Layer, Claim: c.Claim}}
 	var against evidence
 	if c.Inside != nil {
-		against = r.tryInside(ctx, *c.Inside, &result)
+		against = r.tryInside(ctx, c, &result)
 	} else {
 		against = r.tryOutside(ctx, *c.Outside, &result)
 	}
 	return result, against
 }
 
-func (r *run) tryInside(ctx context.Context, in layer.Inside, result *Result) evidence {
-	result.Where, result.Ran = "inside", in.Run
+func (r *run) tryInside(ctx context.Context, c claim.Check, result *Result) evidence {
+	result.Where, result.Ran = "inside", c.Inside.Run
 	if err := r.enter(ctx); err != nil {
 		result.Got = fmt.Sprintf("not tried, nobody can log in: %v", err)
 		return nothing
 	}
-	out, exit, err := r.execute(ctx, in.Run)
+	out, exit, err := r.execute(ctx, c.Inside.Run)
 	if err != nil {
 		result.Got = err.Error()
 		return nothing
 	}
-	if result.Claim == claimInit {
-		result.OK, result.Want, result.Got = judgeCloudInit(out)
-	} else {
-		result.OK, result.Want, result.Got = judge(in, out, exit)
-	}
+	result.Result = c.Try(out, exit)
 	return proof
 }
 
@@ -92,59 +90,10 @@ func (r *run) execute(ctx context.Context, command string) (out string, exit int
 	if exit != 0 {
 		stdout += stderr
 	}
-	return clean(stdout), exit, nil
+	return claim.Clean(stdout), exit, nil
 }
 
-// judge compares what a command did with what the claim wants. All matchers
-// but exit demand that the command succeeded.
-func judge(in layer.Inside, out string, exit int) (ok bool, want, got string) {
-	got = out
-	if exit != 0 {
-		got = strings.TrimPrefix(fmt.Sprintf("%s\nexit status %d", out, exit), "\n")
-	}
-	switch {
-	case in.Exit != nil:
-		return exit == *in.Exit, "exit status " + strconv.Itoa(*in.Exit), fmt.Sprintf("%s (exit status %d)", out, exit)
-	case in.Is != nil:
-		return exit == 0 && out == strings.TrimRight(*in.Is, "\n"), *in.Is, got
-	case in.Has != nil:
-		return exit == 0 && strings.Contains(out, *in.Has), "with " + *in.Has, got
-	case in.Lacks != nil:
-		return exit == 0 && !strings.Contains(out, *in.Lacks), "without " + *in.Lacks, got
-	}
-	return false, "a matcher", "the check has none"
-}
-
-// judgeCloudInit reads cloud-init's own account. Releases before 23.4 know no
-// extended_status and no recoverable_errors; those fields are then absent.
-func judgeCloudInit(out string) (ok bool, want, got string) {
-	want = "status done, no errors, no recoverable errors"
-	var status struct {
-		Status      string              `json:"status"`
-		Extended    string              `json:"extended_status"`
-		Errors      []string            `json:"errors"`
-		Recoverable map[string][]string `json:"recoverable_errors"`
-	}
-	start := strings.IndexByte(out, '{')
-	if start < 0 || json.Unmarshal([]byte(out[start:]), &status) != nil {
-		return false, want, out
-	}
-	got = "status " + status.Status
-	if status.Extended != "" {
-		got = "status " + status.Extended
-	}
-	for _, e := range status.Errors {
-		got += "; " + e
-	}
-	for level, warnings := range status.Recoverable {
-		got += "; " + level + ": " + strings.Join(warnings, "; ")
-	}
-	ok = status.Status == "done" && (status.Extended == "" || status.Extended == "done") &&
-		len(status.Errors) == 0 && len(status.Recoverable) == 0
-	return ok, want, got
-}
-
-func (r *run) tryOutside(ctx context.Context, out layer.Outside, result *Result) evidence {
+func (r *run) tryOutside(ctx context.Context, out claim.Outside, result *Result) evidence {
 	result.Where = "outside"
 	if out.SSH != nil {
 		return r.tryLogin(ctx, *out.SSH, result)
@@ -152,7 +101,7 @@ func (r *run) tryOutside(ctx context.Context, out layer.Outside, result *Result)
 	return r.tryPorts(ctx, *out.TCP, result)
 }
 
-func (r *run) tryPorts(ctx context.Context, ports layer.Ports, result *Result) evidence {
+func (r *run) tryPorts(ctx context.Context, ports claim.Ports, result *Result) evidence {
 	result.OK = true
 	against := nothing
 	for _, group := range []struct {
@@ -183,11 +132,16 @@ func (r *run) tryPorts(ctx context.Context, ports layer.Ports, result *Result) e
 	return against
 }
 
-func (r *run) tryLogin(ctx context.Context, l layer.Login, result *Result) evidence {
+func (r *run) tryLogin(ctx context.Context, l claim.Login, result *Result) evidence {
 	result.Ran = fmt.Sprintf("ssh %s@%s with %s", l.User, r.Plan.Host, l.With)
 	result.Want = l.Want
-	if r.keys == nil {
+	var shut *shutError
+	switch {
+	case r.keys == nil:
 		result.Got = "not tried, the machine's host keys are not known"
+		return nothing
+	case errors.As(r.noLogin, &shut):
+		result.Got = "not tried: " + shut.Error()
 		return nothing
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, loginTime, fmt.Errorf("no end within %s", loginTime))

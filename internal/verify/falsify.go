@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"bake/internal/layer"
+	"bake/internal/claim"
 )
 
 const (
@@ -66,7 +66,7 @@ func (r *run) falsify(ctx context.Context) error {
 
 // tryFalsified runs one falsify command and says whether the claim then was
 // seen to fail.
-func (r *run) tryFalsified(ctx context.Context, check layer.Check, result *Result) bool {
+func (r *run) tryFalsified(ctx context.Context, check claim.Check, result *Result) bool {
 	if check.Falsify == "" {
 		result.After = "this check names no falsify"
 		return false
@@ -98,7 +98,7 @@ func (r *run) tryFalsified(ctx context.Context, check layer.Check, result *Resul
 
 // look tries a falsified claim until there is proof against it, for a bounded
 // time. Otherwise the last look decides.
-func (r *run) look(ctx context.Context, check layer.Check) (Result, evidence) {
+func (r *run) look(ctx context.Context, check claim.Check) (Result, evidence) {
 	for n := 1; ; n++ {
 		seen, against := r.observe(ctx, check)
 		if n == looks || !seen.OK && against == proof {

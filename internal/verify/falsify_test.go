@@ -6,7 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"bake/internal/layer"
+	"bake/internal/attest"
+	"bake/internal/claim"
 )
 
 // whole is a guest for which every claim of these tests holds.
@@ -14,21 +15,21 @@ func whole() map[string]string {
 	return map[string]string{"state": "good", "login-ops": "accepted", "login-root": "refused", "port-22": "accepted"}
 }
 
-func login(user, want, falsify string) layer.Check {
-	return layer.Check{Layer: "ssh", Claim: user + " is " + want + ".", Falsify: falsify,
-		Outside: &layer.Outside{SSH: &layer.Login{User: user, With: "key", Want: want}}}
+func login(user, want, falsify string) claim.Check {
+	return claim.Check{Layer: "ssh", Claim: user + " is " + want + ".", Falsify: falsify,
+		Outside: &claim.Outside{SSH: &claim.Login{User: user, With: "key", Want: want}}}
 }
 
-func ports(falsify string) layer.Check {
-	return layer.Check{Layer: "ufw", Claim: "Only the listed ports answer.", Falsify: falsify,
-		Outside: &layer.Outside{TCP: &layer.Ports{Open: []int{22}, Closed: []int{80}}}}
+func ports(falsify string) claim.Check {
+	return claim.Check{Layer: "ufw", Claim: "Only the listed ports answer.", Falsify: falsify,
+		Outside: &claim.Outside{TCP: &claim.Ports{Open: []int{22}, Closed: []int{80}}}}
 }
 
 const cut = "; kill -9 $PPID" // the root shell, as a cut connection would
 
 func TestFalsify(t *testing.T) {
 	for name, test := range map[string]struct {
-		check layer.Check
+		check claim.Check
 		want  string // the verdict
 		after string
 	}{
@@ -87,7 +88,7 @@ func TestFalsify(t *testing.T) {
 func TestFalsifyRestores(t *testing.T) {
 	g := newGuest(t, whole())
 	r := g.inspect(t)
-	for _, check := range []layer.Check{
+	for _, check := range []claim.Check{
 		inside("echo bad > state"),
 		login("ops", refused, "echo refused > login-ops"), // does not hold
 		inside("true"), // held after what was done above is undone
@@ -166,7 +167,7 @@ func TestMachineThatTellsNoHostKeys(t *testing.T) {
 		g.noKeys = errors.New("the console says nothing")
 		r := g.inspect(t)
 		r.Falsify = falsify
-		r.Plan.Layers = []Layer{{Name: "taste", Checks: []layer.Check{
+		r.Plan.Layers = []Layer{{Name: "taste", Checks: []claim.Check{
 			inside("echo bad > state"), ports("echo accepted > port-80")}}}
 		if err := r.examine(context.Background()); err != nil {
 			t.Fatal(err)
@@ -176,11 +177,11 @@ func TestMachineThatTellsNoHostKeys(t *testing.T) {
 			t.Errorf("%+v", up)
 		}
 		// Only the ports can be looked at, and nobody gets in to make them wrong.
-		want, failed := "-", 4
+		want, failed := "-", 2
 		if falsify {
-			want, failed = "FAIL", 5
+			want, failed = "FAIL", 3
 		}
-		if got := r.report.Results[4].verdict(); got != want || r.report.Failed != failed || r.report.Passed != 5-failed {
+		if got := r.report.Results[2].verdict(); got != want || r.report.Failed != failed || r.report.Passed != 3-failed {
 			t.Errorf("falsify %v: verdict %s, %d failed, %d passed", falsify, got, r.report.Failed, r.report.Passed)
 		}
 	}
@@ -189,15 +190,15 @@ func TestMachineThatTellsNoHostKeys(t *testing.T) {
 func TestReportWithFalsification(t *testing.T) {
 	yes, no := true, false
 	r := run{report: &Report{Host: "zap", Generation: "0123", Accelerator: "tcg", Because: "no KVM", UpSeconds: 60, Falsify: true, Falsified: 1,
-		Guest: Guest{OS: "Debian", Kernel: "6.12", CloudInit: "25.1", Systemd: "257", RebootDue: true}}}
+		Guest: attest.Guest{OS: "Debian", Kernel: "6.12", CloudInit: "25.1", Systemd: "257", RebootDue: true}}}
 	for _, result := range []Result{
-		{Layer: "boot", Claim: "It comes up.", OK: true, After: "no falsify: because"},
-		{Layer: "ssh", Claim: "Root is refused.", OK: true, Falsified: &yes, After: "accepted"},
-		{Layer: "ufw", Claim: "UFW is active.", Ran: "ufw status", Want: "active", Got: "inactive"},
+		{Result: claim.Result{Layer: "boot", Claim: "It comes up.", OK: true}, After: "no falsify: because"},
+		{Result: claim.Result{Layer: "ssh", Claim: "Root is refused.", OK: true}, Falsified: &yes, After: "accepted"},
+		{Result: claim.Result{Layer: "ufw", Claim: "UFW is active.", Ran: "ufw status", Want: "active", Got: "inactive"}},
 	} {
-		r.result(layer.Check{}, result)
+		r.result(claim.Check{}, result)
 	}
-	r.result(layer.Check{}, Result{Layer: "taste", Claim: "It tastes.", OK: true, Falsified: &no, After: "this check cannot fail: it still held after a\nb"})
+	r.result(claim.Check{}, Result{Result: claim.Result{Layer: "taste", Claim: "It tastes.", OK: true}, Falsified: &no, After: "this check cannot fail: it still held after a\nb"})
 	r.report.Passed, r.report.Failed = 2, 2
 	var out strings.Builder
 	if err := r.report.WriteText(&out); err != nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,7 +18,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"bake/internal/layer"
+	"bake/internal/claim"
 	"bake/internal/vm"
 )
 
@@ -33,6 +34,7 @@ type guest struct {
 	dir, kept string
 	listener  net.Listener
 	host      ssh.Signer
+	console   string
 	noKeys    error // what HostKeys fails with
 	noKeep    error // what Snapshot fails with
 	noReturn  error // what Restore fails with
@@ -125,6 +127,16 @@ func (g *guest) session(channel ssh.Channel, requests <-chan *ssh.Request) {
 	}
 }
 
+func (g *guest) Console() string { return g.console }
+
+func (g *guest) WaitConsole(ctx context.Context, pattern *regexp.Regexp) ([]string, error) {
+	if m := pattern.FindStringSubmatch(g.console); m != nil {
+		return m, nil
+	}
+	<-ctx.Done()
+	return nil, context.Cause(ctx)
+}
+
 func (g *guest) HostKeys(context.Context) ([]ssh.PublicKey, error) {
 	return []ssh.PublicKey{g.host.PublicKey()}, g.noKeys
 }
@@ -198,7 +210,7 @@ func (g *guest) inspect(t *testing.T) *run {
 }
 
 // inside is a check that the guest's file holds a word.
-func inside(falsify string) layer.Check {
-	return layer.Check{Layer: "taste", Claim: "The state is good.", Falsify: falsify,
-		Inside: &layer.Inside{Run: "cat state", Is: text("good")}}
+func inside(falsify string) claim.Check {
+	return claim.Check{Layer: "taste", Claim: "The state is good.", Falsify: falsify,
+		Inside: &claim.Inside{Run: "cat state", Is: text("good")}}
 }

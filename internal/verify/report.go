@@ -4,44 +4,35 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"bake/internal/attest"
+	"bake/internal/claim"
 )
 
 const schema = "bake.report/1"
 
 // Report is what was found out about a generation.
 type Report struct {
-	Schema      string   `json:"schema"`
-	Host        string   `json:"host"`
-	Generation  string   `json:"generation"`
-	Guest       Guest    `json:"guest"`
-	Accelerator string   `json:"accelerator"`
-	Because     string   `json:"because"`    // why that accelerator
-	UpSeconds   int      `json:"up_seconds"` // from power-on to cloud-init's end
-	Passed      int      `json:"passed"`
-	Failed      int      `json:"failed"`
-	Falsify     bool     `json:"falsify,omitempty"` // every claim was to be falsified
-	Falsified   int      `json:"falsified,omitempty"`
-	Results     []Result `json:"results"`
-}
-
-// Guest is what the guest says it is.
-type Guest struct {
-	OS        string `json:"os"`
-	Kernel    string `json:"kernel"`
-	CloudInit string `json:"cloud_init"`
-	Systemd   string `json:"systemd"`
-	RebootDue bool   `json:"reboot_due"` // an update waits for it: /run/reboot-required
+	Schema      string         `json:"schema"`
+	Host        string         `json:"host"`
+	Generation  string         `json:"generation"`
+	Guest       attest.Guest   `json:"guest"`
+	Moments     attest.Moments `json:"moments"`
+	HostKeys    []string       `json:"ssh_host_keys,omitempty"`
+	Attestation string         `json:"attestation,omitempty"` // "ok", or why the guest stayed shut; "" where none is made
+	Accelerator string         `json:"accelerator"`
+	Because     string         `json:"because"`    // why that accelerator
+	UpSeconds   int            `json:"up_seconds"` // from power-on to cloud-init's end
+	Passed      int            `json:"passed"`
+	Failed      int            `json:"failed"`
+	Falsify     bool           `json:"falsify,omitempty"` // every claim was to be falsified
+	Falsified   int            `json:"falsified,omitempty"`
+	Results     []Result       `json:"results"`
 }
 
 // Result is one claim, tried.
 type Result struct {
-	Layer string `json:"layer"`
-	Claim string `json:"claim"`
-	Where string `json:"where"` // inside, outside or console
-	OK    bool   `json:"ok"`
-	Ran   string `json:"ran,omitempty"`
-	Want  string `json:"want,omitempty"`
-	Got   string `json:"got,omitempty"`
+	claim.Result
 
 	// Falsified says whether the claim failed after its falsify command; nil
 	// when it was not falsified, because it did not hold or nobody asked.
@@ -56,10 +47,19 @@ type Result struct {
 // fail though it should have been.
 func (r Result) failed() bool { return !r.OK || r.Falsified != nil && !*r.Falsified }
 
+// attested is what Attestation says of a guest that opened.
+const attested = "ok"
+
+func seconds(ms int64) string { return fmt.Sprintf("%.1f s", float64(ms)/1000) }
+
 // Err returns an error that names the first claim that failed, or nil.
 func (r Report) Err() error {
 	if len(r.Results) == 0 {
 		return fmt.Errorf("%s: there was no claim to try", r.Host)
+	}
+	if r.Attestation != "" && r.Attestation != attested {
+		return fmt.Errorf("%s is not what was specified and stayed shut: %d of %d claims failed, first %s",
+			r.Host, r.Failed, len(r.Results), r.Attestation)
 	}
 	for _, result := range r.Results {
 		if !result.OK {
@@ -91,7 +91,16 @@ func (r Report) WriteText(w io.Writer) error {
 	if r.Guest.RebootDue {
 		out.WriteString("a reboot is due\n")
 	}
-	fmt.Fprintf(&out, "up after %d s under %s (%s)\n\n", r.UpSeconds, r.Accelerator, r.Because)
+	fmt.Fprintf(&out, "up after %d s under %s (%s)\n", r.UpSeconds, r.Accelerator, r.Because)
+	switch m := r.Moments; {
+	case r.Attestation == "":
+	case r.Attestation != attested:
+		fmt.Fprintf(&out, "stayed shut: %s\n", r.Attestation)
+	default:
+		fmt.Fprintf(&out, "shut after %s, network after %s, sshd after %s, attested after %s of the guest's uptime\n",
+			seconds(m.Closed), seconds(m.Network), seconds(m.SSH), seconds(m.Attested))
+	}
+	out.WriteByte('\n')
 	if r.Falsify {
 		fmt.Fprintf(&out, "claim falsified\n")
 	}

@@ -10,9 +10,10 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"golang.org/x/crypto/ssh"
+
+	"bake/internal/claim"
 )
 
 const maxOutput = 16 << 10 // bytes kept of a command's output
@@ -73,7 +74,7 @@ func (s *shell) run(ctx context.Context, command string) (stdout, stderr string,
 	case err == nil:
 		err = failed
 	case errors.Is(err, io.EOF) && stderr != "": // sudo said why there is no shell
-		err = errors.New(clean(stderr))
+		err = errors.New(claim.Clean(stderr))
 	}
 	return "", "", 0, orCause(ctx, err)
 }
@@ -118,17 +119,4 @@ type limited struct{ bytes.Buffer }
 func (l *limited) Write(p []byte) (int, error) {
 	l.Buffer.Write(p[:min(len(p), max(0, maxOutput-l.Len()))])
 	return len(p), nil
-}
-
-// clean makes a guest's words fit for a terminal and a report.
-func clean(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\n' || unicode.IsPrint(r) {
-			return r
-		}
-		if r == '\t' {
-			return ' '
-		}
-		return unicode.ReplacementChar
-	}, strings.TrimRight(text, "\n"))
 }

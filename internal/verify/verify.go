@@ -6,11 +6,11 @@
 // The report repeats the sentences. A claim that could not be tried has failed:
 // what was not seen is not so.
 //
-// Two things are claimed for every machine, by the layer name "boot": it comes
-// up and tells its ssh host keys on its console, and cloud-init and systemd
-// finished without an error. cloud-init's exit status and the word "done" are
-// not evidence of that (some releases return 0 for errors they recovered
-// from), so its JSON is read.
+// The claims about the inside are tried by the guest itself, before it answers
+// anybody: see package attest. Its report is taken as it is, if it is about the
+// claims of this generation, and a machine that stayed shut is reported by it. From
+// here come the claims about the outside and the falsification. A generation
+// without attestation is tried from here throughout.
 //
 // It promises that disk and seed are the artifact's own, unchanged; that the
 // way in is a key made for this run, which the guest learns from its virtual
@@ -70,12 +70,14 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"regexp"
 	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
-	"bake/internal/layer"
+	"bake/internal/attest"
+	"bake/internal/claim"
 	"bake/internal/tool"
 	"bake/internal/vm"
 )
@@ -91,6 +93,7 @@ type Plan struct {
 	Firmware string       `json:"firmware"`
 	Address  netip.Prefix `json:"address,omitzero"` // static IPv4, if any
 	Gateway  netip.Addr   `json:"gateway,omitzero"`
+	Attest   string       `json:"attest,omitempty"` // SHA-256 of what the guest tries, in hex; "" where it does not
 	Layers   []Layer      `json:"layers"`
 }
 
@@ -98,7 +101,7 @@ type Plan struct {
 type Layer struct {
 	Name   string        `json:"name"`
 	Threat string        `json:"threat,omitempty"`
-	Checks []layer.Check `json:"checks"`
+	Checks []claim.Check `json:"checks"`
 }
 
 // Options say where the generation is and how to boot it.
@@ -118,6 +121,8 @@ type Options struct {
 
 // machine is a booted *vm.Machine.
 type machine interface {
+	WaitConsole(context.Context, *regexp.Regexp) ([]string, error)
+	Console() string
 	HostKeys(context.Context) ([]ssh.PublicKey, error)
 	SSH(ctx context.Context, user string, auth []ssh.AuthMethod, hostKeys []ssh.PublicKey) (*ssh.Client, error)
 	Knock(ctx context.Context, port int) (vm.Answer, error)
@@ -130,15 +135,19 @@ type machine interface {
 // run is one verification in progress.
 type run struct {
 	Options
-	machine machine
-	signer  ssh.Signer
-	keys    []ssh.PublicKey
-	root    *shell  // nil when none is open
-	serial  *serial // nil for logins only
-	noLogin error   // why nobody can log in
-	report  *Report
-	checks  []layer.Check // of the report's results, by index
-	pause   time.Duration // between two looks at a falsified claim
+	machine  machine
+	signer   ssh.Signer
+	keys     []ssh.PublicKey
+	root     *shell  // nil when none is open
+	serial   *serial // nil for logins only
+	noLogin  error   // why nobody can log in
+	watch    *watcher
+	told     <-chan []byte  // the guest's own report, once
+	guest    *attest.Report // the same, read and believed; nil without one
+	report   *Report
+	checks   []claim.Check // of the report's results, by index
+	pause    time.Duration // between two looks at a falsified claim
+	patience time.Duration // from the line on the console to the end of the report
 }
 
 // Boot starts a throwaway machine from a generation and tries every claim. The
@@ -149,7 +158,7 @@ func Boot(ctx context.Context, o Options) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	r := run{Options: o, pause: pause, report: &Report{Schema: schema, Host: o.Plan.Host,
+	r := run{Options: o, pause: pause, patience: tellTime, report: &Report{Schema: schema, Host: o.Plan.Host,
 		Generation: o.Generation, Accelerator: accel, Because: reason, Falsify: o.Falsify}}
 	if r.signer, err = newKey(); err != nil {
 		return Report{}, err
@@ -159,10 +168,13 @@ func Boot(ctx context.Context, o Options) (Report, error) {
 		return Report{}, err
 	}
 	o.Stage(fmt.Sprintf("%s: booting under %s", o.Plan.Host, accel))
+	r.watch = &watcher{to: o.Console, stage: func(text string) { o.Stage(o.Plan.Host + ": " + text) }, started: time.Now()}
+	spec.Console = r.watch
 	if r.machine, err = vm.Start(ctx, o.Tools, spec); err != nil {
 		return Report{}, err
 	}
 	r.serial = &serial{stdio: r.machine.Port(0), stderr: r.machine.Port(1)}
+	r.told = listen(r.machine.Port(2))
 	if err := errors.Join(r.examine(ctx), r.machine.Close()); err != nil {
 		return Report{}, err
 	}
@@ -174,7 +186,7 @@ func (r *run) examine(ctx context.Context) error {
 	started := time.Now()
 	r.comeUp(ctx)
 	r.report.UpSeconds = int(time.Since(started).Seconds())
-	if r.root != nil {
+	if r.root != nil && r.guest == nil {
 		r.guestFacts(ctx)
 	}
 	for _, l := range r.Plan.Layers {
@@ -208,43 +220,29 @@ func (r *run) spec(accel string) (vm.Spec, error) {
 	return vm.Spec{Disk: r.Disk, Seed: r.Seed, Accel: accel, Firmware: r.Plan.Firmware,
 		VCPUs: r.Plan.VCPUs, Memory: r.Plan.Memory, MAC: r.Plan.MAC,
 		Address: r.Plan.Address, Gateway: r.Plan.Gateway,
-		Credentials: credentials, Console: r.Console, Ports: []string{shellPort, errorsPort}}, nil
+		Credentials: credentials, Console: r.Console, Ports: []string{shellPort, errorsPort, attest.Port}}, nil
 }
 
-const (
-	bootLayer  = "boot"
-	claimUp    = "The machine comes up and tells its ssh host keys on its console."
-	claimInit  = "cloud-init finished without an error, not even one it recovered from."
-	claimUnits = "No systemd unit has failed and no ordering cycle was broken."
-)
+const claimUp = "The machine comes up and tells its ssh host keys on its console."
 
-// bootChecks are the claims made for every machine that can log in.
-var bootChecks = []layer.Check{
-	{Layer: bootLayer, Claim: claimInit,
-		// The matcher is judgeCloudInit.
-		Inside: &layer.Inside{Run: "cloud-init status --wait --format json || :"},
-		Falsify: `sed -i --follow-symlinks 's/"errors": \[\]/"errors": ["falsified"]/' /run/cloud-init/status.json &&
-grep -q falsified /run/cloud-init/status.json`},
-	{Layer: bootLayer, Claim: claimUnits,
-		Inside: &layer.Inside{Is: new(string),
-			Run: `systemctl --failed --plain --no-legend; journalctl -b -o cat _PID=1 | grep -F "ordering cycle" || :`},
-		Falsify: "! systemd-run --quiet --wait --unit=bake-falsify false"},
-}
-
-// comeUp waits for the guest, logs in and tries the claims made for every
-// machine.
+// comeUp waits for the guest and logs in.
 func (r *run) comeUp(ctx context.Context) {
 	waiting, cancel := context.WithTimeoutCause(ctx, r.Deadline,
 		fmt.Errorf("not within %s", r.Deadline))
 	defer cancel()
+	var shut error
+	if r.Plan.Attest != "" {
+		shut = r.hear(waiting)
+	}
 	r.keys, r.noLogin = r.machine.HostKeys(waiting)
-	r.result(layer.Check{}, Result{Layer: bootLayer, Where: "console", Claim: claimUp,
-		OK: r.noLogin == nil, Got: words(r.noLogin)})
+	r.result(claim.Check{}, Result{Result: claim.Result{Layer: claim.BootLayer, Where: "console", Claim: claimUp,
+		OK: r.noLogin == nil, Got: words(r.noLogin)}})
+	if r.noLogin == nil {
+		r.noLogin = shut
+	}
 	r.Stage(r.Plan.Host + ": up, logging in")
-	_ = r.enter(waiting) // the claims will say
-	r.try(waiting, bootChecks[0])
-	for _, check := range bootChecks[1:] {
-		r.try(ctx, check)
+	if err := r.enter(waiting); err == nil && r.Plan.Attest == "" { // the claims will say
+		_, _, _ = r.execute(waiting, "cloud-init status --wait")
 	}
 }
 
@@ -306,12 +304,12 @@ cloud-init --version 2>&1 | sed 's/.* //'; systemctl --version | sed -n '1s/^sys
 test -e /run/reboot-required && echo due || echo none`)
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	if err == nil && len(lines) == 5 {
-		r.report.Guest = Guest{OS: lines[0], Kernel: lines[1], CloudInit: lines[2], Systemd: lines[3],
+		r.report.Guest = attest.Guest{OS: lines[0], Kernel: lines[1], CloudInit: lines[2], Systemd: lines[3],
 			RebootDue: lines[4] == "due"}
 	}
 }
 
-func (r *run) result(check layer.Check, result Result) {
+func (r *run) result(check claim.Check, result Result) {
 	r.report.Results = append(r.report.Results, result)
 	r.checks = append(r.checks, check)
 	if result.OK {

@@ -1,4 +1,13 @@
-package layer
+// Package claim is what bake says of a machine and how it is judged: a sentence,
+// the observation that proves it and the verdict.
+//
+// It is a package of its own, without any other of bake's and with the standard
+// library alone, because the guest judges itself with it before it opens: what
+// runs there is the code that runs here.
+//
+// A claim that could not be tried has failed: what was not seen is not so. What a
+// guest says is data; Clean makes it fit for a terminal and a report.
+package claim
 
 // A Check is one claim of a layer and the observation that proves it.
 // Exactly one of Inside and Outside is set.

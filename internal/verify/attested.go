@@ -1,0 +1,182 @@
+package verify
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"regexp"
+	"time"
+
+	"bake/internal/attest"
+	"bake/internal/claim"
+)
+
+const (
+	maxTold  = 4 << 20          // bytes of a guest's report
+	tellTime = 30 * time.Second // from the line on the console to the end of the report
+)
+
+// shutError says that the guest did not open.
+type shutError struct{ why string }
+
+func (e *shutError) Error() string { return "the machine stayed shut: " + e.why }
+
+// listen takes the guest's report off its port, while the guest boots: a port that
+// nobody reads holds the guest up.
+func listen(port net.Conn) <-chan []byte {
+	told := make(chan []byte, 1)
+	go func() {
+		line, err := bufio.NewReader(io.LimitReader(port, maxTold)).ReadBytes('\n')
+		if err == nil {
+			told <- line
+		}
+		_, _ = io.Copy(io.Discard, port)
+	}()
+	return told
+}
+
+// hear waits until the guest has judged itself, and reads its report. The error is
+// a *shutError when it did not open, or says why nothing was heard.
+func (r *run) hear(ctx context.Context) error {
+	verdict, err := r.verdict(ctx)
+	if err != nil {
+		return fmt.Errorf("no verdict of its own, the last that was seen is %q: %w", r.watch.last(), err)
+	}
+	r.report.Attestation = attested
+	if verdict.Refused != "" {
+		return r.shut(verdict.Refused)
+	}
+	if verdict.Plan != r.Plan.Attest {
+		return r.shut("it tried other claims than this generation's")
+	}
+	r.read(ctx, verdict)
+	if !verdict.OK {
+		return r.shut(verdict.First)
+	}
+	return nil
+}
+
+func (r *run) verdict(ctx context.Context) (attest.Verdict, error) {
+	for {
+		if _, err := r.machine.WaitConsole(ctx, attest.Line); err != nil {
+			return attest.Verdict{}, err
+		}
+		if verdict, ok := attest.LastVerdict(r.machine.Console()); ok {
+			return verdict, nil
+		}
+		select { // another program wrote into that line: there is no other, or not yet
+		case <-ctx.Done():
+			return attest.Verdict{}, context.Cause(ctx)
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func (r *run) shut(why string) error {
+	r.report.Attestation = why
+	return &shutError{why}
+}
+
+// read takes the whole report, if it is the one that the line speaks of. Without
+// it the claims are tried from here.
+func (r *run) read(ctx context.Context, verdict attest.Verdict) {
+	ctx, cancel := context.WithTimeout(ctx, r.patience)
+	defer cancel()
+	var report attest.Report
+	select {
+	case <-ctx.Done():
+		return
+	case data := <-r.told:
+		sum := sha256.Sum256(data)
+		// A report that could not be kept has no digest.
+		if verdict.Report != "" && verdict.Report != hex.EncodeToString(sum[:]) ||
+			json.Unmarshal(bytes.TrimSpace(data), &report) != nil || report.OK != verdict.OK {
+			return
+		}
+	}
+	r.guest = &report
+	r.report.Moments = report.Moments
+	for to, from := range map[*string]string{&r.report.Guest.OS: report.Guest.OS, &r.report.Guest.Kernel: report.Guest.Kernel,
+		&r.report.Guest.CloudInit: report.Guest.CloudInit, &r.report.Guest.Systemd: report.Guest.Systemd} {
+		*to = claim.Clean(from)
+	}
+	r.report.Guest.RebootDue = report.Guest.RebootDue
+	for _, key := range report.HostKeys {
+		r.report.HostKeys = append(r.report.HostKeys, claim.Clean(key))
+	}
+}
+
+// attested is what the guest found out about a claim.
+func (r *run) attested(c claim.Check) Result {
+	for _, result := range r.guest.Results {
+		if result.Layer == c.Layer && result.Claim == c.Claim && result.Ran == c.Inside.Run {
+			result.Where, result.Want, result.Got = "inside", claim.Clean(result.Want), claim.Clean(result.Got)
+			return Result{Result: result}
+		}
+	}
+	return Result{Result: claim.Result{Layer: c.Layer, Claim: c.Claim, Where: "inside", Ran: c.Inside.Run,
+		Got: "the guest did not try it"}}
+}
+
+// stages are what a console says on the way, and what it means to people.
+var stages = []struct {
+	pattern *regexp.Regexp
+	name    string
+}{
+	{regexp.MustCompile(`^\[ *\d+\.\d+\] |^Linux version`), "the kernel runs"},
+	{regexp.MustCompile(`Cloud-init v\. \S+ running 'init-local'`), "cloud-init, before the network"},
+	{regexp.MustCompile(`Cloud-init v\. \S+ running 'init'`), "the network is up"},
+	{regexp.MustCompile(`Cloud-init v\. \S+ running 'modules:config'`), "cloud-init configures"},
+	{regexp.MustCompile(`Cloud-init v\. \S+ running 'modules:final'`), "cloud-init installs"},
+	{regexp.MustCompile(`Cloud-init v\. \S+ finished`), "cloud-init is done"},
+	{regexp.MustCompile(`^bake: trying \d+ claims`), "the guest tries its claims"},
+	{regexp.MustCompile(`BAKE-RESULT v1 `), "the guest has its verdict"},
+}
+
+// watcher reads a console as it grows and says which stage the boot has reached.
+type watcher struct {
+	to      io.Writer // gets a copy; may be nil
+	stage   func(string)
+	started time.Time
+	reached int // stages passed
+	line    []byte
+}
+
+func (w *watcher) Write(p []byte) (int, error) {
+	if w.to != nil {
+		if _, err := w.to.Write(p); err != nil {
+			w.to = nil
+		}
+	}
+	for _, b := range p {
+		if b != '\n' {
+			if len(w.line) < 4<<10 {
+				w.line = append(w.line, b)
+			}
+			continue
+		}
+		for i := w.reached; i < len(stages); i++ {
+			if stages[i].pattern.Match(w.line) {
+				w.reached = i + 1
+				w.stage(fmt.Sprintf("%s after %d s", stages[i].name, int(time.Since(w.started).Seconds())))
+				break
+			}
+		}
+		w.line = w.line[:0]
+	}
+	return len(p), nil
+}
+
+// last names the stage that was reached, for a boot that ends there.
+func (w *watcher) last() string {
+	if w == nil || w.reached == 0 {
+		return "nothing"
+	}
+	return stages[w.reached-1].name
+}

@@ -1,0 +1,150 @@
+package verify
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"bake/internal/attest"
+	"bake/internal/claim"
+)
+
+const planDigest = "0000000000000000000000000000000000000000000000000000000000000001"
+
+// attesting is a guest that has judged itself as the report says. The claims
+// about its inside are those of layer taste.
+func attesting(t *testing.T, report attest.Report, change func(*attest.Verdict)) *run {
+	t.Helper()
+	data, err := json.Marshal(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data = append(data, '\n')
+	sum := sha256.Sum256(data)
+	failed, first := report.Count()
+	verdict := attest.Verdict{OK: report.OK, Plan: planDigest, Claims: len(report.Results), Failed: failed,
+		Report: hex.EncodeToString(sum[:]), First: first}
+	if change != nil {
+		change(&verdict)
+	}
+	g := newGuest(t, whole())
+	g.console = "[ 1.0] Linux\n" + verdict.String() + "\n"
+	r := g.inspect(t)
+	r.Falsify = false
+	r.Plan.Attest = planDigest
+	r.Plan.Layers = []Layer{{Name: "taste", Checks: []claim.Check{inside("echo bad > state"), ports("true"), login("ops", accepted, "true")}}}
+	told := make(chan []byte, 1)
+	told <- data
+	r.told = told
+	return r
+}
+
+// tasted is what a guest says of the one claim about its inside.
+func tasted(ok bool) attest.Report {
+	c := inside("")
+	result := c.Try("good", 0)
+	if !ok {
+		result = c.Try("bad\x1b[2K", 0)
+	}
+	return attest.Report{OK: ok, Results: []claim.Result{result}, Guest: attest.Guest{OS: "Debian\x07"}, HostKeys: []string{"ssh-ed25519 AAAA"}}
+}
+
+func TestAttested(t *testing.T) {
+	untold := func(r *run) { r.told = make(chan []byte) }
+	for name, test := range map[string]struct {
+		report  attest.Report
+		verdict func(*attest.Verdict)
+		change  func(*run)
+		want    []bool // up, inside, ports, login
+		got     string // of the claim about the inside
+		err     string
+	}{
+		"it opened":              {report: tasted(true), want: []bool{true, true, true, true}, got: "good"},
+		"it did not":             {report: tasted(false), want: []bool{true, false, true, false}, got: "bad\ufffd[2K", err: "stayed shut: 2 of 4 claims failed, first taste: The state is good."},
+		"something else is off":  {report: attest.Report{Problem: "gate open: no", Results: tasted(true).Results}, want: []bool{true, true, true, false}, got: "good", err: "first gate open: no"},
+		"it was refused":         {report: tasted(true), verdict: func(v *attest.Verdict) { *v = attest.Verdict{Refused: "another program"} }, want: []bool{true, false, true, false}, got: "stayed shut: another program", err: "first another program"},
+		"other claims":           {report: tasted(true), verdict: func(v *attest.Verdict) { v.Plan = strings.Repeat("2", 64) }, want: []bool{true, false, true, false}, got: "it tried other claims", err: "it tried other claims"},
+		"a claim was left out":   {report: attest.Report{OK: true, Results: []claim.Result{{Layer: "x", Claim: "y", OK: true}}}, want: []bool{true, false, true, true}, got: "did not try it", err: "The state is good."},
+		"another command was":    {report: attest.Report{OK: true, Results: []claim.Result{{Layer: "taste", Claim: "The state is good.", Ran: "true", OK: true}}}, want: []bool{true, false, true, true}, got: "did not try it", err: "The state is good."},
+		"another report is told": {report: tasted(true), verdict: func(v *attest.Verdict) { v.Report = strings.Repeat("3", 64) }, want: []bool{true, true, true, true}, got: "good"},
+		"a report was not told":  {report: tasted(false), verdict: func(v *attest.Verdict) { v.OK, v.Failed, v.First = true, 0, "" }, want: []bool{true, true, true, true}, got: "good"},
+		"no port":                {report: tasted(false), change: untold, want: []bool{true, false, true, false}, got: "stayed shut: taste: The state is good.", err: "stayed shut"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := attesting(t, test.report, test.verdict)
+			r.patience = time.Millisecond
+			if test.change != nil {
+				test.change(r)
+			} else {
+				r.patience = time.Minute
+			}
+			if err := r.examine(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			for i, want := range test.want {
+				if got := r.report.Results[i]; got.OK != want {
+					t.Errorf("%s: %v (%s), want %v", got.Claim, got.OK, got.Got, want)
+				}
+			}
+			if got := r.report.Results[1].Got; !strings.Contains(got, test.got) {
+				t.Errorf("got %q, want %q", got, test.got)
+			}
+			switch err := r.report.Err(); {
+			case test.err == "" && err != nil, test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)):
+				t.Errorf("Err = %v, want %q", err, test.err)
+			}
+			if strings.Contains(r.report.Guest.OS, "\x07") {
+				t.Error("a control character of the guest is in the report")
+			}
+		})
+	}
+}
+
+// A guest that never says anything is told from one that failed, with the last
+// stage that was seen.
+func TestNoVerdict(t *testing.T) {
+	r := attesting(t, tasted(true), nil)
+	r.machine.(*guest).console = "BAKE-RESULT v1 ok plan=x end\n" // torn
+	r.watch = &watcher{stage: func(string) {}}
+	if _, err := r.watch.Write([]byte("[    1.2] Linux\n[ 9.1] cloud-init[1]: Cloud-init v. 25.1 running 'init-local' at\nBAKE")); err != nil {
+		t.Fatal(err)
+	}
+	r.Deadline = 10 * time.Millisecond
+	if err := r.examine(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.report.Err(); err == nil || !strings.Contains(r.report.Results[1].Got, `the last that was seen is "cloud-init, before the network"`) {
+		t.Errorf("Err = %v, got %q", err, r.report.Results[1].Got)
+	}
+}
+
+func TestStages(t *testing.T) {
+	var said []string
+	w := &watcher{stage: func(text string) { said = append(said, text[:strings.Index(text, " after")]) }, started: time.Now()}
+	for _, part := range []string{"UEFI\n[    0.0", "0] Linux version\n[ 1.1] more\n", strings.Repeat("x", 9000) + "\n",
+		"Cloud-init v. 1 running 'modules:final'\n", "Cloud-init v. 1 running 'init'\n", "\nbake: trying 3 claims\nBAKE-RESULT v1 ok"} {
+		if n, err := w.Write([]byte(part)); n != len(part) || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	if got := strings.Join(said, ", "); got != "the kernel runs, cloud-init installs, the guest tries its claims" || len(w.line) > 4<<10 {
+		t.Errorf("said %q", got)
+	}
+}
+
+func TestListen(t *testing.T) {
+	ours, theirs := net.Pipe()
+	told := listen(ours)
+	go func() {
+		_, _ = theirs.Write([]byte("{}\nmore that nobody reads\n"))
+		theirs.Close()
+	}()
+	if got := string(<-told); got != "{}\n" {
+		t.Errorf("told %q", got)
+	}
+}
