@@ -17,6 +17,8 @@ require (
 	libvirt.org/go/libvirtxml v1.12007.0
 )
 
+require github.com/gopacket/gopacket v1.5.0
+
 require (
 	github.com/BurntSushi/toml v1.5.0 // indirect
 	github.com/CycloneDX/cyclonedx-go v0.12.0

@@ -23,7 +23,9 @@ type verifyOptions struct {
 	accel      string
 	deadline   time.Duration
 	console    bool
-	falsify    bool
+
+	falsify  bool
+	exposure bool
 }
 
 func verifyCommand(a *app) *cli.Command {
@@ -33,13 +35,15 @@ func verifyCommand(a *app) *cli.Command {
 		Flags: append(hostFlags(),
 			&cli.BoolFlag{Name: "boot", Usage: "boot the generation in a throwaway machine"},
 			&cli.BoolFlag{Name: "falsify", Usage: "with --boot: break every claim in turn, on a snapshot, and demand that it fails"},
+			&cli.BoolFlag{Name: "exposure", Usage: "with --boot: ask from power-on what the guest answers, print a timeline"},
 			&cli.StringFlag{Name: "generation", Value: "latest", Usage: "generation to verify: latest, current or a name"},
 			&cli.StringFlag{Name: "accel", Usage: "kvm or tcg (default: KVM if it works)", EnvVars: []string{"BAKE_ACCEL"}},
 			&cli.DurationFlag{Name: "deadline", Value: 20 * time.Minute, Usage: "how long the boot may take"},
 			&cli.BoolFlag{Name: "console", Usage: "copy the guest's console to standard error"}),
 		Action: func(c *cli.Context) error {
 			o := verifyOptions{generation: c.String("generation"), accel: c.String("accel"),
-				deadline: c.Duration("deadline"), console: c.Bool("console"), falsify: c.Bool("falsify")}
+				deadline: c.Duration("deadline"), console: c.Bool("console"), falsify: c.Bool("falsify"),
+				exposure: c.Bool("exposure")}
 			err := noArguments(c)
 			if err == nil {
 				o.hosts, err = a.hosts(c)
@@ -94,7 +98,8 @@ func (a *app) verifyHost(ctx context.Context, name string, o verifyOptions) erro
 	options := verify.Options{Generation: generation.Manifest.Generation,
 		Disk: generation.Path("disk.qcow2"), Seed: generation.Path("seed.iso"),
 		Tools: a.Tools, CacheDir: a.cacheDir(), Accel: o.accel, Deadline: o.deadline, Falsify: o.falsify,
-		Stage: func(text string) { a.stage("%s", text) }}
+		Exposure: o.exposure,
+		Stage:    func(text string) { a.stage("%s", text) }}
 	if o.console {
 		options.Console = a.Stderr
 	}

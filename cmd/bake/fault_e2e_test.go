@@ -10,33 +10,30 @@ import (
 	"bake/internal/verify"
 )
 
-// shut are the claims that hold however much else goes wrong: nobody gets in
-// but an administrator with a key.
-var shut = map[string][]string{
-	"ufw": {"The kernel drops", "The listed TCP ports"},
-	"ssh": {"sshd takes no passwords", "Root is refused"},
-}
-
 // A fault is a machine on which something goes wrong during the first boot.
 type fault struct {
 	layers  string              // of the host, after ssh and ufw
-	bootcmd string              // shell, before any layer's own
+	bootcmd string              // shell, before any layer's own but the gate's
+	files   string              // of the layer that does the damage: keys of its files
 	network string              // of the host file
-	config  string              // more cloud-config of the layer that does the damage
+	config  string              // more cloud-config of that layer
 	fails   map[string][]string // claims that must not hold, by layer
-	holds   map[string][]string // claims that must, beside those of shut
-	isDark  bool                // nothing answers at all, not even to be tried
+	holds   map[string][]string // claims that must
+	isDark  bool                // the network is not even up
+	opens   string              // what answers in spite of it
 }
 
 var faults = map[string]fault{
 	"ufw is missing": {
 		bootcmd: "mv /usr/sbin/ufw /usr/sbin/ufw.away",
-		fails:   map[string][]string{"ufw": {"UFW is active"}},
+		fails:   map[string][]string{"ufw": {"UFW is active", "The kernel drops"}},
 	},
+	// The gate is the first to find out, so the way of the fault is before it.
 	"there is no packet filter": {
-		bootcmd: "rm /usr/sbin/ufw /usr/sbin/iptables /usr/sbin/ip6tables",
-		fails:   map[string][]string{"boot": {"cloud-init finished"}, "ufw": {"UFW is active", "The listed TCP ports"}},
-		isDark:  true,
+		files: "  /usr/sbin/iptables-restore: {mode: \"0755\", when: boot}\n",
+		fails: map[string][]string{"boot": {"cloud-init finished"}, "attest": {"The machine was shut", "The next boot"},
+			"ufw": {"UFW is active"}},
+		isDark: true,
 	},
 	"after.rules is corrupt": {
 		bootcmd: "echo '-A nowhere -j NOTHING' >> /etc/ufw/after.rules",
@@ -46,6 +43,12 @@ var faults = map[string]fault{
 		layers:  "  - fail2ban\n",
 		bootcmd: "printf 'Package: fail2ban\\nPin: release *\\nPin-Priority: -1\\n' > /etc/apt/preferences.d/99-fault",
 		fails:   map[string][]string{"boot": {"cloud-init finished"}, "fail2ban": {"5 failures", "fail2ban starts"}},
+	},
+	"the same, and somebody wants to look": {
+		layers:  "  - attest: {on_failure: ssh}\n  - fail2ban\n",
+		bootcmd: "printf 'Package: fail2ban\\nPin: release *\\nPin-Priority: -1\\n' > /etc/apt/preferences.d/99-fault",
+		fails:   map[string][]string{"boot": {"cloud-init finished"}, "fail2ban": {"5 failures", "fail2ban starts"}},
+		opens:   "22 accepted",
 	},
 	"docker does not start": {
 		layers: "  - docker\n  - docker-user\n",
@@ -57,12 +60,13 @@ var faults = map[string]fault{
 	"the virtiofs share is absent": {
 		layers: "  - virtiofs: {share: /srv/workspace}\n",
 		holds:  map[string][]string{"virtiofs": {"/srv/workspace waits", "Where the share is missing", "A service with RequiresMountsFor"}},
+		opens:  "22 accepted",
 	},
 	"there is no network": {
 		layers:  "  - fail2ban\n",
 		network: "network: {addresses: [10.0.2.15/24]}\n",
 		fails:   map[string][]string{"boot": {"cloud-init finished"}, "fail2ban": {"5 failures"}},
-		holds:   map[string][]string{"ufw": {"UFW is active", "The firewall was closed before"}},
+		holds:   map[string][]string{"ufw": {"UFW is active", "The firewall was closed before"}, "ssh": {"sshd takes no passwords"}},
 	},
 	"the disk is full": {
 		layers:  "  - fail2ban\n",
@@ -74,23 +78,21 @@ var faults = map[string]fault{
 }
 
 // TestFullFault breaks the first boot in one way at a time. The machine must stay
-// closed all the same, and the report must name what is not as specified.
+// shut, and the report must name what is not as specified.
 func TestFullFault(t *testing.T) {
 	for name, f := range faults {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t, "debian-13")
 			l.write(t, "hosts/hurt.yaml", f.host(t))
 			l.write(t, "layers/fault/layer.yaml", f.layer())
+			if f.files != "" {
+				l.write(t, "layers/fault/files/usr/sbin/iptables-restore", "#!/bin/sh\nexit 1\n")
+			}
 			code, report := l.verified(t, "hurt")
 			if want := map[bool]int{true: 7, false: 0}[len(f.fails) > 0]; code != want {
 				t.Errorf("verify: exit %d, want %d", code, want)
 			}
-			if got := find(t, report, "ufw", "The listed TCP ports").Got; strings.Contains(got, "network is not up") != f.isDark {
-				t.Errorf("from outside: %s", got)
-			}
-			if !f.isDark {
-				demandHeld(t, report, shut, true)
-			}
+			demandShut(t, report, f)
 			demandHeld(t, report, f.holds, true)
 			demandHeld(t, report, f.fails, false)
 			if _, err := os.Lstat(l.out + "/hurt/current"); (err == nil) != (len(f.fails) == 0) {
@@ -98,6 +100,32 @@ func TestFullFault(t *testing.T) {
 			}
 		})
 	}
+}
+
+// demandShut wants nobody to get an answer, but for what the fault leaves open, and
+// the guest's own verdict to name a claim that fails.
+func demandShut(t *testing.T, report verify.Report, f fault) {
+	t.Helper()
+	ports := find(t, report, "ufw", "The listed TCP ports").Got
+	t.Logf("from outside: %s", ports)
+	if strings.Contains(ports, "network is not up") != f.isDark {
+		t.Errorf("from outside: %s", ports)
+	}
+	if rest := strings.ReplaceAll(ports, f.opens+", ", ""); f.opens != "" && rest == ports ||
+		strings.Contains(rest, "accepted") || strings.Contains(rest, "refused") {
+		t.Errorf("from outside: %s", ports)
+	}
+	if len(f.fails) == 0 {
+		return
+	}
+	for layer, starts := range f.fails {
+		for _, start := range starts {
+			if strings.HasPrefix(report.Attestation, layer+": "+start) {
+				return
+			}
+		}
+	}
+	t.Errorf("the guest names none of the claims that fail, but: %s", report.Attestation)
 }
 
 // host writes a host file: ssh and ufw, the fault's layers, and the layer that
@@ -120,10 +148,13 @@ func (f fault) layer() string {
 	if f.bootcmd == "" {
 		f.bootcmd = ":"
 	}
+	if f.files != "" {
+		f.files = "files:\n" + f.files
+	}
 	return `layer: fault
 summary: Something that goes wrong on the first boot.
 threat: none
-cloud-config:
+` + f.files + `cloud-config:
 ` + f.config + `  bootcmd:
     - |
       ` + f.bootcmd + `

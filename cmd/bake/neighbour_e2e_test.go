@@ -239,11 +239,11 @@ type house struct {
 	places chan struct{} // sessions at a time: sshd allows ten in a connection
 }
 
-// settle boots the latest generation of zap and gives it its addresses on the
-// street. They are given by hand: the artifact knows nothing of that card.
-func settle(ctx context.Context, t *testing.T, l lab, s *street) *house {
+// begin boots the latest generation of zap, changed as the test wants it, and does
+// not wait for it.
+func begin(ctx context.Context, t *testing.T, l lab, change func(*vm.Spec)) *house {
 	t.Helper()
-	h := &house{ctx: ctx, street: s, signer: newSigner(t), places: make(chan struct{}, 8)}
+	h := &house{ctx: ctx, signer: newSigner(t), places: make(chan struct{}, 8)}
 	generation := filepath.Join(l.out, "zap", "latest")
 	claims, err := os.ReadFile(filepath.Join(generation, "claims.json"))
 	if err == nil {
@@ -260,10 +260,12 @@ func settle(ctx context.Context, t *testing.T, l lab, s *street) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.Machine, err = vm.Start(ctx, tool.Box{}, vm.Spec{
+	spec := vm.Spec{
 		Disk: filepath.Join(generation, "disk.qcow2"), Seed: filepath.Join(generation, "seed.iso"),
 		Accel: accel, Firmware: h.plan.Firmware, VCPUs: h.plan.VCPUs, Memory: h.plan.Memory,
-		MAC: h.plan.MAC, Credentials: credentials, Cards: []*os.File{s.tap}})
+		MAC: h.plan.MAC, Credentials: credentials}
+	change(&spec)
+	h.Machine, err = vm.Start(ctx, tool.Box{}, spec)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -272,11 +274,22 @@ func settle(ctx context.Context, t *testing.T, l lab, s *street) *house {
 			t.Error(err)
 		}
 	})
-	if h.keys, err = h.HostKeys(ctx); err != nil {
-		t.Fatal(err)
+	return h
+}
+
+// settle boots the latest generation of zap and gives it its addresses on the
+// street. They are given by hand: the artifact knows nothing of that card.
+func settle(ctx context.Context, t *testing.T, l lab, s *street) *house {
+	t.Helper()
+	h := begin(ctx, t, l, func(spec *vm.Spec) { spec.Cards = []*os.File{s.tap} })
+	h.street = s
+	if h.plan.Attest != "" {
+		if verdict := h.verdicts(t, 1); !verdict.OK {
+			t.Fatalf("the machine stayed shut: %+v", verdict)
+		}
 	}
 	h.enter(t)
-	h.run(t, "cloud-init status --wait")
+	h.run(t, "cloud-init status --wait || :") // it may be sealed
 	h.moveIn(t)
 	return h
 }
@@ -298,6 +311,13 @@ done`)
 // enter logs in by the first card; sshd may still be starting.
 func (h *house) enter(t *testing.T) {
 	t.Helper()
+	if h.keys == nil {
+		keys, err := h.HostKeys(h.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.keys = keys
+	}
 	h.await(t, "a login by the first card", func() (bool, error) {
 		client, err := h.SSH(h.ctx, h.plan.Admin, []ssh.AuthMethod{ssh.PublicKeys(h.signer)}, h.keys)
 		if err != nil {

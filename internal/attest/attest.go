@@ -206,6 +206,7 @@ func (a *attestation) run(ctx context.Context) error {
 		a.problem("keeping the report", err)
 	}
 	if a.report.OK {
+		fmt.Fprintf(a.Console, "bake: every claim holds, opening\n")
 		a.script(ctx, "gate", "open")
 	}
 	if !a.report.OK {
@@ -244,8 +245,10 @@ func (a *attestation) try(ctx context.Context, wanted func(claim.Check) bool) {
 		if !wanted(c) {
 			continue
 		}
+		started := time.Now()
 		out, exit, err := a.execute(ctx, c.Inside.Run)
 		result := c.Try(out, exit)
+		result.Took = time.Since(started).Milliseconds()
 		if err != nil {
 			result.OK, result.Got = false, claim.Clean(err.Error())
 		}

@@ -19,6 +19,7 @@ type Result struct {
 	Ran   string `json:"ran,omitempty"`
 	Want  string `json:"want,omitempty"`
 	Got   string `json:"got,omitempty"`
+	Took  int64  `json:"took_ms,omitempty"` // in the guest, while it attested
 }
 
 // Try judges what the command of an inside check printed, cleaned, and exited

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"regexp"
+	"sync"
 	"time"
 
 	"bake/internal/attest"
@@ -139,13 +140,19 @@ var stages = []struct {
 	{regexp.MustCompile(`BAKE-RESULT v1 `), "the guest has its verdict"},
 }
 
+// opens is what the guest says between its last claim and the first answer.
+var opens = regexp.MustCompile(`^bake: every claim holds, opening`)
+
 // watcher reads a console as it grows and says which stage the boot has reached.
 type watcher struct {
 	to      io.Writer // gets a copy; may be nil
 	stage   func(string)
 	started time.Time
+
+	mutex   sync.Mutex
 	reached int // stages passed
 	line    []byte
+	opening time.Time // when the guest said that it opens; zero before
 }
 
 func (w *watcher) Write(p []byte) (int, error) {
@@ -154,12 +161,17 @@ func (w *watcher) Write(p []byte) (int, error) {
 			w.to = nil
 		}
 	}
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
 	for _, b := range p {
 		if b != '\n' {
 			if len(w.line) < 4<<10 {
 				w.line = append(w.line, b)
 			}
 			continue
+		}
+		if opens.Match(w.line) && w.opening.IsZero() {
+			w.opening = time.Now()
 		}
 		for i := w.reached; i < len(stages); i++ {
 			if stages[i].pattern.Match(w.line) {
@@ -173,9 +185,21 @@ func (w *watcher) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// opened is when the guest said that it opens, the zero time if it has not.
+func (w *watcher) opened() time.Time {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	return w.opening
+}
+
 // last names the stage that was reached, for a boot that ends there.
 func (w *watcher) last() string {
-	if w == nil || w.reached == 0 {
+	if w == nil {
+		return "nothing"
+	}
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	if w.reached == 0 {
 		return "nothing"
 	}
 	return stages[w.reached-1].name

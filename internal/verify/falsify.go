@@ -34,6 +34,9 @@ func (r *run) falsify(ctx context.Context) error {
 		case result.Claim == claimUp:
 			result.After = "no falsify: what the console has said cannot be taken back"
 			continue
+		case result.Claim == claimExposure:
+			result.After = "no falsify: what was answered cannot be taken back"
+			continue
 		}
 		if isChanged {
 			if err := r.machine.Restore(ctx, booted); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,13 +35,15 @@ type guest struct {
 	dir, kept string
 	listener  net.Listener
 	host      ssh.Signer
-	console   string
-	noKeys    error // what HostKeys fails with
-	noKeep    error // what Snapshot fails with
-	noReturn  error // what Restore fails with
-	restored  int
-	mutex     sync.Mutex
-	conns     []net.Conn // made so far; none survives a Restore
+
+	console  string
+	wire     net.Conn
+	noKeys   error // what HostKeys fails with
+	noKeep   error // what Snapshot fails with
+	noReturn error // what Restore fails with
+	restored int
+	mutex    sync.Mutex
+	conns    []net.Conn // made so far; none survives a Restore
 }
 
 func newGuest(t *testing.T, files map[string]string) *guest {
@@ -192,6 +195,10 @@ func (g *guest) Restore(context.Context, string) error {
 }
 
 func (g *guest) Port(int) net.Conn { return nil }
+
+func (g *guest) Wire() net.Conn { return g.wire }
+
+func (g *guest) Guest() netip.Addr { return netip.MustParseAddr("10.0.2.15") }
 
 func (g *guest) Close() error { return nil }
 

@@ -27,6 +27,7 @@ type Report struct {
 	Failed      int            `json:"failed"`
 	Falsify     bool           `json:"falsify,omitempty"` // every claim was to be falsified
 	Falsified   int            `json:"falsified,omitempty"`
+	Exposure    *Exposure      `json:"exposure,omitempty"`
 	Results     []Result       `json:"results"`
 }
 
@@ -106,6 +107,12 @@ func (r Report) WriteText(w io.Writer) error {
 	}
 	for _, result := range r.Results {
 		result.writeText(&out, r.Falsify)
+	}
+	if r.Exposure != nil {
+		out.WriteString("\nwhat the guest's neighbours saw, since power-on\n")
+		if err := r.Exposure.Timeline(&out, r.Exposure.Moments); err != nil {
+			return err
+		}
 	}
 	fmt.Fprintf(&out, "\n%d claims: %d ok, %d failed", len(r.Results), r.Passed, r.Failed)
 	if r.Falsify {

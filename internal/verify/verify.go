@@ -78,6 +78,7 @@ import (
 
 	"bake/internal/attest"
 	"bake/internal/claim"
+	"bake/internal/exposure"
 	"bake/internal/tool"
 	"bake/internal/vm"
 )
@@ -117,6 +118,7 @@ type Options struct {
 	Stage      func(text string)
 	Console    io.Writer // live copy of the guest's console, or nil
 	Falsify    bool      // demand of every claim that it can fail
+	Exposure   bool      // look from power-on at what the guest answers
 }
 
 // machine is a booted *vm.Machine.
@@ -129,6 +131,8 @@ type machine interface {
 	Snapshot(ctx context.Context, name string) error
 	Restore(ctx context.Context, name string) error
 	Port(i int) net.Conn
+	Wire() net.Conn
+	Guest() netip.Addr
 	Close() error
 }
 
@@ -142,8 +146,9 @@ type run struct {
 	serial   *serial // nil for logins only
 	noLogin  error   // why nobody can log in
 	watch    *watcher
-	told     <-chan []byte  // the guest's own report, once
-	guest    *attest.Report // the same, read and believed; nil without one
+	prober   *exposure.Prober // nil when nobody asked
+	told     <-chan []byte    // the guest's own report, once
+	guest    *attest.Report   // the same, read and believed; nil without one
 	report   *Report
 	checks   []claim.Check // of the report's results, by index
 	pause    time.Duration // between two looks at a falsified claim
@@ -175,6 +180,9 @@ func Boot(ctx context.Context, o Options) (Report, error) {
 	}
 	r.serial = &serial{stdio: r.machine.Port(0), stderr: r.machine.Port(1)}
 	r.told = listen(r.machine.Port(2))
+	if err := r.beginExposure(); err != nil {
+		return Report{}, errors.Join(err, r.machine.Close())
+	}
 	if err := errors.Join(r.examine(ctx), r.machine.Close()); err != nil {
 		return Report{}, err
 	}
@@ -195,6 +203,7 @@ func (r *run) examine(ctx context.Context) error {
 		}
 	}
 	r.leave()
+	r.endExposure()
 	if ctx.Err() == nil && r.Falsify {
 		if err := r.falsify(ctx); err != nil {
 			return err
@@ -220,7 +229,7 @@ func (r *run) spec(accel string) (vm.Spec, error) {
 	return vm.Spec{Disk: r.Disk, Seed: r.Seed, Accel: accel, Firmware: r.Plan.Firmware,
 		VCPUs: r.Plan.VCPUs, Memory: r.Plan.Memory, MAC: r.Plan.MAC,
 		Address: r.Plan.Address, Gateway: r.Plan.Gateway,
-		Credentials: credentials, Console: r.Console, Ports: []string{shellPort, errorsPort, attest.Port}}, nil
+		Credentials: credentials, Console: r.Console, Ports: []string{shellPort, errorsPort, attest.Port}, Wire: r.Exposure}, nil
 }
 
 const claimUp = "The machine comes up and tells its ssh host keys on its console."

@@ -14,6 +14,7 @@ import (
 // Names that the monitor's commands use as well.
 const (
 	netdev   = "net0"
+	hubPort  = "hub0" // of the first card, where there is a hub
 	rootDisk = "root"
 	varsDisk = "vars"
 )
@@ -46,7 +47,7 @@ func (s Spec) command(firm firmware, disks []disk, credentials []string, lan lan
 		"-chardev", fmt.Sprintf("socket,id=console,fd=%d", consoleFD),
 		"-serial", "chardev:console",
 		"-netdev", "user,id="+netdev+lan.options,
-		"-device", "virtio-net-pci,romfile=,netdev="+netdev+s.mac(),
+		"-device", "virtio-net-pci,romfile=,netdev="+s.plug()+s.mac(),
 		"-device", "virtio-rng-pci")
 	args = append(args, s.cards()...)
 	if firm.secure {
@@ -61,6 +62,7 @@ func (s Spec) command(firm firmware, disks []disk, credentials []string, lan lan
 		}
 	}
 	args = append(args, s.ports()...)
+	args = append(args, s.hubs()...)
 	for _, file := range credentials {
 		args = append(args, "-smbios", "type=11,path="+escape(file))
 	}
@@ -92,6 +94,37 @@ func (s Spec) ports() []string {
 			"-device", "virtserialport,chardev="+id+",name="+escape(name))
 	}
 	return args
+}
+
+// plug is what the first card is plugged into.
+func (s Spec) plug() string {
+	if s.Wire {
+		return hubPort
+	}
+	return netdev
+}
+
+// hub is 1 with a hub, 0 without.
+func (s Spec) hub() int {
+	if s.Wire {
+		return 1
+	}
+	return 0
+}
+
+// hubs joins card, user-mode network and the last descriptor, whose other end is
+// ours. A hub hands every frame to all the others.
+func (s Spec) hubs() []string {
+	if !s.Wire {
+		return nil
+	}
+	const wire = "wire"
+	return []string{
+		"-netdev", fmt.Sprintf("socket,id=%s,fd=%d", wire, tapFD+len(s.Cards)+len(s.Ports)),
+		"-netdev", "hubport,id=" + hubPort + ",hubid=0",
+		"-netdev", "hubport,id=hub1,hubid=0,netdev=" + netdev,
+		"-netdev", "hubport,id=hub2,hubid=0,netdev=" + wire,
+	}
 }
 
 func (s Spec) mac() string {
