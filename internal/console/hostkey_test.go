@@ -1,7 +1,6 @@
-package vm
+package console
 
 import (
-	"context"
 	"strings"
 	"testing"
 
@@ -14,7 +13,7 @@ const (
 	keysEnd    = "-----END SSH HOST KEY KEYS-----\n"
 )
 
-func TestParseHostKeys(t *testing.T) {
+func TestHostKeys(t *testing.T) {
 	other := strings.Replace(ed25519Key, "gZGhscHR4f", "gZGhscHR4g", 1)
 	for _, test := range []struct {
 		name, text string
@@ -38,23 +37,23 @@ func TestParseHostKeys(t *testing.T) {
 		{"too long", keysBegin + strings.Repeat(ed25519Key+"\n", 1000) + keysEnd, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			keys, err := parseHostKeys(test.text)
+			keys, err := HostKeys(test.text)
 			var got []string
 			for _, key := range keys {
 				got = append(got, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))))
 			}
 			if strings.Join(got, "\n") != strings.Join(test.want, "\n") || (err == nil) != (test.want != nil) {
-				t.Errorf("parseHostKeys = %q, %v; want %q", got, err, test.want)
+				t.Errorf("HostKeys = %q, %v; want %q", got, err, test.want)
 			}
 		})
 	}
 }
 
-func FuzzParseHostKeys(f *testing.F) {
+func FuzzHostKeys(f *testing.F) {
 	f.Add(keysBegin + ed25519Key + "\n" + keysEnd)
 	f.Add(keysBegin + "ssh-rsa AAAA\n" + keysEnd)
 	f.Fuzz(func(t *testing.T, text string) {
-		keys, err := parseHostKeys(text)
+		keys, err := HostKeys(text)
 		if (err == nil) != (len(keys) > 0) {
 			t.Errorf("%d keys and %v", len(keys), err)
 		}
@@ -64,45 +63,4 @@ func FuzzParseHostKeys(f *testing.F) {
 			}
 		}
 	})
-}
-
-func TestHostKeysWaits(t *testing.T) {
-	m := listening(keysBegin)
-	go m.console.Write([]byte(ed25519Key + "\r\n" + keysEnd))
-	if keys, err := m.HostKeys(context.Background()); err != nil || len(keys) != 1 {
-		t.Errorf("HostKeys = %v, %v", keys, err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if keys, err := listening(keysBegin).HostKeys(ctx); err == nil {
-		t.Errorf("HostKeys without an end = %v", keys)
-	}
-}
-
-func TestLoginCredential(t *testing.T) {
-	got, err := LoginCredential(`command="x",no-pty `+ed25519Key+" 100%done\\n@desk", "ops", "root")
-	if err != nil {
-		t.Fatal(err)
-	}
-	const want = `d /run/bake-verify 0755 root root -
-d /run/bake-verify/keys 0755 root root -
-f+ /etc/ssh/sshd_config.d/0-bake-verify.conf 0600 root root - Match User ops,root\nAuthorizedKeysFile .ssh/authorized_keys /run/bake-verify/keys/%%u\n
-f+ /run/bake-verify/keys/ops 0644 root root - ` + ed25519Key + `
-f+ /run/bake-verify/keys/root 0644 root root - ` + ed25519Key + `
-`
-	if len(got) != 1 || got["tmpfiles.extra"] != want {
-		t.Errorf("LoginCredential = %q", got)
-	}
-	for _, bad := range []struct {
-		key   string
-		users []string
-	}{
-		{ed25519Key, nil}, {ed25519Key, []string{""}}, {ed25519Key, []string{"../x"}},
-		{ed25519Key, []string{"ops\nd /x"}}, {ed25519Key, []string{"ops", "Ops"}},
-		{"", []string{"ops"}}, {"ssh-ed25519 AAAA", []string{"ops"}},
-	} {
-		if got, err := LoginCredential(bad.key, bad.users...); err == nil {
-			t.Errorf("LoginCredential(%q) = %q", bad, got)
-		}
-	}
 }
