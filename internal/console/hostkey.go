@@ -12,12 +12,17 @@ import (
 // hostKeyLimit bounds the text between the markers, in bytes.
 const hostKeyLimit = 32 << 10
 
+// What stands around a list.
+const (
+	keysBegin = "-----BEGIN SSH HOST KEY KEYS-----"
+	keysEnd   = "-----END SSH HOST KEY KEYS-----"
+)
+
 var (
 	// HostKeyBlock finds lists of host keys, as cloud-init and the guest's own
 	// attestation print them, complete ones only.
-	HostKeyBlock = regexp.MustCompile(
-		`(?s)-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----`)
-	hostKeyLine = regexp.MustCompile(
+	HostKeyBlock = regexp.MustCompile(`(?s)` + keysBegin + `(.*?)` + keysEnd)
+	hostKeyLine  = regexp.MustCompile(
 		`\b(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)) ([A-Za-z0-9+/]+={0,2})(?:[ \n]|$)`)
 )
 

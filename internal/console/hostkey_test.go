@@ -9,8 +9,8 @@ import (
 
 const (
 	ed25519Key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
-	keysBegin  = "-----BEGIN SSH HOST KEY KEYS-----\n"
-	keysEnd    = "-----END SSH HOST KEY KEYS-----\n"
+	beginLine  = keysBegin + "\n"
+	endLine    = keysEnd + "\n"
 )
 
 func TestHostKeys(t *testing.T) {
@@ -19,22 +19,22 @@ func TestHostKeys(t *testing.T) {
 		name, text string
 		want       []string // none: an error
 	}{
-		{"plain", keysBegin + ed25519Key + " root@lab\n" + keysEnd, []string{ed25519Key}},
-		{"no comment", keysBegin + ed25519Key + "\n" + keysEnd, []string{ed25519Key}},
-		{"two", keysBegin + ed25519Key + "\n" + other + " root@lab\n" + keysEnd, []string{ed25519Key, other}},
-		{"kernel time", "[   42.1] cloud-init[1]: " + keysBegin + "[   42.2] cloud-init[1]: " + ed25519Key +
-			" root@lab\n[   42.3] cloud-init[1]: " + keysEnd, []string{ed25519Key}},
-		{"ci-info", "ci-info: " + keysBegin + "ci-info: " + ed25519Key + "\nci-info: " + keysEnd, []string{ed25519Key}},
-		{"reboot", keysBegin + other + "\n" + keysEnd + "…\n" + keysBegin + ed25519Key + "\n" + keysEnd, []string{ed25519Key}},
-		{"broken line skipped", keysBegin + "ssh-rsa AAAAB3[  43.0] eth0: up\n" + ed25519Key + "\n" + keysEnd, []string{ed25519Key}},
-		{"wrong type skipped", keysBegin + "ssh-rsa " + strings.Fields(ed25519Key)[1] + "\n" + ed25519Key + "\n" + keysEnd, []string{ed25519Key}},
+		{"plain", beginLine + ed25519Key + " root@lab\n" + endLine, []string{ed25519Key}},
+		{"no comment", beginLine + ed25519Key + "\n" + endLine, []string{ed25519Key}},
+		{"two", beginLine + ed25519Key + "\n" + other + " root@lab\n" + endLine, []string{ed25519Key, other}},
+		{"kernel time", "[   42.1] cloud-init[1]: " + beginLine + "[   42.2] cloud-init[1]: " + ed25519Key +
+			" root@lab\n[   42.3] cloud-init[1]: " + endLine, []string{ed25519Key}},
+		{"ci-info", "ci-info: " + beginLine + "ci-info: " + ed25519Key + "\nci-info: " + endLine, []string{ed25519Key}},
+		{"reboot", beginLine + other + "\n" + endLine + "…\n" + beginLine + ed25519Key + "\n" + endLine, []string{ed25519Key}},
+		{"broken line skipped", beginLine + "ssh-rsa AAAAB3[  43.0] eth0: up\n" + ed25519Key + "\n" + endLine, []string{ed25519Key}},
+		{"wrong type skipped", beginLine + "ssh-rsa " + strings.Fields(ed25519Key)[1] + "\n" + ed25519Key + "\n" + endLine, []string{ed25519Key}},
 		{"nothing", "login: ", nil},
-		{"no end", keysBegin + ed25519Key + "\n", nil},
-		{"no begin", ed25519Key + "\n" + keysEnd, nil},
-		{"no key", keysBegin + keysEnd, nil},
-		{"cut key", keysBegin + ed25519Key[:60] + "\n" + keysEnd, nil},
-		{"key outside", ed25519Key + "\n" + keysBegin + keysEnd + ed25519Key + "\n", nil},
-		{"too long", keysBegin + strings.Repeat(ed25519Key+"\n", 1000) + keysEnd, nil},
+		{"no end", beginLine + ed25519Key + "\n", nil},
+		{"no begin", ed25519Key + "\n" + endLine, nil},
+		{"no key", beginLine + endLine, nil},
+		{"cut key", beginLine + ed25519Key[:60] + "\n" + endLine, nil},
+		{"key outside", ed25519Key + "\n" + beginLine + endLine + ed25519Key + "\n", nil},
+		{"too long", beginLine + strings.Repeat(ed25519Key+"\n", 1000) + endLine, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			keys, err := HostKeys(test.text)
@@ -50,8 +50,8 @@ func TestHostKeys(t *testing.T) {
 }
 
 func FuzzHostKeys(f *testing.F) {
-	f.Add(keysBegin + ed25519Key + "\n" + keysEnd)
-	f.Add(keysBegin + "ssh-rsa AAAA\n" + keysEnd)
+	f.Add(beginLine + ed25519Key + "\n" + endLine)
+	f.Add(beginLine + "ssh-rsa AAAA\n" + endLine)
 	f.Fuzz(func(t *testing.T, text string) {
 		keys, err := HostKeys(text)
 		if (err == nil) != (len(keys) > 0) {
