@@ -94,7 +94,7 @@ func (a *app) verifyHost(ctx context.Context, name string, o verifyOptions) erro
 	options := verify.Options{Generation: generation.Manifest.Generation,
 		Disk: generation.Path("disk.qcow2"), Seed: generation.Path("seed.iso"),
 		Tools: a.Tools, CacheDir: a.cacheDir(), Accel: o.accel, Deadline: o.deadline, Falsify: o.falsify,
-		Stage: func(text string) { a.stage("%s", text) }}
+		Say: func(text string) { a.say("%s", text) }, Stage: func(text string) { a.stage("%s", text) }}
 	if o.console {
 		options.Console = a.Stderr
 	}

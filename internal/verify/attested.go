@@ -10,11 +10,12 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"regexp"
+	"sync"
 	"time"
 
 	"bake/internal/attest"
 	"bake/internal/claim"
+	"bake/internal/console"
 )
 
 const (
@@ -67,8 +68,8 @@ func (r *run) verdict(ctx context.Context) (attest.Verdict, error) {
 		if _, err := r.machine.WaitConsole(ctx, attest.Line); err != nil {
 			return attest.Verdict{}, err
 		}
-		if verdict, ok := attest.LastVerdict(r.machine.Console()); ok {
-			return verdict, nil
+		if verdict := console.Read(r.machine.Console()).Verdict; verdict != nil {
+			return *verdict, nil
 		}
 		select { // another program wrote into that line: there is no other, or not yet
 		case <-ctx.Done():
@@ -124,28 +125,22 @@ func (r *run) attested(c claim.Check) Result {
 		Got: "the guest did not try it"}}
 }
 
-// stages are what a console says on the way, and what it means to people.
-var stages = []struct {
-	pattern *regexp.Regexp
-	name    string
-}{
-	{regexp.MustCompile(`^\[ *\d+\.\d+\] |^Linux version`), "the kernel runs"},
-	{regexp.MustCompile(`Cloud-init v\. \S+ running 'init-local'`), "cloud-init, before the network"},
-	{regexp.MustCompile(`Cloud-init v\. \S+ running 'init'`), "the network is up"},
-	{regexp.MustCompile(`Cloud-init v\. \S+ running 'modules:config'`), "cloud-init configures"},
-	{regexp.MustCompile(`Cloud-init v\. \S+ running 'modules:final'`), "cloud-init installs"},
-	{regexp.MustCompile(`Cloud-init v\. \S+ finished`), "cloud-init is done"},
-	{regexp.MustCompile(`^bake: trying \d+ claims`), "the guest tries its claims"},
-	{regexp.MustCompile(`BAKE-RESULT v1 `), "the guest has its verdict"},
-}
-
 // watcher reads a console as it grows and says which stage the boot has reached.
 type watcher struct {
 	to      io.Writer // gets a copy; may be nil
-	stage   func(string)
+	say     func(string)
 	started time.Time
-	reached int // stages passed
-	line    []byte
+
+	mutex  sync.Mutex
+	reader console.Reader
+}
+
+func newWatcher(to io.Writer, say func(string)) *watcher {
+	w := &watcher{to: to, say: say, started: time.Now()}
+	w.reader.Reached = func(s console.Stage) {
+		w.say(fmt.Sprintf("%s after %d s", s.Words, int(time.Since(w.started).Seconds())))
+	}
+	return w
 }
 
 func (w *watcher) Write(p []byte) (int, error) {
@@ -154,29 +149,19 @@ func (w *watcher) Write(p []byte) (int, error) {
 			w.to = nil
 		}
 	}
-	for _, b := range p {
-		if b != '\n' {
-			if len(w.line) < 4<<10 {
-				w.line = append(w.line, b)
-			}
-			continue
-		}
-		for i := w.reached; i < len(stages); i++ {
-			if stages[i].pattern.Match(w.line) {
-				w.reached = i + 1
-				w.stage(fmt.Sprintf("%s after %d s", stages[i].name, int(time.Since(w.started).Seconds())))
-				break
-			}
-		}
-		w.line = w.line[:0]
-	}
-	return len(p), nil
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	return w.reader.Write(p)
 }
 
 // last names the stage that was reached, for a boot that ends there.
 func (w *watcher) last() string {
-	if w == nil || w.reached == 0 {
-		return "nothing"
+	if w != nil {
+		w.mutex.Lock()
+		defer w.mutex.Unlock()
+		if stages := w.reader.Reading().Stages; len(stages) > 0 {
+			return stages[len(stages)-1].Words
+		}
 	}
-	return stages[w.reached-1].name
+	return "nothing"
 }

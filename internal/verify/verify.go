@@ -111,12 +111,13 @@ type Options struct {
 	Disk       string
 	Seed       string
 	Tools      tool.Box
-	CacheDir   string        // remembers the accelerator
-	Accel      string        // "kvm", "tcg" or "" for what works
-	Deadline   time.Duration // for the boot, until cloud-init is done
-	Stage      func(text string)
-	Console    io.Writer // live copy of the guest's console, or nil
-	Falsify    bool      // demand of every claim that it can fail
+	CacheDir   string            // remembers the accelerator
+	Accel      string            // "kvm", "tcg" or "" for what works
+	Deadline   time.Duration     // for the boot, until cloud-init is done
+	Say        func(text string) // is told each stage of the boot as it is reached
+	Stage      func(text string) // is told what is being done: the next takes its place
+	Console    io.Writer         // live copy of the guest's console, or nil
+	Falsify    bool              // demand of every claim that it can fail
 }
 
 // machine is a booted *vm.Machine.
@@ -167,8 +168,12 @@ func Boot(ctx context.Context, o Options) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	o.Stage(fmt.Sprintf("%s: booting under %s", o.Plan.Host, accel))
-	r.watch = &watcher{to: o.Console, stage: func(text string) { o.Stage(o.Plan.Host + ": " + text) }, started: time.Now()}
+	booting := fmt.Sprintf("%s: booting under %s", o.Plan.Host, accel)
+	o.Stage(booting)
+	r.watch = newWatcher(o.Console, func(text string) {
+		o.Say(o.Plan.Host + ": " + text)
+		o.Stage(booting)
+	})
 	spec.Console = r.watch
 	if r.machine, err = vm.Start(ctx, o.Tools, spec); err != nil {
 		return Report{}, err
