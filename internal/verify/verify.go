@@ -240,6 +240,11 @@ func (r *run) comeUp(ctx context.Context) {
 		shut = r.hear(waiting)
 	}
 	r.keys, r.noLogin = r.machine.HostKeys(waiting)
+	if r.guest == nil {
+		for _, key := range r.keys {
+			r.report.HostKeys = append(r.report.HostKeys, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))))
+		}
+	}
 	r.result(claim.Check{}, Result{Result: claim.Result{Layer: claim.BootLayer, Where: "console", Claim: claimUp,
 		OK: r.noLogin == nil, Got: words(r.noLogin)}})
 	if r.noLogin == nil {
