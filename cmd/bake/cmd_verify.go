@@ -99,7 +99,7 @@ func (a *app) verifyHost(ctx context.Context, name string, o verifyOptions) erro
 		Disk: generation.Path("disk.qcow2"), Seed: generation.Path("seed.iso"),
 		Tools: a.Tools, CacheDir: a.cacheDir(), Accel: o.accel, Deadline: o.deadline, Falsify: o.falsify,
 		Exposure: o.exposure,
-		Stage:    func(text string) { a.stage("%s", text) }}
+		Say:      func(text string) { a.say("%s", text) }, Stage: func(text string) { a.stage("%s", text) }}
 	if o.console {
 		options.Console = a.Stderr
 	}

@@ -10,12 +10,12 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"regexp"
 	"sync"
 	"time"
 
 	"bake/internal/attest"
 	"bake/internal/claim"
+	"bake/internal/console"
 )
 
 const (
@@ -68,8 +68,8 @@ func (r *run) verdict(ctx context.Context) (attest.Verdict, error) {
 		if _, err := r.machine.WaitConsole(ctx, attest.Line); err != nil {
 			return attest.Verdict{}, err
 		}
-		if verdict, ok := attest.LastVerdict(r.machine.Console()); ok {
-			return verdict, nil
+		if verdict := console.Read(r.machine.Console()).Verdict; verdict != nil {
+			return *verdict, nil
 		}
 		select { // another program wrote into that line: there is no other, or not yet
 		case <-ctx.Done():
@@ -125,34 +125,26 @@ func (r *run) attested(c claim.Check) Result {
 		Got: "the guest did not try it"}}
 }
 
-// stages are what a console says on the way, and what it means to people.
-var stages = []struct {
-	pattern *regexp.Regexp
-	name    string
-}{
-	{regexp.MustCompile(`^\[ *\d+\.\d+\] |^Linux version`), "the kernel runs"},
-	{regexp.MustCompile(`Cloud-init v\. \S+ running 'init-local'`), "cloud-init, before the network"},
-	{regexp.MustCompile(`Cloud-init v\. \S+ running 'init'`), "the network is up"},
-	{regexp.MustCompile(`Cloud-init v\. \S+ running 'modules:config'`), "cloud-init configures"},
-	{regexp.MustCompile(`Cloud-init v\. \S+ running 'modules:final'`), "cloud-init installs"},
-	{regexp.MustCompile(`Cloud-init v\. \S+ finished`), "cloud-init is done"},
-	{regexp.MustCompile(`^bake: trying \d+ claims`), "the guest tries its claims"},
-	{regexp.MustCompile(`BAKE-RESULT v1 `), "the guest has its verdict"},
-}
-
-// opens is what the guest says between its last claim and the first answer.
-var opens = regexp.MustCompile(`^bake: every claim holds, opening`)
-
 // watcher reads a console as it grows and says which stage the boot has reached.
 type watcher struct {
 	to      io.Writer // gets a copy; may be nil
-	stage   func(string)
+	say     func(string)
 	started time.Time
 
 	mutex   sync.Mutex
-	reached int // stages passed
-	line    []byte
+	reader  console.Reader
 	opening time.Time // when the guest said that it opens; zero before
+}
+
+func newWatcher(to io.Writer, say func(string)) *watcher {
+	w := &watcher{to: to, say: say, started: time.Now()}
+	w.reader.Reached = func(s console.Stage) {
+		if s.Name == console.Opening {
+			w.opening = time.Now()
+		}
+		w.say(fmt.Sprintf("%s after %d s", s.Words, int(time.Since(w.started).Seconds())))
+	}
+	return w
 }
 
 func (w *watcher) Write(p []byte) (int, error) {
@@ -163,26 +155,7 @@ func (w *watcher) Write(p []byte) (int, error) {
 	}
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
-	for _, b := range p {
-		if b != '\n' {
-			if len(w.line) < 4<<10 {
-				w.line = append(w.line, b)
-			}
-			continue
-		}
-		if opens.Match(w.line) && w.opening.IsZero() {
-			w.opening = time.Now()
-		}
-		for i := w.reached; i < len(stages); i++ {
-			if stages[i].pattern.Match(w.line) {
-				w.reached = i + 1
-				w.stage(fmt.Sprintf("%s after %d s", stages[i].name, int(time.Since(w.started).Seconds())))
-				break
-			}
-		}
-		w.line = w.line[:0]
-	}
-	return len(p), nil
+	return w.reader.Write(p)
 }
 
 // opened is when the guest said that it opens, the zero time if it has not.
@@ -194,13 +167,12 @@ func (w *watcher) opened() time.Time {
 
 // last names the stage that was reached, for a boot that ends there.
 func (w *watcher) last() string {
-	if w == nil {
-		return "nothing"
+	if w != nil {
+		w.mutex.Lock()
+		defer w.mutex.Unlock()
+		if stages := w.reader.Reading().Stages; len(stages) > 0 {
+			return stages[len(stages)-1].Words
+		}
 	}
-	w.mutex.Lock()
-	defer w.mutex.Unlock()
-	if w.reached == 0 {
-		return "nothing"
-	}
-	return stages[w.reached-1].name
+	return "nothing"
 }

@@ -35,12 +35,14 @@ func TestReport(t *testing.T) {
 	if err := r.report.Err(); err == nil || !strings.Contains(err.Error(), "1 of 2 claims failed, first ufw: UFW is active.") {
 		t.Errorf("Err = %v", err)
 	}
+	r.report.HostKeys = []string{"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f", "ssh-ed25519 AAAA"}
 	var out strings.Builder
 	if err := r.report.WriteText(&out); err != nil {
 		t.Fatal(err)
 	}
 	const want = `host zap, generation 0123
 up after 60 s under tcg (no KVM)
+ssh host key SHA256:ZkAslGjFiUHdGf/WUL8rQvkib4PTvQatUV0OUQSncCA (ssh-ed25519)
 
 ok    ssh: Root is refused.
 FAIL  ufw: UFW is active.

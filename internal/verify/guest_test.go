@@ -209,7 +209,7 @@ func (g *guest) inspect(t *testing.T) *run {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &run{Options: Options{Plan: Plan{Host: "zap", Admin: "ops"}, Stage: func(string) {},
+	r := &run{Options: Options{Plan: Plan{Host: "zap", Admin: "ops"}, Say: func(string) {}, Stage: func(string) {},
 		Deadline: time.Minute, Falsify: true},
 		machine: g, signer: key, keys: []ssh.PublicKey{g.host.PublicKey()}, report: &Report{Host: "zap", Falsify: true}}
 	t.Cleanup(r.leave)

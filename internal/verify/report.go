@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 
+	"golang.org/x/crypto/ssh"
+
 	"bake/internal/attest"
 	"bake/internal/claim"
 )
@@ -100,6 +102,11 @@ func (r Report) WriteText(w io.Writer) error {
 	default:
 		fmt.Fprintf(&out, "shut after %s, network after %s, sshd after %s, attested after %s of the guest's uptime\n",
 			seconds(m.Closed), seconds(m.Network), seconds(m.SSH), seconds(m.Attested))
+	}
+	for _, line := range r.HostKeys {
+		if key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line)); err == nil {
+			fmt.Fprintf(&out, "ssh host key %s (%s)\n", ssh.FingerprintSHA256(key), key.Type())
+		}
 	}
 	out.WriteByte('\n')
 	if r.Falsify {

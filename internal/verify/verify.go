@@ -112,13 +112,14 @@ type Options struct {
 	Disk       string
 	Seed       string
 	Tools      tool.Box
-	CacheDir   string        // remembers the accelerator
-	Accel      string        // "kvm", "tcg" or "" for what works
-	Deadline   time.Duration // for the boot, until cloud-init is done
-	Stage      func(text string)
-	Console    io.Writer // live copy of the guest's console, or nil
-	Falsify    bool      // demand of every claim that it can fail
-	Exposure   bool      // look from power-on at what the guest answers
+	CacheDir   string            // remembers the accelerator
+	Accel      string            // "kvm", "tcg" or "" for what works
+	Deadline   time.Duration     // for the boot, until cloud-init is done
+	Say        func(text string) // is told each stage of the boot as it is reached
+	Stage      func(text string) // is told what is being done: the next takes its place
+	Console    io.Writer         // live copy of the guest's console, or nil
+	Falsify    bool              // demand of every claim that it can fail
+	Exposure   bool              // look from power-on at what the guest answers
 }
 
 // machine is a booted *vm.Machine.
@@ -172,8 +173,12 @@ func Boot(ctx context.Context, o Options) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	o.Stage(fmt.Sprintf("%s: booting under %s", o.Plan.Host, accel))
-	r.watch = &watcher{to: o.Console, stage: func(text string) { o.Stage(o.Plan.Host + ": " + text) }, started: time.Now()}
+	booting := fmt.Sprintf("%s: booting under %s", o.Plan.Host, accel)
+	o.Stage(booting)
+	r.watch = newWatcher(o.Console, func(text string) {
+		o.Say(o.Plan.Host + ": " + text)
+		o.Stage(booting)
+	})
 	spec.Console = r.watch
 	if r.machine, err = vm.Start(ctx, o.Tools, spec); err != nil {
 		return Report{}, err
@@ -244,6 +249,11 @@ func (r *run) comeUp(ctx context.Context) {
 		shut = r.hear(waiting)
 	}
 	r.keys, r.noLogin = r.machine.HostKeys(waiting)
+	if r.guest == nil {
+		for _, key := range r.keys {
+			r.report.HostKeys = append(r.report.HostKeys, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))))
+		}
+	}
 	r.result(claim.Check{}, Result{Result: claim.Result{Layer: claim.BootLayer, Where: "console", Claim: claimUp,
 		OK: r.noLogin == nil, Got: words(r.noLogin)}})
 	if r.noLogin == nil {

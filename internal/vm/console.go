@@ -8,32 +8,33 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+
+	"golang.org/x/crypto/ssh"
+
+	"bake/internal/console"
 )
 
-const (
-	consoleLimit = 4 << 20 // bytes of text kept
-	consoleTail  = 15      // lines in an error
-)
+const consoleLimit = 4 << 20 // bytes of text kept
 
-// console keeps what the guest writes on its first serial port, as plain text.
-type console struct {
+// consoleText keeps what the guest writes on its first serial port, as plain text.
+type consoleText struct {
 	live io.Writer // may be nil; a failed copy is dropped, not the guest
 
 	mu    sync.Mutex
 	text  []byte // at most 2*consoleLimit, so that trimming is rare
 	lost  int64  // bytes that no longer are in text
-	plain plain
+	plain console.Plain
 	grown chan struct{} // closed and replaced when text grows
 }
 
-func newConsole(live io.Writer) *console {
-	return &console{live: live, grown: make(chan struct{})}
+func newConsole(live io.Writer) *consoleText {
+	return &consoleText{live: live, grown: make(chan struct{})}
 }
 
-func (c *console) Write(p []byte) (int, error) {
+func (c *consoleText) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	text := c.plain.filter(p)
+	text := c.plain.Filter(p)
 	if c.live != nil {
 		if _, err := c.live.Write(text); err != nil {
 			c.live = nil
@@ -51,18 +52,16 @@ func (c *console) Write(p []byte) (int, error) {
 }
 
 // look returns the text so far and a channel that closes when there is more.
-func (c *console) look() (string, <-chan struct{}) {
+func (c *consoleText) look() (string, <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return string(c.text), c.grown
 }
 
 // tail returns the last lines of the text, indented.
-func (c *console) tail() string {
+func (c *consoleText) tail() string {
 	text, _ := c.look()
-	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
-	lines = lines[max(0, len(lines)-consoleTail):]
-	return "\n  | " + strings.Join(lines, "\n  | ")
+	return console.Tail(strings.Split(strings.TrimRight(text, "\n"), "\n"))
 }
 
 // Console returns what the guest has written on its first serial port, the
@@ -103,6 +102,22 @@ func (m *Machine) WaitConsole(ctx context.Context, pattern *regexp.Regexp) ([]st
 		return nil, fmt.Errorf("waiting for %q on the console: %w; its last lines:%s",
 			pattern, cause, m.console.tail())
 	}
+}
+
+// HostKeys waits for the public host keys that are printed on the console at the
+// end of a boot, and returns those of the last list. With them the first login
+// needs no trust on first use: the console is wired to this process, the network
+// is not.
+func (m *Machine) HostKeys(ctx context.Context) ([]ssh.PublicKey, error) {
+	_, err := m.WaitConsole(ctx, console.HostKeyBlock)
+	var keys []ssh.PublicKey
+	if err == nil {
+		keys, err = console.HostKeys(m.Console())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the ssh host keys: %w", err)
+	}
+	return keys, nil
 }
 
 // dead says how the machine ended. It waits for the end, which is near when

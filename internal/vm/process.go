@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 
+	"bake/internal/console"
 	"bake/internal/tool"
 )
 
@@ -127,7 +128,7 @@ func (p *process) ended() error {
 type stderr struct {
 	mu    sync.Mutex
 	text  bytes.Buffer
-	plain plain
+	plain console.Plain
 	grown chan struct{} // closed and replaced when text grows
 }
 
@@ -136,7 +137,7 @@ const stderrLimit = 64 << 10
 func (s *stderr) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	text := s.plain.filter(p)
+	text := s.plain.Filter(p)
 	s.text.Write(text[:min(len(text), stderrLimit-s.text.Len())])
 	close(s.grown)
 	s.grown = make(chan struct{})

@@ -139,7 +139,7 @@ type Spec struct {
 // A Machine is a running guest. Its methods may be used concurrently.
 type Machine struct {
 	child   *process
-	console *console
+	console *consoleText
 	heard   chan struct{} // closed when the console has ended
 	monitor *monitor
 	lan     lan

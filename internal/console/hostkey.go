@@ -1,7 +1,6 @@
-package vm
+package console
 
 import (
-	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -13,32 +12,25 @@ import (
 // hostKeyLimit bounds the text between the markers, in bytes.
 const hostKeyLimit = 32 << 10
 
+// What stands around a list.
+const (
+	keysBegin = "-----BEGIN SSH HOST KEY KEYS-----"
+	keysEnd   = "-----END SSH HOST KEY KEYS-----"
+)
+
 var (
-	hostKeyBlock = regexp.MustCompile(
-		`(?s)-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----`)
-	hostKeyLine = regexp.MustCompile(
+	// HostKeyBlock finds lists of host keys, as cloud-init and the guest's own
+	// attestation print them, complete ones only.
+	HostKeyBlock = regexp.MustCompile(`(?s)` + keysBegin + `(.*?)` + keysEnd)
+	hostKeyLine  = regexp.MustCompile(
 		`\b(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)) ([A-Za-z0-9+/]+={0,2})(?:[ \n]|$)`)
 )
 
-// HostKeys waits for the public host keys that cloud-init prints on the
-// console at the end of its work, and returns those of the last report. With
-// them the first login needs no trust on first use: the console is wired to
-// this process, the network is not.
-func (m *Machine) HostKeys(ctx context.Context) ([]ssh.PublicKey, error) {
-	if _, err := m.WaitConsole(ctx, hostKeyBlock); err != nil {
-		return nil, fmt.Errorf("reading the ssh host keys: %w", err)
-	}
-	keys, err := parseHostKeys(m.Console())
-	if err != nil {
-		return nil, fmt.Errorf("reading the ssh host keys: %w", err)
-	}
-	return keys, nil
-}
-
-// parseHostKeys finds the keys in a console's text. Lines may have a prefix
+// HostKeys finds the keys of the last complete list in a console's text. Lines may
+// have a prefix
 // (a time, ci-info:); a line into which another program wrote is skipped.
-func parseHostKeys(text string) ([]ssh.PublicKey, error) {
-	blocks := hostKeyBlock.FindAllStringSubmatch(text, -1)
+func HostKeys(text string) ([]ssh.PublicKey, error) {
+	blocks := HostKeyBlock.FindAllStringSubmatch(text, -1)
 	if len(blocks) == 0 {
 		return nil, errors.New("no complete list on the console")
 	}

@@ -1,16 +1,16 @@
-package vm
+package console
 
 import (
 	"unicode"
 	"unicode/utf8"
 )
 
-// plain turns a terminal stream into text that a terminal only prints: escape
+// Plain turns a terminal stream into text that a terminal only prints: escape
 // sequences and control characters are removed, except newline and tab. What
 // is no printable character (C1 controls, bidirectional overrides, bytes that
 // are not UTF-8) becomes U+FFFD. The result does not depend on how the stream
-// is cut into pieces.
-type plain struct {
+// is cut into pieces. The zero value is ready.
+type Plain struct {
 	state plainState
 	rest  []byte // an incomplete character
 }
@@ -25,7 +25,8 @@ const (
 	inStringEscape
 )
 
-func (p *plain) filter(in []byte) []byte {
+// Filter returns what the next piece of the stream adds to the text.
+func (p *Plain) Filter(in []byte) []byte {
 	data := append(p.rest, in...)
 	out := make([]byte, 0, len(data))
 	for len(data) > 0 && utf8.FullRune(data) {
@@ -39,7 +40,7 @@ func (p *plain) filter(in []byte) []byte {
 
 // step handles one character. A newline ends whatever sequence it is in, so a
 // guest cannot hide more than one line.
-func (p *plain) step(out []byte, char rune) []byte {
+func (p *Plain) step(out []byte, char rune) []byte {
 	if char == '\n' {
 		p.state = inText
 		return append(out, '\n')
@@ -83,7 +84,7 @@ func afterEscape(char rune) plainState {
 	return inText
 }
 
-func (p *plain) text(out []byte, char rune) []byte {
+func (p *Plain) text(out []byte, char rune) []byte {
 	switch {
 	case char == 0x1b:
 		p.state = inEscape

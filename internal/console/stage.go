@@ -1,0 +1,52 @@
+package console
+
+import "regexp"
+
+// Stage is a place that a boot has come to.
+type Stage struct {
+	Name   string  `json:"name"`                     // for programs
+	Words  string  `json:"words"`                    // for people
+	Uptime float64 `json:"uptime_seconds,omitempty"` // of the guest, 0 where its line has no time
+}
+
+// Opening is the name of the stage between a guest's last claim and the first
+// answer that anybody outside gets.
+const Opening = "opening"
+
+// byFirmware and byKernel are what Reader.reached is after the first two stages.
+const (
+	byFirmware = 1
+	byKernel   = 2
+)
+
+// stages are what a console says on the way, and what it means to people.
+var stages = []struct {
+	pattern     *regexp.Regexp
+	name, words string
+}{
+	{bootLoader, "firmware", "the firmware starts the boot loader"},
+	{regexp.MustCompile(`^\[ *\d+\.\d+\]|^Linux version`), "kernel", "the kernel runs"},
+	{regexp.MustCompile(`Cloud-init v\. \S+ running 'init-local'`), "cloud-init-local", "cloud-init has begun"},
+	{regexp.MustCompile(`Cloud-init v\. \S+ running 'init'`), "cloud-init-network", "the network is up"},
+	{regexp.MustCompile(`Cloud-init v\. \S+ running 'modules:config'`), "cloud-init-config", "cloud-init configures"},
+	{regexp.MustCompile(`Cloud-init v\. \S+ running 'modules:final'`), "cloud-init-final", "cloud-init installs"},
+	{regexp.MustCompile(`Cloud-init v\. \S+ finished`), "cloud-init-done", "cloud-init is done"},
+	{trying, "trying", "the guest tries its claims"},
+	{regexp.MustCompile(`^bake: every claim holds, opening`), Opening, "the guest opens"},
+	{regexp.MustCompile(`BAKE-RESULT v1 `), "verdict", "the guest has its verdict"},
+}
+
+// ends are what a console says last. What is captured is added to the words. The
+// kernel may print behind what somebody else has begun.
+var ends = []struct {
+	pattern *regexp.Regexp
+	words   string
+	isOff   bool
+}{
+	{regexp.MustCompile(`(?:^|\] ?)Kernel panic - not syncing(: .{1,200})?`), "the kernel panicked", false},
+	{regexp.MustCompile(`(?:^|\] ?)reboot: (?:Power down|System halted)`), "it was switched off", true},
+	{regexp.MustCompile(`(?:^|\] ?)systemd\[1\]: Freezing execution`), "systemd froze", false},
+	{regexp.MustCompile(`^You are in (?:emergency|rescue) mode`), "it is in emergency mode and waits for somebody", false},
+	{regexp.MustCompile(`^ALERT!(.{1,200}) +Dropping to a shell!`), "the initramfs gave up:", false},
+	{regexp.MustCompile(`^BdsDxe: No bootable option or device was found`), "the firmware found nothing to boot", false},
+}
