@@ -20,6 +20,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
+	"bake/internal/console"
 	"bake/internal/tool"
 	"bake/internal/verify"
 	"bake/internal/vm"
@@ -265,11 +266,22 @@ func begin(ctx context.Context, t *testing.T, l lab, change func(*vm.Spec)) *hou
 		Accel: accel, Firmware: h.plan.Firmware, VCPUs: h.plan.VCPUs, Memory: h.plan.Memory,
 		MAC: h.plan.MAC, Credentials: credentials}
 	change(&spec)
+	if path := os.Getenv("BAKE_E2E_CONSOLE"); path != "" { // to watch a boot
+		file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { file.Close() })
+		spec.Console = file
+	}
 	h.Machine, err = vm.Start(ctx, tool.Box{}, spec)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the console's end:%s", console.Tail(strings.Split(strings.TrimSpace(h.Console()), "\n")))
+		}
 		if err := h.Close(); err != nil {
 			t.Error(err)
 		}
