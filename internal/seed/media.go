@@ -57,7 +57,7 @@ type codec struct {
 }
 
 var codecs = map[Format]codec{
-	ISO:  {encodeISO, decodeISO},
+	ISO:  iso9660Of(label),
 	VFAT: {encodeVFAT, decodeVFAT},
 }
 
@@ -111,10 +111,15 @@ func write(path string, format Format, s Seed) error {
 	if format == Dir {
 		return writeDir(path, files)
 	}
-	if err := replaceableImage(path); err != nil {
+	return writeImage(path, label, codecs[format], files)
+}
+
+// writeImage makes path an image of these files, in the place of nothing but an
+// earlier image with the same label.
+func writeImage(path, label string, c codec, files []file) error {
+	if err := replaceableImage(path, label); err != nil {
 		return err
 	}
-	c := codecs[format]
 	image, err := c.encode(files)
 	if err != nil {
 		return err

@@ -14,7 +14,7 @@ func blankISO(t *testing.T) ([]byte, []file) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	image, err := layOut(files)
+	image, err := layOut(label, files)
 	if err != nil {
 		t.Fatal(err)
 	}
