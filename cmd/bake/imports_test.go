@@ -23,6 +23,7 @@ var mayImport = map[string][]string{
 	"internal/tool":     {},
 	"internal/doc":      {"internal/diag"},
 	"internal/layer":    {"internal/diag", "internal/doc"},
+	"internal/secret":   {"internal/diag", "internal/doc", "internal/tool"},
 	"internal/host":     {"internal/diag", "internal/doc", "internal/layer", "internal/origin"},
 	"internal/seed":     {"internal/diag", "internal/doc", "internal/host", "internal/layer"},
 	"internal/image":    {"internal/diag", "internal/tool"},
