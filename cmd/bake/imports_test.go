@@ -24,8 +24,8 @@ var mayImport = map[string][]string{
 	"internal/doc":      {"internal/diag"},
 	"internal/layer":    {"internal/diag", "internal/doc"},
 	"internal/secret":   {"internal/diag", "internal/doc", "internal/tool"},
-	"internal/host":     {"internal/diag", "internal/doc", "internal/layer", "internal/origin"},
-	"internal/seed":     {"internal/diag", "internal/doc", "internal/host", "internal/layer"},
+	"internal/host":     {"internal/diag", "internal/doc", "internal/layer", "internal/origin", "internal/secret"},
+	"internal/seed":     {"internal/diag", "internal/doc", "internal/host", "internal/layer", "internal/secret"},
 	"internal/image":    {"internal/diag", "internal/tool"},
 	"internal/origin":   {"internal/diag"},
 	"internal/download": {},
@@ -37,7 +37,7 @@ var mayImport = map[string][]string{
 	"internal/verify":   {"internal/layer", "internal/tool", "internal/vm"},
 	"layers":            {},
 	"cmd/bake": {"internal/artifact", "internal/base", "internal/diag", "internal/domain", "internal/host", "internal/image",
-		"internal/inspect", "internal/layer", "internal/origin", "internal/seed", "internal/tool", "internal/verify", "internal/vm", "layers"},
+		"internal/inspect", "internal/layer", "internal/origin", "internal/secret", "internal/seed", "internal/tool", "internal/verify", "internal/vm", "layers"},
 }
 
 // goPackage is what go list says of one.

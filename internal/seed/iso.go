@@ -5,14 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/kdomanski/iso9660"
 )
 
-// iso9660Of is the codec of an ISO 9660 volume with a label.
-func iso9660Of(label string) codec {
+// iso9660Of is the codec of an ISO 9660 volume with a label. What Linux takes for
+// the UUID of the volume is the date on it.
+func iso9660Of(label string, date time.Time) codec {
 	return codec{
-		encode: func(files []file) ([]byte, error) { return encodeISO(label, files) },
+		encode: func(files []file) ([]byte, error) { return encodeISO(label, date, files) },
 		decode: func(image []byte) ([]file, error) { return decodeISO(label, image) },
 	}
 }
@@ -22,12 +24,12 @@ func iso9660Of(label string) codec {
 // changing the environment of the whole process. So it lays the disc out over
 // blank files of the right lengths, and seal puts the words into their extents
 // in memory.
-func encodeISO(label string, files []file) ([]byte, error) {
+func encodeISO(label string, date time.Time, files []file) ([]byte, error) {
 	image, err := layOut(label, files)
 	if err != nil {
 		return nil, fmt.Errorf("laying out the ISO 9660 image: %w", err)
 	}
-	image, err = seal(image, files)
+	image, err = seal(image, date, files)
 	if err != nil {
 		return nil, fmt.Errorf("sealing the ISO 9660 image: %w", err)
 	}

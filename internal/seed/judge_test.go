@@ -230,7 +230,7 @@ func TestJudgesCondemn(t *testing.T) {
 		}
 	})
 	t.Run("7z", func(t *testing.T) {
-		image, err := encodeISO(label, files)
+		image, err := encodeISO(label, epoch, files)
 		if err != nil {
 			t.Fatal(err)
 		}

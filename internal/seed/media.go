@@ -40,7 +40,7 @@ const label = "cidata"
 // disk.
 const maxBytes = 16 << 20
 
-// epoch is the one date on a medium, so that the bytes depend on the contents
+// epoch is the one date on a seed, so that the bytes depend on the contents
 // alone. It is the first day that FAT can express.
 var epoch = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
 
@@ -57,7 +57,7 @@ type codec struct {
 }
 
 var codecs = map[Format]codec{
-	ISO:  iso9660Of(label),
+	ISO:  iso9660Of(label, epoch),
 	VFAT: {encodeVFAT, decodeVFAT},
 }
 
