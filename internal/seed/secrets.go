@@ -34,9 +34,7 @@ func WriteSecrets(path string, all []secret.Value) error {
 }
 
 func writeSecrets(path string, all []secret.Value) error {
-	if err := sweepSecrets(path); err != nil {
-		return err
-	}
+	sweepSecrets(path)
 	if len(all) > 0 {
 		files, err := secretFiles(all)
 		if err != nil {
@@ -58,22 +56,19 @@ func writeSecrets(path string, all []secret.Value) error {
 }
 
 // sweepSecrets removes what a killed run left beside path in the instant in which
-// it replaced a volume. A file that is young may be that of a run which lives.
-func sweepSecrets(path string) error {
-	entries, err := os.ReadDir(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
+// it replaced a volume, as far as it can. A file that is young may be that of a
+// run which lives.
+func sweepSecrets(path string) {
+	dir, prefix := filepath.Dir(path), "."+filepath.Base(path)+"."
+	entries, _ := os.ReadDir(dir)
 	for _, entry := range entries {
-		info, err := entry.Info()
-		if err != nil || !strings.HasPrefix(entry.Name(), "."+filepath.Base(path)+".") || !info.Mode().IsRegular() || time.Since(info.ModTime()) < time.Minute {
+		if !strings.HasPrefix(entry.Name(), prefix) {
 			continue
 		}
-		if err := os.Remove(filepath.Join(filepath.Dir(path), entry.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+		if info, err := entry.Info(); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > time.Minute {
+			_ = os.Remove(filepath.Join(dir, entry.Name()))
 		}
 	}
-	return nil
 }
 
 // secretFiles lists the files of the volume in the order of their names.
