@@ -195,7 +195,7 @@ func (p Param) problem(n *doc.Node, path string) diag.Problem {
 	case p.Type == "user_key":
 		return n.Problem(path, KeyHint, "after the user name: %v", CheckKey(key))
 	case p.Type == "secret":
-		return misplaced(n, path, "what the secret is stands nowhere in the host file", "want "+p.form())
+		return misplaced(n, path, "write the name alone: what it is stands nowhere in a host file", "want "+p.form())
 	}
 	if n.Kind == doc.Null || !n.Scalar() {
 		return n.Problem(path, "", "this is %s, want %s", n.Kind, p.form())

@@ -35,9 +35,10 @@ var (
 	kinds        = []string{"file", "env", "age", "command"}
 )
 
-// Read reads a host file's map of secrets, nil for none, and returns what it can
-// use of it in the order of the names. Nothing is looked for yet. No problem
-// shows a line of the map: there may be a secret on it.
+// Read reads a host file's map of secrets, nil for none, in the order of the
+// names. Nothing is looked for yet. A name with a problem is among the references,
+// as others may refer to it. No problem shows a line of the map: there may be a
+// secret on it.
 func Read(n *doc.Node, path string, problems *diag.List) []Ref {
 	if n == nil {
 		return nil
@@ -54,9 +55,7 @@ func Read(n *doc.Node, path string, problems *diag.List) []Ref {
 			hideBelow(pair.Value, at, &found)
 			continue
 		}
-		if ref, ok := read(pair, at, &found); ok {
-			refs = append(refs, ref)
-		}
+		refs = append(refs, read(pair, at, &found))
 	}
 	for i := range found {
 		found[i].Secret = true
@@ -83,32 +82,35 @@ func hideBelow(n *doc.Node, path string, found *diag.List) {
 	}
 }
 
-func read(pair doc.Pair, path string, found *diag.List) (Ref, bool) {
-	n, before := pair.Value, len(*found)
-	ref := Ref{Name: pair.Key.Text, path: path}
+func read(pair doc.Pair, path string, found *diag.List) Ref {
+	n, before, ref := pair.Value, len(*found), Ref{Name: pair.Key.Text, path: path}
 	switch n.Kind {
 	case doc.Map:
 	case doc.Null:
 		found.Add(n.Problem(path, formsHint, "nothing says where this secret is"))
-		return ref, false
+		return ref
 	default:
 		hideBelow(n, path, found)
-		return ref, false
+		return ref
 	}
-	get := n.Fields(path, found, append([]string{"identity"}, kinds...)...)
+	get := n.Fields(path, found, append(kinds[:len(kinds):len(kinds)], "identity")...)
 	var given []string
 	for _, kind := range kinds {
 		if ref.at = cmp.Or(get(kind), ref.at); get(kind) != nil {
 			given = append(given, kind)
 		}
 	}
-	if len(given) != 1 {
+	switch {
+	case len(given) == 1:
+	case len(given) == 0 && len(*found) > before: // a word that is misspelt
+		return ref
+	default:
 		has := "none of them"
 		if len(given) > 1 {
 			has = strings.Join(given, " and ")
 		}
 		found.Add(n.Problem(path, formsHint, "want exactly one of %s, there is %s", strings.Join(kinds, ", "), has))
-		return ref, false
+		return ref
 	}
 	if ref.identity = get("identity"); ref.identity != nil && given[0] != "age" {
 		found.Add(ref.identity.Problem(path+".identity", "", "an identity goes with age, not with %s", given[0]))
@@ -122,7 +124,7 @@ func read(pair doc.Pair, path string, found *diag.List) (Ref, bool) {
 		ref.Command = arguments(at, path+".command", found)
 	}
 	ref.path = doc.Join(path, given[0])
-	return ref, len(*found) == before
+	return ref
 }
 
 // line reads an optional line of text. What it is instead is not quoted.
