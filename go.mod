@@ -3,6 +3,7 @@ module bake
 go 1.26.0
 
 require (
+	filippo.io/age v1.3.2
 	github.com/diskfs/go-diskfs v1.9.4
 	github.com/gofrs/flock v0.13.1
 	github.com/google/go-cmp v0.7.0
@@ -18,6 +19,8 @@ require (
 )
 
 require github.com/gopacket/gopacket v1.5.0
+
+require filippo.io/hpke v0.4.0 // indirect
 
 require (
 	github.com/BurntSushi/toml v1.5.0 // indirect

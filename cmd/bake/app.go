@@ -16,6 +16,7 @@ import (
 	"bake/internal/guest"
 	"bake/internal/host"
 	"bake/internal/layer"
+	"bake/internal/secret"
 	"bake/internal/seed"
 )
 
@@ -120,7 +121,8 @@ func (a *app) hosts(c *cli.Context) ([]string, error) {
 // files.
 type ready struct {
 	*host.Host
-	words seed.Seed
+	words   seed.Seed
+	secrets []secret.Value // see resolve
 }
 
 // prepare loads the hosts and merges their words, all of them before anything
@@ -141,7 +143,7 @@ func (a *app) prepare(names []string) ([]ready, error) {
 		case err != nil:
 			return nil, err
 		}
-		all = append(all, ready{h, words})
+		all = append(all, ready{Host: h, words: words})
 	}
 	return all, problems.Err()
 }

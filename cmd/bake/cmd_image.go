@@ -61,16 +61,19 @@ func readDiskFlags(c *cli.Context) (diskForm, error) {
 
 func runImage(ctx context.Context, a *app, o imageOptions) error {
 	all, err := a.prepare(o.hosts)
+	if err == nil {
+		err = a.resolve(ctx, all)
+	}
 	if err != nil {
 		return err
 	}
 	for _, h := range all {
-		generation, err := a.bake(ctx, h, o)
+		generation, secrets, err := a.bake(ctx, h, o)
 		if err != nil {
 			return err
 		}
 		a.say("%s: generation %s, %s", h.Name, generation.Manifest.Generation, a.standing(generation))
-		if err := a.printPath(h.Name, generation.Dir); err != nil {
+		if err := a.printProduct(h.Name, generation.Dir, secrets); err != nil {
 			return err
 		}
 	}

@@ -23,7 +23,7 @@ func seedCommand(a *app) *cli.Command {
 		Usage: "write the NoCloud seed of a host; needs no base image",
 		Flags: append(hostFlags(),
 			&cli.StringFlag{Name: "format", Value: string(seed.ISO), Usage: "iso, vfat or dir"},
-			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "where to write it (default: OUT/HOST/seed.iso, seed.img or seed/)"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "where to write it (default: OUT/HOST/seed.iso, seed.img or seed/); secrets go beside it"},
 		),
 		Action: func(c *cli.Context) error {
 			o := seedOptions{output: c.String("output")}
@@ -47,6 +47,9 @@ func seedCommand(a *app) *cli.Command {
 
 func runSeed(ctx context.Context, a *app, o seedOptions) error {
 	all, err := a.prepare(o.hosts)
+	if err == nil {
+		err = a.resolve(ctx, all)
+	}
 	if err != nil {
 		return err
 	}
@@ -54,19 +57,26 @@ func runSeed(ctx context.Context, a *app, o seedOptions) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		path := o.output
+		path, secrets := o.output, besideSeed(o.output)
 		if path == "" {
 			file := map[seed.Format]string{seed.ISO: "seed.iso", seed.VFAT: "seed.img", seed.Dir: "seed"}[o.format]
-			path = filepath.Join(a.out, h.Name, file)
+			path, secrets = filepath.Join(a.out, h.Name, file), filepath.Join(a.out, h.Name, secretsName)
 			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 				return err
 			}
 		}
+		before := seed.InstanceAt(path, o.format)
 		if err := seed.Write(path, o.format, h.words); err != nil {
 			return err
 		}
+		if secrets, err = a.writeSecrets(secrets, h); err != nil {
+			return err
+		}
 		a.say("%s: instance %s, %d layers", h.Name, h.words.InstanceID(h.Host), len(h.Layers))
-		if err := a.printPath(h.Name, path); err != nil {
+		if before == h.words.InstanceID(h.Host) {
+			a.say("%s: the same words as the seed that was there: a machine that has run it does not run it again", h.Name)
+		}
+		if err := a.printProduct(h.Name, path, secrets); err != nil {
 			return err
 		}
 	}

@@ -95,8 +95,12 @@ func (a *app) verifyHost(ctx context.Context, name string, o verifyOptions) erro
 	if _, err := a.store().Get(ctx, generation.Manifest.Base.SHA256); err != nil {
 		return err
 	}
+	secrets, err := a.volumeOf(generation)
+	if err != nil {
+		return err
+	}
 	options := verify.Options{Generation: generation.Manifest.Generation,
-		Disk: generation.Path("disk.qcow2"), Seed: generation.Path("seed.iso"),
+		Disk: generation.Path("disk.qcow2"), Seed: generation.Path("seed.iso"), Secrets: secrets,
 		Tools: a.Tools, CacheDir: a.cacheDir(), Accel: o.accel, Deadline: o.deadline, Falsify: o.falsify,
 		Exposure: o.exposure,
 		Say:      func(text string) { a.say("%s", text) }, Stage: func(text string) { a.stage("%s", text) }}

@@ -124,6 +124,7 @@ checks:
 	return map[string]string{
 		"layers/first/layer.yaml":         naive("first", "hello", "hello -g first"),
 		"layers/second/layer.yaml":        naive("second", "tree", "tree --version > /run/v && echo second"),
+		"layers/away/layer.yaml":          away,
 		"layers/motd/layer.yaml":          shown(t, "    layer: motd\n"),
 		"layers/motd/files/etc/motd.tmpl": shown(t, "    {{join"),
 	}
@@ -150,6 +151,26 @@ func shown(t *testing.T, start string) string {
 	}
 	return text
 }
+
+// away takes the disks of seed and secrets from the guest, before the claims of
+// the layer secrets are falsified.
+const away = `layer: away
+summary: The disks of seed and secrets are taken from the guest.
+threat: none
+requires: [secrets]
+checks:
+  inside:
+    - claim: What has arrived is what was sent, byte by byte.
+      run: cat /etc/credstore/api-token /etc/credstore/db.password | cksum
+      is: "1921699929 65"
+      falsify: echo >>/etc/credstore/api-token
+    - claim: The two disks go away, once or twice, and the root disk stays.
+      run: s=/usr/local/lib/bake/secrets; $s volumes | wc -l; $s remove && $s remove; $s volumes; ls /dev/vd?
+      is: "2\n/dev/vda"
+      falsify: |
+        echo 1 >/sys/bus/pci/rescan && udevadm settle
+        printf '#!/bin/sh\n' >/usr/local/lib/bake/secrets
+`
 
 // vain has a claim that holds on every machine, and one whose falsify fails
 // before it breaks anything.
@@ -180,7 +201,7 @@ func TestE2EMain(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			text := string(host) + "  - first\n  - second\n  - motd\n"
+			text := string(host) + "  - first\n  - second\n  - motd\n  - away\n"
 			if release == "debian-13" || isFull() {
 				own["layers/vain/layer.yaml"] = vain
 				text += "  - vain\n"
@@ -261,7 +282,7 @@ func demandLayers(t *testing.T, report verify.Report) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"boot", "first", "second", "motd"}
+	want := []string{"boot", "first", "second", "motd", "away"}
 	for _, folder := range folders {
 		if folder.IsDir() && folder.Name() != "tailscale" { // no Debian archive has its package
 			want = append(want, folder.Name())

@@ -10,6 +10,7 @@ import (
 	"bake/internal/base"
 	"bake/internal/diag"
 	"bake/internal/host"
+	"bake/internal/secret"
 	"bake/internal/tool"
 )
 
@@ -19,7 +20,7 @@ const exitStatus = `EXIT STATUS
    1    unexpected error
    2    wrong command line
    3    host file or layer invalid
-   4    this machine lacks something: a program, a file, room, a permission
+   4    this machine lacks something: a program, a file, room, a permission, a secret
    5    integrity: a digest, a signature or a base image is not what it must be
    6    network or remote store
    7    built, but a claim failed
@@ -54,6 +55,7 @@ func exitCode(err error) int {
 		connect *net.OpError // not net.Error: every system call's error is one
 		lookup  *net.DNSError
 		claim   claimError
+		refused *secret.CommandError
 	)
 	switch {
 	case err == nil:
@@ -70,7 +72,7 @@ func exitCode(err error) int {
 		return 130
 	case errors.As(err, &remote) && remote.Network(): // its cause may be a file that is missing, over there
 		return 6
-	case errors.As(err, &missing), errors.As(err, &lack), errors.As(err, &place),
+	case errors.As(err, &missing), errors.As(err, &lack), errors.As(err, &place), errors.As(err, &refused),
 		errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR),
 		errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist):
 		return 4

@@ -17,6 +17,7 @@ import (
 	"bake/internal/host"
 	"bake/internal/image"
 	"bake/internal/origin"
+	"bake/internal/secret"
 	"bake/internal/tool"
 )
 
@@ -44,6 +45,8 @@ func TestExitCode(t *testing.T) {
 		{"failing disk", &os.PathError{Op: "read", Path: "x", Err: syscall.EIO}, 1},
 		{"busy host", lackError{errors.New("another bake works on it")}, 4},
 		{"a cache of somebody else's", &base.DirError{Reason: errors.New("it belongs to the user 1")}, 4},
+		{"no secret", &secret.CommandError{Name: "db", Program: "pass", Err: errors.New("exit status 1")}, 4},
+		{"interrupted secret", &secret.CommandError{Name: "db", Program: "pass", Err: context.Canceled}, 130},
 		{"damaged base", &image.IntegrityError{}, 5},
 		{"refused base", &image.RefusedError{Reason: errors.New("no qcow2")}, 5},
 		{"damaged generation", &artifact.IntegrityError{}, 5},

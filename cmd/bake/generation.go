@@ -17,43 +17,49 @@ import (
 	"bake/internal/host"
 	"bake/internal/image"
 	"bake/internal/origin"
+	"bake/internal/secret"
 	"bake/internal/seed"
 	"bake/internal/verify"
 )
 
 // bake makes one generation: words, then bytes, then both under one name.
-func (a *app) bake(ctx context.Context, h ready, o imageOptions) (g artifact.Generation, err error) {
+func (a *app) bake(ctx context.Context, h ready, o imageOptions) (g artifact.Generation, secrets string, err error) {
 	lock, err := artifact.Lock(ctx, a.out, h.Name)
 	if err != nil {
-		return g, lackError{err}
+		return g, "", lackError{err}
 	}
 	defer lock.Close()
 	blob, from, hold, err := a.ground(ctx, h.Host, o)
 	if err != nil {
-		return g, err
+		return g, "", err
 	}
 	defer hold.Close()
 	if h.Machine.Disk < blob.VirtualSize {
-		return g, diag.List{{Pos: diag.Position{File: h.File}, Path: "machine.disk",
+		return g, "", diag.List{{Pos: diag.Position{File: h.File}, Path: "machine.disk",
 			Message: fmt.Sprintf("%d MiB is smaller than the base image %s, which has %d MiB", h.Machine.Disk>>20, from.name, blob.VirtualSize>>20),
 			Hint:    "a smaller disk would cut off the end of the image's file systems"}}
 	}
 	m, err := manifest(h.Host, h.words, from.Base, o.disk)
 	if err != nil {
-		return g, err
+		return g, "", err
 	}
 	draft, err := artifact.Begin(a.out, h.Name)
 	if err != nil {
-		return g, err
+		return g, "", err
 	}
 	defer func() { err = errors.Join(err, draft.Discard()) }()
 	if err := a.writeDisk(ctx, draft, h, blob, o.disk); err != nil {
-		return g, err
+		return g, "", err
 	}
 	if err := writeWords(draft, h.Host, h.words, m.Generation); err != nil {
-		return g, err
+		return g, "", err
 	}
-	return draft.Commit(m)
+	// Not before: what is left can hardly fail. Not after: who sees the generation finds its secrets.
+	if secrets, err = a.writeSecrets(filepath.Join(a.out, h.Name, secretsName), h); err != nil {
+		return g, "", err
+	}
+	g, err = draft.Commit(m)
+	return g, secrets, err
 }
 
 // provenance is what the manifest says of a base image, and what messages call
@@ -153,7 +159,8 @@ func (a *app) writeDisk(ctx context.Context, draft *artifact.Draft, h ready, blo
 
 // manifest lists what goes in and derives the generation's name from it.
 func manifest(h *host.Host, words seed.Seed, from artifact.Base, form diskForm) (artifact.Manifest, error) {
-	m := artifact.Manifest{Host: h.Name, Tool: "bake " + version(), InstanceID: words.InstanceID(h), Base: from}
+	m := artifact.Manifest{Host: h.Name, Tool: "bake " + version(), InstanceID: words.InstanceID(h), Base: from,
+		Secrets: secret.Names(h.Secrets)}
 	for _, rendered := range h.Layers {
 		digest, err := rendered.Digest()
 		if err != nil {

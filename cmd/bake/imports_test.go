@@ -23,8 +23,9 @@ var mayImport = map[string][]string{
 	"internal/tool":     {},
 	"internal/doc":      {"internal/diag"},
 	"internal/layer":    {"internal/claim", "internal/diag", "internal/doc"},
-	"internal/host":     {"internal/attest", "internal/claim", "internal/diag", "internal/doc", "internal/layer", "internal/origin"},
-	"internal/seed":     {"internal/attest", "internal/claim", "internal/diag", "internal/doc", "internal/host", "internal/layer"},
+	"internal/host":     {"internal/attest", "internal/claim", "internal/diag", "internal/doc", "internal/layer", "internal/origin", "internal/secret"},
+	"internal/seed":     {"internal/attest", "internal/claim", "internal/diag", "internal/doc", "internal/host", "internal/layer", "internal/secret"},
+	"internal/secret":   {"internal/diag", "internal/doc", "internal/tool"},
 	"internal/image":    {"internal/diag", "internal/tool"},
 	"internal/claim":    {},
 	"internal/attest":   {"internal/claim"},
@@ -42,7 +43,7 @@ var mayImport = map[string][]string{
 	"internal/verify":   {"internal/attest", "internal/claim", "internal/console", "internal/exposure", "internal/tool", "internal/vm"},
 	"layers":            {},
 	"cmd/bake": {"internal/artifact", "internal/base", "internal/diag", "internal/domain", "internal/guest", "internal/host", "internal/image",
-		"internal/inspect", "internal/layer", "internal/origin", "internal/seed", "internal/tool", "internal/verify", "internal/vm", "layers"},
+		"internal/inspect", "internal/layer", "internal/origin", "internal/secret", "internal/seed", "internal/tool", "internal/verify", "internal/vm", "layers"},
 }
 
 // goPackage is what go list says of one.

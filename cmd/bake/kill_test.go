@@ -36,6 +36,7 @@ func TestKill(t *testing.T) {
 		{"first", hostFixture, func() {}},
 		{"again", hostFixture, func() { w.tool(t, "cp", "-a", "verified", "out") }},
 		{"changed", hostFixture + "cloud-config: {timezone: Etc/UTC}\n", func() { w.tool(t, "cp", "-a", "verified", "out") }},
+		{"secrets", hostFixture + "secrets: {path: {env: PATH}}\n", func() { w.tool(t, "cp", "-a", "verified", "out") }},
 		{"damaged", hostFixture, func() {
 			w.tool(t, "cp", "-a", "verified", "out")
 			w.tool(t, "sh", "-c", "echo >> out/zap/latest/domain.xml")
@@ -66,7 +67,7 @@ func TestKill(t *testing.T) {
 }
 
 func (w workshop) checkAfterKill(t *testing.T, scenario string) {
-	if scenario == "again" || scenario == "changed" {
+	if scenario == "again" || scenario == "changed" || scenario == "secrets" {
 		w.checkWhole(t, "latest")
 		w.checkWhole(t, "current")
 	}

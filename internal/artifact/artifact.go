@@ -11,6 +11,9 @@
 //	<root>/<host>/latest -> <generation>    baked last
 //	<root>/<host>/current -> <generation>   passed verification last
 //
+// A host's directory may hold more, such as secrets.iso, which is of no generation.
+// Nothing here touches it.
+//
 // It promises:
 //   - A name that is not a draft's is a complete generation, always: a draft is
 //     written and synced in a directory of its own and gets its name by one

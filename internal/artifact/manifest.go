@@ -30,9 +30,10 @@ type Manifest struct {
 	Generation string          `json:"generation"`
 	Host       string          `json:"host"` // set by Commit
 	InstanceID string          `json:"instance_id"`
-	Layers     []Layer         `json:"layers"` // in the order in which they take effect
-	Schema     string          `json:"schema"` // "bake.manifest/1"; set by Commit
-	Tool       string          `json:"tool"`   // bake's version
+	Layers     []Layer         `json:"layers"`            // in the order in which they take effect
+	Schema     string          `json:"schema"`            // "bake.manifest/1"; set by Commit
+	Secrets    []string        `json:"secrets,omitempty"` // names of those that the machine is given, and nothing else of them
+	Tool       string          `json:"tool"`              // bake's version
 }
 
 // Base is the image under the disk.

@@ -12,6 +12,7 @@
 //
 // It promises that text from the file reaches the terminal without its control
 // characters: a hostile host file cannot move the cursor or forge a line.
+// A line on which somebody wrote a secret is shown by no problem of a list.
 //
 // # Decisions
 //
@@ -51,6 +52,7 @@ type Problem struct {
 	Hint    string // what to do, "" when there is nothing to suggest
 	Source  string // the whole source line, "" when there is none
 	Width   int    // characters to underline from Pos.Col, at least 1
+	Secret  bool   // a secret may stand on the line: no problem of a list shows it
 }
 
 func (p Problem) write(w *strings.Builder) {
@@ -59,7 +61,7 @@ func (p Problem) write(w *strings.Builder) {
 		w.WriteString(Printable(p.Path) + ": ")
 	}
 	w.WriteString(Printable(p.Message) + "\n")
-	if p.Source != "" && p.Pos.Line > 0 {
+	if p.Source != "" && p.Pos.Line > 0 && !p.Secret {
 		number := fmt.Sprint(p.Pos.Line)
 		gutter := strings.Repeat(" ", len(number))
 		line := []rune(Printable(strings.TrimRight(p.Source, "\r\n")))
@@ -96,12 +98,33 @@ func (l List) Err() error {
 		}
 		return a.Pos.Col - b.Pos.Col
 	})
+	hide(sorted)
 	seen := map[Problem]bool{}
 	return slices.DeleteFunc(sorted, func(p Problem) bool {
 		twice := seen[p]
 		seen[p] = true
 		return twice
 	})
+}
+
+// hide takes the source away from all problems on a line that one of them calls
+// secret.
+func hide(l List) {
+	type line struct {
+		file   string
+		number int
+	}
+	secret := map[line]bool{}
+	for _, p := range l {
+		if p.Secret {
+			secret[line{p.Pos.File, p.Pos.Line}] = true
+		}
+	}
+	for i, p := range l {
+		if secret[line{p.Pos.File, p.Pos.Line}] {
+			l[i].Source = ""
+		}
+	}
 }
 
 // Error prints every problem with its snippet and hint, without a final

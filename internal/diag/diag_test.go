@@ -146,13 +146,31 @@ func TestEdits(t *testing.T) {
 	}
 }
 
+// A line with a secret on it is not shown, whichever problem points at it.
+func TestSecretLine(t *testing.T) {
+	const source = "a: {b: hunter2, c: 1}"
+	list := List{
+		{Pos: Position{"f", 1, 1}, Message: "shown", Source: "x: 1"},
+		{Pos: Position{"f", 2, 17}, Message: "beside it", Source: source},
+		{Pos: Position{"f", 2, 8}, Message: "a secret", Source: source, Secret: true},
+		{Pos: Position{"g", 2, 1}, Message: "shown, too", Source: "y: 1"},
+	}
+	text := list.Err().Error()
+	if strings.Contains(text, "hunter2") || !strings.Contains(text, "x: 1") || !strings.Contains(text, "y: 1") {
+		t.Error(text)
+	}
+	if text := (List{list[2]}).Error(); strings.Contains(text, "hunter2") {
+		t.Error(text)
+	}
+}
+
 // Whatever a problem is made of, it is one line of each kind and drives no
 // terminal.
 func FuzzError(f *testing.F) {
 	f.Add("f", "a.b", "message", "hint", "source", 1, 1, 1)
 	f.Add("f\n", "\x1b]0;x\a", "\u202e", "\x00", "\xff\xfe", 9, 100, -3)
 	f.Fuzz(func(t *testing.T, file, path, message, hint, source string, line, col, width int) {
-		p := Problem{Position{file, line, col}, path, message, hint, source, width}
+		p := Problem{Pos: Position{file, line, col}, Path: path, Message: message, Hint: hint, Source: source, Width: width}
 		text := List{p}.Error()
 		want := 1
 		if source != "" && line > 0 {

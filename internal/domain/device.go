@@ -67,7 +67,7 @@ func devicesOf(h *host.Host, generation string) *libvirtxml.DomainDeviceList {
 	d := &libvirtxml.DomainDeviceList{
 		Disks: []libvirtxml.DomainDisk{
 			rootDisk(path.Join(home, generation, "disk.qcow2")),
-			seedDisk(path.Join(home, generation, "seed.iso")),
+			onceDisk("vdb", "bake-seed", path.Join(home, generation, "seed.iso")),
 		},
 		Controllers: []libvirtxml.DomainController{{Type: "usb", Index: &zero, Model: "none"}},
 		Interfaces:  []libvirtxml.DomainInterface{card(h.Network)},
@@ -97,6 +97,9 @@ func devicesOf(h *host.Host, generation string) *libvirtxml.DomainDeviceList {
 				Random: &libvirtxml.DomainRNGBackendRandom{Device: "/dev/urandom"},
 			},
 		}},
+	}
+	if len(h.Secrets) > 0 { // beside the generations: what it holds is part of none
+		d.Disks = append(d.Disks, onceDisk("vdc", "bake-secrets", path.Join(home, "secrets.iso")))
 	}
 	for _, l := range h.Layers {
 		for _, s := range l.Shares {
@@ -129,15 +132,18 @@ func rootDisk(file string) libvirtxml.DomainDisk {
 	}
 }
 
-// seedDisk is a disk and not a CD-ROM, see the package's Decisions.
-func seedDisk(file string) libvirtxml.DomainDisk {
+// onceDisk is for the first boot alone, and the machine starts without it when
+// its file is gone. It is a disk and not a CD-ROM, see the package's Decisions.
+func onceDisk(dev, serial, file string) libvirtxml.DomainDisk {
 	return libvirtxml.DomainDisk{
-		Device:   "disk",
-		Driver:   &libvirtxml.DomainDiskDriver{Name: "qemu", Type: "raw"},
-		Source:   &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: file}},
-		Target:   &libvirtxml.DomainDiskTarget{Dev: "vdb", Bus: "virtio"},
+		Device: "disk",
+		Driver: &libvirtxml.DomainDiskDriver{Name: "qemu", Type: "raw"},
+		Source: &libvirtxml.DomainDiskSource{
+			File: &libvirtxml.DomainDiskSourceFile{File: file}, StartupPolicy: "optional",
+		},
+		Target:   &libvirtxml.DomainDiskTarget{Dev: dev, Bus: "virtio"},
 		ReadOnly: &libvirtxml.DomainDiskReadOnly{},
-		Serial:   "bake-seed",
+		Serial:   serial,
 	}
 }
 

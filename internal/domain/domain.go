@@ -34,6 +34,12 @@
 // lock and the label of its own which SELinux hosts give a disk. Would change if
 // an image in scope could not read ISO 9660 from a disk.
 //
+// 2026-11: the seed and the secrets, <images>/<host>/secrets.iso, are optional at
+// start (startupPolicy, for hard disks since libvirt 1.1.2): both have done their
+// work after the first boot, and deleting a file must not keep a machine from
+// starting. A first boot without them has nobody who can log in, or secrets that
+// are missing, which a claim says.
+//
 // 2026-11: cache=none io=native for the root disk, not io=io_uring: hardened
 // hypervisors switch io_uring off (kernel.io_uring_disabled, SELinux, seccomp)
 // and QEMU then does not start at all. The XML is rendered without seeing the

@@ -11,6 +11,7 @@ import (
 
 	"bake/internal/host"
 	"bake/internal/layer"
+	"bake/internal/secret"
 
 	"github.com/google/go-cmp/cmp"
 	"libvirt.org/go/libvirtxml"
@@ -45,7 +46,9 @@ func hosts() map[string]*host.Host {
 	shares := zap()
 	shares.Layers = []layer.Rendered{{Name: "ssh"}, {Name: "a", Shares: []layer.Share{{Dir: "/srv/zap", Tag: "workspace", ReadOnly: true}}},
 		{Name: "b", Shares: []layer.Share{{Dir: `/srv/a & b/<"x'>`, Tag: "drop"}}}}
-	return map[string]*host.Host{"secure": secure, "plain": plain, "odd": odd, "shares": shares}
+	secrets := zap()
+	secrets.Secrets = []secret.Ref{{Name: "db", File: "db"}}
+	return map[string]*host.Host{"secure": secure, "plain": plain, "odd": odd, "shares": shares, "secrets": secrets}
 }
 
 func render(t *testing.T, h *host.Host) []byte {

@@ -20,6 +20,8 @@
 //	layers:                        in the order in which they take effect; attest is always first
 //	  - ssh
 //	  - ufw: {allow_tcp: [22]}
+//	secrets:                       where they are, never what they are; see package secret
+//	  tailscale: {file: secrets/tailscale}
 //	cloud-config: {}               cloud-init's own keys, merged last
 //	override: [timezone]           keys of cloud-config that win over a layer
 //
@@ -41,6 +43,10 @@
 // host's name, so that a rebuilt machine keeps its DHCP lease and the same host
 // file gives the same bytes anywhere.
 //
+// 2026-11: a host with secrets has the layer secrets, first, whether it is listed
+// or not. A secret that is named and does not arrive would be found out by the
+// layer that needs it, if at all.
+//
 // 2026-11: the machine is amd64, and so is its base image. A machine.arch would
 // have to reach the firmware, the libvirt XML and the emulator; it comes when
 // those can do something with it.
@@ -54,6 +60,7 @@ import (
 	"bake/internal/doc"
 	"bake/internal/layer"
 	"bake/internal/origin"
+	"bake/internal/secret"
 )
 
 // Host is a host file with every default filled in and every value checked:
@@ -66,6 +73,7 @@ type Host struct {
 	Machine Machine
 	Network Network
 	Admin   Admin
+	Secrets []secret.Ref     // sorted by name; nothing has looked for them yet
 	Layers  []layer.Rendered // in the order in which they take effect
 	Config  *doc.Node        // the host's own cloud-config, a Map or nil
 	Winning []string         // dotted keys of Config that win over a layer's

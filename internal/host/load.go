@@ -12,6 +12,7 @@ import (
 	"bake/internal/diag"
 	"bake/internal/doc"
 	"bake/internal/layer"
+	"bake/internal/secret"
 )
 
 // hostName is a DNS label that starts with a letter.
@@ -95,7 +96,7 @@ type resolver struct {
 
 func (r *resolver) resolve(name string, shelf layer.Shelf) {
 	get := r.node.Fields("", &r.problems, "host", "base", "mirrors", "machine", "network", "admin",
-		"layers", "cloud-config", "override")
+		"layers", "secrets", "cloud-config", "override")
 	if r.node.Kind != doc.Map {
 		return
 	}
@@ -108,6 +109,7 @@ func (r *resolver) resolve(name string, shelf layer.Shelf) {
 	r.machine(get("machine"))
 	r.network(get("network"), name)
 	r.admin(get("admin"))
+	r.host.Secrets = secret.Read(get("secrets"), "secrets", &r.problems)
 	r.layers(get("layers"), shelf)
 	r.config(get("cloud-config"), get("override"))
 }

@@ -11,6 +11,7 @@ import (
 	"bake/internal/diag"
 	"bake/internal/doc"
 	"bake/internal/layer"
+	"bake/internal/secret"
 )
 
 // chosen is a layer as a host file lists it.
@@ -53,9 +54,10 @@ func (r *resolver) layers(n *doc.Node, shelf layer.Shelf) {
 		}
 		all = append(all, c)
 	}
+	all = r.delivery(all, shelf)
 	// Shut the door first: what other layers do before the network happens behind it.
 	slices.SortStableFunc(all, func(a, b chosen) int { return rank(a) - rank(b) })
-	facts := layer.Facts{Host: r.host.Name, AdminName: r.host.Admin.Name, AdminKeys: r.host.Admin.Keys}
+	facts := layer.Facts{Host: r.host.Name, AdminName: r.host.Admin.Name, AdminKeys: r.host.Admin.Keys, Secrets: secret.Names(r.host.Secrets)}
 	if facts.AdminName == "" { // reported already; the layers are not to blame
 		facts.AdminName = "nobody"
 	}
@@ -83,6 +85,30 @@ func rank(c chosen) int {
 		return 0
 	}
 	return 1
+}
+
+// delivery puts the layer that delivers the secrets before all others if there
+// are any.
+func (r *resolver) delivery(all []chosen, shelf layer.Shelf) []chosen {
+	const name = "secrets"
+	listed := slices.IndexFunc(all, func(c chosen) bool { return c.name.Text == name })
+	if len(r.host.Secrets) == 0 {
+		if n := r.node.Get(name); listed >= 0 && (n == nil || len(n.Pairs) == 0) {
+			r.problems.Add(all[listed].name.Problem(all[listed].path, "remove it, or write secrets: {NAME: {file: PATH}}, which brings the layer along",
+				"the host has no secrets that the layer could deliver"))
+		}
+		return all
+	}
+	if listed >= 0 {
+		c := all[listed]
+		return slices.Insert(slices.Delete(all, listed, listed+1), 0, c)
+	}
+	at := slices.IndexFunc(r.node.Pairs, func(p doc.Pair) bool { return p.Key.Text == name })
+	c, ok := r.choose(r.node.Pairs[at].Key, name, shelf)
+	if !ok {
+		return all
+	}
+	return slices.Insert(all, 0, c)
 }
 
 // add takes over the problems of an error made elsewhere.

@@ -44,6 +44,53 @@ func TestOrder(t *testing.T) {
 	}
 }
 
+// The layer secrets is there when there are secrets, and always first.
+func TestDelivery(t *testing.T) {
+	const secrets = "secrets: {db: {file: absent}, api: {env: ABSENT}}"
+	s := shelf("secrets", "cloud-config: {k: ((host.secrets))}\n", "x", "params: {key: {type: secret, help: h}}\ncloud-config: {l: ((key))}\n")
+	for layers, want := range map[string]string{
+		"[c, a]":                     "secrets c a",
+		"[c, secrets, a]":            "secrets c a",
+		"[secrets]":                  "secrets",
+		"[c, secrets: {}]":           "secrets c",
+		"[{x: {key: db}}, a]":        "secrets x a",
+		"[secrets, {x: {key: api}}]": "secrets x",
+	} {
+		h, err := load(t, plain("layers: "+layers, secrets), s)
+		if err != nil {
+			t.Errorf("%s: %v", layers, err)
+			continue
+		}
+		var got []string
+		for _, l := range h.Layers {
+			got = append(got, l.Name)
+		}
+		if diff := cmp.Diff(want, strings.Join(got, " ")); diff != "" {
+			t.Errorf("%s: %s", layers, diff)
+		}
+		if k := h.Layers[0].CloudConfig.Get("k"); len(k.Items) != 2 || k.Items[0].Text != "api" || k.Items[1].Text != "db" {
+			t.Errorf("%s: the layer knows of %+v", layers, k)
+		}
+	}
+	for _, test := range []struct{ layers, secrets, at, words string }{
+		{"[a, secrets]", "", "4:13", "has no secrets that the layer could deliver"},
+		{"[secrets]", "secrets: {}", "4:10", "has no secrets that the layer could deliver"},
+		{"[{x: {key: bd}}]", secrets, "4:20", "no secret of this name"},
+		{"[{x: {key: db}}]", "", "4:20", "add it to the host file"},
+		{"[secrets]", "secrets: {db: hunter2}", "5:15", "never written here"},
+	} {
+		_, err := load(t, plain(strings.TrimSpace("layers: "+test.layers), test.secrets), s)
+		if err == nil || !strings.Contains(err.Error(), "hosts/zap.yaml:"+test.at+": error: ") || !strings.Contains(err.Error(), test.words) {
+			t.Errorf("%s, %s: %v", test.layers, test.secrets, err)
+		}
+	}
+	// A secret with a problem is no unknown name, and its line is not shown, whatever else is wrong on it.
+	_, err := load(t, plain("layers: [{x: {key: db}}]", "secrets: {db: hunter2, Db: {file: a}}\nmachine: {vcpus: 0}"), s)
+	if err == nil || strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "of this name") || !strings.Contains(err.Error(), "machine: {vcpus: 0}") {
+		t.Error(err)
+	}
+}
+
 // The address is the name's, local, no multicast, and stays what it is: a
 // machine that is baked again keeps its DHCP lease.
 func TestMAC(t *testing.T) {

@@ -15,6 +15,7 @@ type Facts struct {
 	Host      string
 	AdminName string
 	AdminKeys []string
+	Secrets   []string // their names
 }
 
 // placeholder matches ((name)); a $ before it makes it shell arithmetic.
@@ -36,9 +37,32 @@ type scope struct {
 func newScope(facts Facts, problems *diag.List) *scope {
 	s := &scope{values: map[string]value{}, problems: problems}
 	s.put("host.name", value{kind: doc.String, safe: true, text: []string{facts.Host}})
+	s.put("host.secrets", value{kind: doc.String, list: true, safe: true, text: facts.Secrets})
 	s.put("admin.name", value{kind: doc.String, safe: true, text: []string{facts.AdminName}})
 	s.put("admin.keys", value{kind: doc.String, list: true, text: facts.AdminKeys})
 	return s
+}
+
+// credstore is where the guest keeps secrets, a file each.
+const credstore = "/etc/credstore"
+
+// secret turns the name of a secret into its path in the guest. No name stays
+// none.
+func (s *scope) secret(v value, n *doc.Node, path string) (value, bool) {
+	name, known := v.text[0], s.values["host.secrets"].text
+	switch {
+	case name == "":
+		return v, true
+	case !slices.Contains(known, name):
+		hint := diag.DidYouMean(name, known)
+		if hint == "" {
+			hint = "add it to the host file: secrets: {NAME: {file: PATH}}"
+		}
+		s.problems.Add(misplaced(n, path, hint, "the host has no secret of this name"))
+		return v, false
+	}
+	v.text = []string{credstore + "/" + name}
+	return v, true
 }
 
 func (s *scope) put(name string, v value) {

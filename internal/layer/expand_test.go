@@ -12,7 +12,7 @@ import (
 	"bake/internal/doc"
 )
 
-var facts = Facts{Host: "zap", AdminName: "ops", AdminKeys: []string{goodKey, goodKey + "2"}}
+var facts = Facts{Host: "zap", AdminName: "ops", AdminKeys: []string{goodKey, goodKey + "2"}, Secrets: []string{"api-key", "db.main"}}
 
 const params = `params:
   flag: {type: bool, default: true, help: h}
@@ -141,6 +141,55 @@ func TestBind(t *testing.T) {
 	}
 	_, err := l.Render(nil, "layers[0].x", facts)
 	refused(t, err, "layers/x/layer.yaml", `needs the parameter "a"`)
+}
+
+// The name of a secret is the path of its file; a layer never has more of it.
+func TestSecret(t *testing.T) {
+	l := mustOpen(t, head+`params:
+  need: {type: secret, help: h}
+  may: {type: secret, default: "", help: h}
+cloud-config: {k: ((need)), l: "x=((may))", m: ((host.secrets)), n: [echo, ((need))]}
+`, "etc/a.tmpl", `{{.need}} {{if .may}}{{.may}}{{else}}none{{end}}{{range .host.secrets}} {{.}}{{end}}`)
+	render := func(given string) (Rendered, error) {
+		return l.Render(parse(t, "p: "+given).Get("p"), "layers[0].x", facts)
+	}
+	for given, want := range map[string]string{
+		"{need: db.main}":                   "/etc/credstore/db.main none api-key db.main",
+		"{need: db.main, may: \"\"}":        "/etc/credstore/db.main none api-key db.main",
+		"{need: db.main, may: api-key}":     "/etc/credstore/db.main /etc/credstore/api-key api-key db.main",
+		"{need: api-key, may: \"api-key\"}": "/etc/credstore/api-key /etc/credstore/api-key api-key db.main",
+	} {
+		got, err := render(given)
+		if err != nil || string(got.Files[0].Content) != want {
+			t.Errorf("%s: %v, %v, want %s", given, got.Files, err, want)
+			continue
+		}
+		need, may, _ := strings.Cut(strings.Join(strings.Fields(want)[:2], " "), " ")
+		config := fmt.Sprintf("k: %q\nl: %q\nm:\n  - \"api-key\"\n  - \"db.main\"\nn:\n  - \"echo\"\n  - %q\n", need, "x="+strings.TrimPrefix(may, "none"), need)
+		if diff := cmp.Diff(config, emit(t, got.CloudConfig)); diff != "" {
+			t.Errorf("%s: %s", given, diff)
+		}
+	}
+	for given, want := range map[string]struct{ at, words string }{
+		"{}":                               {"hosts/h.yaml:1:4", "needs the parameter \"need\", the name of one of the host's secrets"},
+		"{need: api_key}":                  {"hosts/h.yaml:1:11", "no secret of this name\ndid you mean \"api-key\"?"},
+		"{need: hunter2}":                  {"hosts/h.yaml:1:11", "no secret of this name\nknown: api-key, db.main"},
+		"{need: \"\"}":                     {"hosts/h.yaml:1:11", "want the name of one of the host's secrets"},
+		"{need: hunter2-ABC}":              {"hosts/h.yaml:1:11", "want the name of one"},
+		"{need: 2}":                        {"hosts/h.yaml:1:11", "want the name of one"},
+		"{need: [hunter2]}":                {"hosts/h.yaml:1:11", "want the name of one"},
+		"{need: /etc/credstore/db.main}":   {"hosts/h.yaml:1:11", "want the name of one"},
+		"{need: db.main, may: hunter2}":    {"hosts/h.yaml:1:25", "no secret of this name"},
+		"{need: db.main, my: 1, may: hun}": {"hosts/h.yaml:1:20", `unknown key "my"`},
+	} {
+		_, err := render(given)
+		refused(t, err, want.at, want.words)
+		if err != nil && (strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), " | ") && given != "{}") {
+			t.Errorf("%s: the line is shown: %v", given, err)
+		}
+	}
+	_, err := l.Render(parse(t, "p: {need: a}").Get("p"), "layers[0].x", Facts{})
+	refused(t, err, "hosts/h.yaml:1:11", "add it to the host file")
 }
 
 // shape is every path of a tree, with the lengths of its lists.

@@ -27,8 +27,12 @@
 // spliced into a list. {{.name}} in a template is the typed value. A free text
 // (type string) has no place in a shell command, in part of a scalar or bare in
 // a template: there it must go through a quoting function, as in
-// {{shell .motd}}. Parameters of the host itself: host.name, admin.name,
-// admin.keys.
+// {{shell .motd}}. Parameters of the host itself: host.name, host.secrets (names),
+// admin.name, admin.keys.
+//
+// A parameter of the type secret is given the name of one of the host's secrets
+// and is, in the layer, the path of the file that has it in the guest,
+// /etc/credstore/NAME, or "" for none: no layer can see what a secret is.
 //
 // When a file is written: "boot", before the first command of bootcmd and again
 // at every boot, for what bootcmd itself runs; "early", by write_files before

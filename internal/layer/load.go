@@ -171,6 +171,9 @@ func (l *loader) param(pair doc.Pair, at string) {
 	if (p.Type == "enum") != (len(p.Of) > 0) {
 		l.problems.Add(pair.Value.Problem(at, "", "an enum needs the key \"of\" with its words, and nothing else has it"))
 	}
+	if p.Type == "secret" && p.Default != nil && p.Default.Text != "" {
+		l.problems.Add(p.Default.Problem(at+".default", "write \"\" for none", "a host's secrets have other names: no default fits all"))
+	}
 	p.Required = p.Default == nil
 	if len(l.problems) > before {
 		return

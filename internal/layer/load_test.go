@@ -126,6 +126,7 @@ func TestLoadRefuses(t *testing.T) {
 		{head + "params: {a: {type: int}}\n", "4:13", `"help" is missing`},
 		{head + "params: {a: {type: int, help: h, minimum: 5}}\n", "4:34", `unknown key "minimum"`},
 		{head + "params: {a: {type: int, min: low, help: h}}\n", "4:30", "want a whole number"},
+		{head + "params: {a: {type: secret, default: db, help: h}}\n", "4:37", "no default fits all"},
 		{head + "params: {a: {type: enum, help: h}}\n", "4:13", "an enum needs"},
 		{head + "params: {a: {type: int, of: [b], help: h}}\n", "4:13", "an enum needs"},
 		{head + "params: {a: {type: enum, of: [\"b c\"], help: h}}\n", "4:31", "is not a plain word"},

@@ -69,6 +69,7 @@ var paramTypes = []struct{ name, form string }{
 	{"paths", "a list of absolute paths"},
 	{"cidrs", "a list of addresses and networks"},
 	{"string", "one line of printable text"},
+	{"secret", "the name of one of the host's secrets"},
 }
 
 // itemTypes says what a list type is a list of.
@@ -193,6 +194,8 @@ func (p Param) problem(n *doc.Node, path string) diag.Problem {
 		return n.Problem(path, "write a line such as: ops ssh-ed25519 AAAA... ops@desk", "%q is not a user name", name)
 	case p.Type == "user_key":
 		return n.Problem(path, KeyHint, "after the user name: %v", CheckKey(key))
+	case p.Type == "secret":
+		return misplaced(n, path, "write the name alone: what it is stands nowhere in a host file", "want "+p.form())
 	}
 	if n.Kind == doc.Null || !n.Scalar() {
 		return n.Problem(path, "", "this is %s, want %s", n.Kind, p.form())
@@ -260,10 +263,20 @@ func (p Param) element(n *doc.Node) (string, bool) {
 		}
 		address, err := netip.ParseAddr(n.Text)
 		return n.Text, isText && err == nil && address.Zone() == ""
+	case "secret":
+		return n.Text, isText && (plain.MatchString(n.Text) || n.Text == "" && p.Default != nil)
 	case "string":
 		return n.Text, isText && oneLine(n.Text) && p.within(int64(len([]rune(n.Text))))
 	}
 	return "", false
+}
+
+// misplaced is a problem with what should be the name of a secret and may be a
+// secret instead: it is not quoted, and its line not shown.
+func misplaced(n *doc.Node, path, hint, message string) diag.Problem {
+	problem := n.Problem(path, hint, "%s", message)
+	problem.Secret = true
+	return problem
 }
 
 func (p Param) within(i int64) bool {

@@ -77,6 +77,8 @@ func TestParam(t *testing.T) {
 		"string": {Param{Type: "string"}, map[string]string{`""`: "", "a b": "a b", "'$(id) `id` \"; #'": "$(id) `id` \"; #", "é 😀": "é 😀", `"- a"`: "- a"},
 			[]string{`"a\nb"`, `"a\tb"`, `"a\0b"`, `"\e[2J"`, `"\u202eb"`, `"\u2028"`, `"\x85"`, `"\uFEFF"`, "5", "true", "[a]", "null", strings.Repeat("a", 4097)}},
 		"string with bounds": {Param{Type: "string", Min: bound(1), Max: bound(3)}, map[string]string{"é": "é", "äöü": "äöü"}, []string{`""`, "abcd"}},
+		"secret":             {Param{Type: "secret"}, map[string]string{"db": "db", "a.b-c_1": "a.b-c_1"}, []string{`""`, "Db", "5", "[a]", "a b", "/etc/x", "null", long + "a"}},
+		"secret or none":     {Param{Type: "secret", Default: doc.Text("")}, map[string]string{`""`: "", "db": "db"}, []string{"5", "Db"}},
 		"no type":            {Param{Type: "other"}, nil, []string{"a", "1"}},
 	} {
 		for text, want := range test.good {

@@ -64,7 +64,11 @@ func (l *Layer) bind(given *doc.Node, path string, s *scope) {
 		if n == nil {
 			n = p.Default
 		}
-		if v, ok := p.bind(n, doc.Join(path, p.Name), s.problems); ok {
+		v, ok := p.bind(n, doc.Join(path, p.Name), s.problems)
+		if ok && p.Type == "secret" {
+			v, ok = s.secret(v, n, doc.Join(path, p.Name))
+		}
+		if ok {
 			s.put(p.Name, v)
 		}
 	}

@@ -77,6 +77,9 @@ func replaceableDir(path string) (exists bool, err error) {
 		return true, fmt.Errorf("refusing to replace what is there: it is not a directory (%s)", info.Mode())
 	}
 	entries, err := os.ReadDir(path)
+	if errors.Is(err, fs.ErrNotExist) { // another run has exchanged and removed it
+		return false, nil
+	}
 	if err != nil {
 		return true, err
 	}

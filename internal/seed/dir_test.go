@@ -19,7 +19,7 @@ func TestReplace(t *testing.T) {
 		if err := os.Chmod(path, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		next := secret()
+		next := marked()
 		next.NetworkConfig = nil
 		if err := Write(path, f, next); err != nil {
 			t.Errorf("%s: %v", f, err)
@@ -62,7 +62,7 @@ func TestRefusesToReplace(t *testing.T) {
 				t.Fatal(err)
 			}
 			before, _ := os.Lstat(path)
-			err := Write(path, f, secret())
+			err := Write(path, f, marked())
 			if err == nil || !strings.Contains(err.Error(), "refusing to replace") {
 				t.Errorf("%s, %s: %v, want a refusal", name, f, err)
 			}

@@ -69,9 +69,9 @@ func replaceableFile(path string) error {
 }
 
 // replaceableImage refuses, beside what replaceableFile does, a file that is
-// neither empty nor a volume with a seed's label, in one of the places where
+// neither empty nor a volume with this label, in one of the places where
 // ISO 9660 and FAT12 or FAT16 keep it: a host file, say.
-func replaceableImage(path string) error {
+func replaceableImage(path, label string) error {
 	if err := replaceableFile(path); err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func replaceableImage(path string) error {
 		found = found || string(magic) == place.magic && strings.EqualFold(string(name), label)
 	}
 	if !found {
-		return errors.New("refusing to replace what is there: it is not an image of a seed")
+		return fmt.Errorf("refusing to replace what is there: it is not an image labelled %s", label)
 	}
 	return nil
 }

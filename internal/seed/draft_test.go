@@ -49,7 +49,7 @@ func childWrite() int {
 			}
 		}
 	}
-	err := Write(os.Getenv("BAKE_SEED_PATH"), Format(os.Getenv("BAKE_SEED_FORMAT")), secret())
+	err := Write(os.Getenv("BAKE_SEED_PATH"), Format(os.Getenv("BAKE_SEED_FORMAT")), marked())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -59,7 +59,7 @@ func childWrite() int {
 
 func noUnnamed(string) (*os.File, error) { return nil, syscall.EOPNOTSUPP }
 
-func secret() Seed {
+func marked() Seed {
 	s := sample()
 	s.UserData = append(s.UserData, "# "+canary+"\n"...)
 	return s
@@ -145,7 +145,7 @@ func wantNoCanary(t *testing.T, dir string) {
 func TestBytesDependOnContentsOnly(t *testing.T) {
 	for _, f := range formats {
 		here := filepath.Join(t.TempDir(), "seed")
-		if err := Write(here, f, secret()); err != nil {
+		if err := Write(here, f, marked()); err != nil {
 			t.Fatal(err)
 		}
 		for _, env := range [][]string{
@@ -166,7 +166,7 @@ func TestBytesDependOnContentsOnly(t *testing.T) {
 			wantEntries(t, dir, "seed")
 			wantEntries(t, tmp)
 			wantPrivate(t, dir)
-			wantSeed(t, path, f, secret())
+			wantSeed(t, path, f, marked())
 			if f != Dir && digest(t, path) != digest(t, here) {
 				t.Errorf("%s: other bytes with %q", f, env)
 			}
@@ -227,10 +227,10 @@ func TestKilled(t *testing.T) {
 			if test.had && (test.format != Dir || test.at == "written") {
 				wantSeed(t, path, test.format, sample())
 			}
-			if err := Write(path, test.format, secret()); err != nil {
+			if err := Write(path, test.format, marked()); err != nil {
 				t.Errorf("the next run: %v", err)
 			}
-			wantSeed(t, path, test.format, secret())
+			wantSeed(t, path, test.format, marked())
 		})
 	}
 }
@@ -238,7 +238,7 @@ func TestKilled(t *testing.T) {
 // childFull fills the small file system it was given in every way it knows.
 func childFull() int {
 	root := os.Getenv("BAKE_SEED_PATH")
-	big := secret()
+	big := marked()
 	big.UserData = append(big.UserData, pattern(5<<20)...)
 	bad := 0
 	for _, f := range formats {

@@ -5,28 +5,38 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/kdomanski/iso9660"
 )
+
+// iso9660Of is the codec of an ISO 9660 volume with a label. What Linux takes for
+// the UUID of the volume is the date on it.
+func iso9660Of(label string, date time.Time) codec {
+	return codec{
+		encode: func(files []file) ([]byte, error) { return encodeISO(label, date, files) },
+		decode: func(image []byte) ([]file, error) { return decodeISO(label, image) },
+	}
+}
 
 // encodeISO never shows the words to the library. Its writer stages every file
 // under $TMPDIR, and neither the place nor the modes are ours to choose without
 // changing the environment of the whole process. So it lays the disc out over
 // blank files of the right lengths, and seal puts the words into their extents
 // in memory.
-func encodeISO(files []file) ([]byte, error) {
-	image, err := layOut(files)
+func encodeISO(label string, date time.Time, files []file) ([]byte, error) {
+	image, err := layOut(label, files)
 	if err != nil {
 		return nil, fmt.Errorf("laying out the ISO 9660 image: %w", err)
 	}
-	image, err = seal(image, files)
+	image, err = seal(image, date, files)
 	if err != nil {
 		return nil, fmt.Errorf("sealing the ISO 9660 image: %w", err)
 	}
 	return image, nil
 }
 
-func layOut(files []file) (_ []byte, err error) {
+func layOut(label string, files []file) (_ []byte, err error) {
 	w, err := iso9660.NewWriter()
 	if err != nil {
 		return nil, err
@@ -55,7 +65,7 @@ func (blank) Read(p []byte) (int, error) {
 }
 
 // decodeISO reads an image that encodeISO made; it is not for foreign images.
-func decodeISO(image []byte) ([]file, error) {
+func decodeISO(label string, image []byte) ([]file, error) {
 	disc, err := iso9660.OpenImage(bytes.NewReader(image))
 	if err != nil {
 		return nil, fmt.Errorf("read back: %w", err)

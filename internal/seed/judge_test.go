@@ -203,7 +203,7 @@ func TestJudgesCondemn(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("bsdtar", func(t *testing.T) {
-		image, err := layOut(files)
+		image, err := layOut(label, files)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -230,7 +230,7 @@ func TestJudgesCondemn(t *testing.T) {
 		}
 	})
 	t.Run("7z", func(t *testing.T) {
-		image, err := encodeISO(files)
+		image, err := encodeISO(label, epoch, files)
 		if err != nil {
 			t.Fatal(err)
 		}

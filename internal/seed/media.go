@@ -45,7 +45,7 @@ const label = "cidata"
 // disk.
 const maxBytes = 16 << 20
 
-// epoch is the one date on a medium, so that the bytes depend on the contents
+// epoch is the one date on a seed, so that the bytes depend on the contents
 // alone. It is the first day that FAT can express.
 var epoch = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
 
@@ -62,7 +62,7 @@ type codec struct {
 }
 
 var codecs = map[Format]codec{
-	ISO:  {encodeISO, decodeISO},
+	ISO:  iso9660Of(label, epoch),
 	VFAT: {encodeVFAT, decodeVFAT},
 }
 
@@ -117,10 +117,15 @@ func write(path string, format Format, s Seed) error {
 	if format == Dir {
 		return writeDir(path, files)
 	}
-	if err := replaceableImage(path); err != nil {
+	return writeImage(path, label, codecs[format], files)
+}
+
+// writeImage makes path an image of these files, in the place of nothing but an
+// earlier image with the same label.
+func writeImage(path, label string, c codec, files []file) error {
+	if err := replaceableImage(path, label); err != nil {
 		return err
 	}
-	c := codecs[format]
 	image, err := c.encode(files)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Offsets of ECMA-119: 8.4 for the primary volume descriptor, 9.1 for a
@@ -35,7 +36,7 @@ var errLayout = errors.New("unexpected layout")
 // seal makes a blank image final: it puts the words into their extents,
 // replaces what depends on the clock and the platform by constants, and adds
 // the path tables, without which libarchive takes the image for an empty tar.
-func seal(image []byte, files []file) ([]byte, error) {
+func seal(image []byte, made time.Time, files []file) ([]byte, error) {
 	pvd, err := extent(image, 16, sector)
 	if err != nil {
 		return nil, err
@@ -54,7 +55,7 @@ func seal(image []byte, files []file) ([]byte, error) {
 	}
 	fixed(pvd[pvdSystem:pvdSystem+32], "LINUX")
 	fixed(pvd[pvdApplication:pvdApplication+128], "BAKE")
-	date := epoch.Format("20060102150405") + "00\x00"
+	date := made.Format("20060102150405") + "00\x00"
 	for _, at := range []int{pvdCreated, pvdModified, pvdEffective} {
 		copy(pvd[at:at+17], date)
 	}
@@ -62,14 +63,20 @@ func seal(image []byte, files []file) ([]byte, error) {
 }
 
 // fill copies each file into the extent its directory record points at. Every
-// file must have exactly one record of its length, and every record a file.
+// file must have exactly one record of its length, and every record a file. No
+// record crosses the end of a sector: zeros fill it.
 func fill(image, dir []byte, files []file) error {
 	data := map[string][]byte{}
 	for _, f := range files {
 		data[f.name+";1"] = f.data
 	}
-	for len(dir) > 0 && dir[0] != 0 {
+	for len(dir) > 0 {
 		n := int(dir[0])
+		if n == 0 {
+			rest := (len(dir) - 1) / sector * sector
+			dir = dir[len(dir)-rest:]
+			continue
+		}
 		if n > len(dir) || n <= recordName || recordName+1+int(dir[recordName]) > n {
 			return fmt.Errorf("%w: directory record of %d bytes", errLayout, n)
 		}

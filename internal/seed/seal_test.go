@@ -14,7 +14,7 @@ func blankISO(t *testing.T) ([]byte, []file) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	image, err := layOut(files)
+	image, err := layOut(label, files)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func TestLayoutIsBlank(t *testing.T) {
 			t.Errorf("the words of %s are in the unsealed image", f.name)
 		}
 	}
-	sealed, err := seal(image, files)
+	sealed, err := seal(image, epoch, files)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func TestLayoutIsBlank(t *testing.T) {
 
 func TestPathTables(t *testing.T) {
 	blank, files := blankISO(t)
-	image, err := seal(blank, files)
+	image, err := seal(blank, epoch, files)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func TestSealRefusesUnknownLayout(t *testing.T) {
 		},
 	} {
 		blank, files := blankISO(t)
-		if _, err := seal(change(blank), files); !errors.Is(err, errLayout) {
+		if _, err := seal(change(blank), epoch, files); !errors.Is(err, errLayout) {
 			t.Errorf("%s: %v, want %v", name, err, errLayout)
 		}
 	}

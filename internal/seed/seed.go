@@ -30,6 +30,9 @@
 // parameters of a layer are data in the document, never structure. It refuses
 // two layers that write one file, and text that YAML cannot carry.
 //
+// What must not be read from a seed, which the groups disk and cdrom of the guest
+// can read and cloud-init copies, travels on a volume of its own: WriteSecrets.
+//
 // # Decisions
 //
 // 2026-11: merge here and ship one document instead of one part per layer.

@@ -173,12 +173,15 @@ func (s Spec) prepare(ctx context.Context, tools tool.Box, firm firmware, at *sc
 		{name: varsDisk, path: vars, format: "qcow2"},
 		{name: rootDisk, path: overlay, format: "qcow2", device: ",bootindex=1"},
 	}
-	if s.Seed != "" {
-		seed, err := filepath.Abs(s.Seed)
+	for _, once := range []struct{ name, path string }{{"seed", s.Seed}, {"secrets", s.Secrets}} {
+		if once.path == "" {
+			continue
+		}
+		path, err := filepath.Abs(once.path)
 		if err != nil {
 			return nil, err
 		}
-		disks = append(disks, disk{name: "seed", path: seed, format: "raw", readOnly: true, device: ",serial=seed"})
+		disks = append(disks, disk{name: once.name, path: path, format: "raw", readOnly: true, device: ",serial=" + once.name})
 	}
 	return disks, nil
 }

@@ -9,7 +9,7 @@
 // cards, on taps that the caller opened: see Spec.Cards.
 //
 // It promises that
-//   - disk and seed are opened read-only: the guest writes to an overlay;
+//   - disk, seed and secrets are opened read-only: the guest writes to an overlay;
 //   - QEMU and its files go away with Close, with the context and, if this
 //     process is killed, with the process (its directory with the next Start);
 //   - all that a guest says is data: console, packets and keys are bounded,
@@ -97,6 +97,7 @@ import (
 type Spec struct {
 	Disk     string // root disk, qcow2, with any chain of backing files; never written to
 	Seed     string // NoCloud image (iso or vfat), raw, attached read-only; "" for none
+	Secrets  string // volume of secrets, raw, attached read-only; "" for none
 	Accel    string // "kvm" or "tcg", as Accelerator found
 	Firmware string // "uefi" or "uefi-secure" (Microsoft's keys enrolled)
 	VCPUs    int    // at least 1

@@ -76,9 +76,11 @@ func within(t *testing.T, what string, happened func() bool) {
 
 func TestStartAndClose(t *testing.T) {
 	spec := bare(emptyImage(t))
-	spec.Seed = filepath.Join(t.TempDir(), "seed,x.iso")
-	if err := os.WriteFile(spec.Seed, make([]byte, 2048), 0o400); err != nil {
-		t.Fatal(err)
+	spec.Seed, spec.Secrets = filepath.Join(t.TempDir(), "seed,x.iso"), filepath.Join(t.TempDir(), "secrets,x.iso")
+	for _, path := range []string{spec.Seed, spec.Secrets} {
+		if err := os.WriteFile(path, make([]byte, 2048), 0o400); err != nil {
+			t.Fatal(err)
+		}
 	}
 	const secret = "correct horse"
 	spec.Credentials = map[string]string{"test": secret}
@@ -97,6 +99,11 @@ func TestStartAndClose(t *testing.T) {
 	}
 	if encoded := base64.StdEncoding.EncodeToString([]byte(secret)); strings.Contains(string(line), encoded) {
 		t.Error("the command line holds a credential")
+	}
+	for _, serial := range []string{"serial=seed", "serial=secrets"} {
+		if !strings.Contains(string(line), serial) {
+			t.Errorf("there is no disk with %s", serial)
+		}
 	}
 	if status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)); err != nil || !strings.Contains(string(status), "Seccomp:\t2") {
 		t.Errorf("QEMU is not confined by seccomp: %v", err)
@@ -239,6 +246,7 @@ func TestStartFails(t *testing.T) {
 		{"no disk", func(s *Spec) { s.Disk += "x" }, "No such file"},
 		{"raw disk", func(s *Spec) { s.Disk = raw }, "not in qcow2 format"},
 		{"no seed", func(s *Spec) { s.Seed = "/nonexistent/seed" }, "/nonexistent/seed"},
+		{"no secrets", func(s *Spec) { s.Secrets = "/nonexistent/secrets" }, "/nonexistent/secrets"},
 		{"bad credential", func(s *Spec) { s.Credentials = map[string]string{"a=b": ""} }, "name for a credential"},
 		{"refused by QEMU", func(s *Spec) { s.VCPUs = 100000 }, "QEMU died"},
 	} {
