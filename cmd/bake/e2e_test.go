@@ -316,9 +316,9 @@ var broken = map[string]struct {
 	},
 }
 
-// TestE2EBroken replaces the ufw layer by one whose commands are wrong and
+// TestFullBroken replaces the ufw layer by one whose commands are wrong and
 // whose claims are the built-in layer's. cloud-init says done; verify must not.
-func TestE2EBroken(t *testing.T) {
+func TestFullBroken(t *testing.T) {
 	builtin, err := os.ReadFile("../../layers/ufw/layer.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -329,9 +329,6 @@ func TestE2EBroken(t *testing.T) {
 	}
 	for name, b := range broken {
 		t.Run(name, func(t *testing.T) {
-			if name != "enable removed" && !isFull() {
-				t.Skip("make e2e-full tries all")
-			}
 			l := newLab(t, "debian-13")
 			l.write(t, "layers/ufw/layer.yaml", `layer: ufw
 replaces: ufw

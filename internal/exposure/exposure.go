@@ -16,16 +16,13 @@
 // what we would get wrong. It adds 1 MB to bake. Would change for packets of one
 // kind only.
 //
-// 2026-11: the guest is reached on a QEMU hub and not by user-mode networking,
-// which accepts a connection before the guest has seen it and has no ICMP; and not
-// by a tap, which needs root.
+// 2026-11: the guest is reached as a neighbour on its Ethernet and not by user-mode
+// networking, which accepts a connection before the guest has seen it and has no
+// ICMP; and not by a tap, which needs root.
 package exposure
 
 import (
-	"bufio"
 	"cmp"
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -101,9 +98,8 @@ var Ports = []int{
 
 const (
 	tick     = 50 * time.Millisecond // port 22 is asked at each: 20 times a second
-	others   = 2                     // other ports asked at each
+	others   = 1                     // other ports asked at each
 	pingTick = 4                     // a ping at each fourth
-	maxFrame = 64 << 10              // bytes; the guest says how long a frame is
 )
 
 // Target is the guest, as its neighbours may know it.
@@ -112,9 +108,17 @@ type Target struct {
 	V4  netip.Addr
 }
 
+// A Wire is a place on the guest's Ethernet. What is sent must reach the guest and
+// nobody else: to others a probe would be a probe, too. Receive returns frames of
+// the guest's, and an error when there will be none. Both are used at the same time.
+type Wire interface {
+	Send(frame []byte) error
+	Receive() ([]byte, error)
+}
+
 // A Prober asks until it is stopped.
 type Prober struct {
-	wire    net.Conn
+	wire    Wire
 	us      neighbour
 	started time.Time
 	ports   []int
@@ -128,10 +132,9 @@ type Prober struct {
 	v6     []netip.Addr             // of the guest: link-local, and what it was seen to use
 }
 
-// Start begins to ask. The wire carries Ethernet frames, each after its length in
-// four bytes, big endian, as QEMU's socket network does; the prober has it alone.
-// More ports are asked beside Ports and 22.
-func Start(wire net.Conn, target Target, more ...int) (*Prober, error) {
+// Start begins to ask, more ports beside Ports and 22. The prober has the wire for
+// itself.
+func Start(wire Wire, target Target, more ...int) (*Prober, error) {
 	if len(target.MAC) != 6 || !target.V4.Is4() {
 		return nil, fmt.Errorf("probing: MAC address %q and IPv4 address %s name no guest", target.MAC, target.V4)
 	}
@@ -143,17 +146,17 @@ func Start(wire net.Conn, target Target, more ...int) (*Prober, error) {
 		}
 	}
 	p.ended.Go(p.ask)
-	p.ended.Go(p.listen)
+	go p.listen()
 	return p, nil
 }
 
 // At is a moment on the prober's clock, which begins with Start.
 func (p *Prober) At(t time.Time) time.Duration { return t.Sub(p.started) }
 
-// Stop ends the questions and returns what was found out. The wire is closed.
+// Stop ends the questions and returns what was found out. What the guest sends is
+// still read, so that the wire does not fill.
 func (p *Prober) Stop() Record {
 	close(p.stop)
-	p.wire.Close()
 	p.ended.Wait()
 	return p.Record()
 }
@@ -223,47 +226,25 @@ func (p *Prober) send(frame []byte, err error) error {
 	p.mutex.Lock()
 	p.probes++
 	p.mutex.Unlock()
-	return p.write(frame)
+	return p.wire.Send(frame)
 }
-
-func (p *Prober) write(frame []byte) error {
-	// One write: both goroutines do.
-	_, err := p.wire.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(frame))), frame...))
-	return err
-}
-
-var errTooLong = errors.New("a frame is too long")
 
 // listen notes answers and gives the guest those that it needs to answer.
 func (p *Prober) listen() {
-	in := bufio.NewReader(p.wire)
-	frame := make([]byte, maxFrame)
 	for {
-		n, err := readFrame(in, frame)
+		frame, err := p.wire.Receive()
 		if err != nil {
 			return
 		}
-		seen := p.us.read(frame[:n])
+		seen := p.us.read(frame)
 		for _, answer := range seen.answers {
 			p.note(answer)
 		}
 		p.learn(seen.from)
-		if seen.reply != nil && p.write(seen.reply) != nil {
+		if seen.reply != nil && p.wire.Send(seen.reply) != nil {
 			return
 		}
 	}
-}
-
-func readFrame(in io.Reader, frame []byte) (int, error) {
-	var length [4]byte
-	if _, err := io.ReadFull(in, length[:]); err != nil {
-		return 0, err
-	}
-	n := binary.BigEndian.Uint32(length[:])
-	if n > uint32(len(frame)) {
-		return 0, errTooLong
-	}
-	return io.ReadFull(in, frame[:n])
 }
 
 func (p *Prober) note(a Answer) {
@@ -274,8 +255,9 @@ func (p *Prober) note(a Answer) {
 	}
 }
 
-// maxAddresses bounds what a guest can make us ask.
-const maxAddresses = 4
+// maxAddresses bounds what a guest can make us ask, and what being asked costs an
+// emulated one.
+const maxAddresses = 2
 
 // learn takes an IPv6 address that the guest uses.
 func (p *Prober) learn(address netip.Addr) {

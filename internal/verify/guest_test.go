@@ -37,7 +37,6 @@ type guest struct {
 	host      ssh.Signer
 
 	console  string
-	wire     net.Conn
 	noKeys   error // what HostKeys fails with
 	noKeep   error // what Snapshot fails with
 	noReturn error // what Restore fails with
@@ -196,7 +195,7 @@ func (g *guest) Restore(context.Context, string) error {
 
 func (g *guest) Port(int) net.Conn { return nil }
 
-func (g *guest) Wire() net.Conn { return g.wire }
+func (g *guest) Wire() *vm.Wire { return nil }
 
 func (g *guest) Guest() netip.Addr { return netip.MustParseAddr("10.0.2.15") }
 

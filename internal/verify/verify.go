@@ -133,7 +133,7 @@ type machine interface {
 	Snapshot(ctx context.Context, name string) error
 	Restore(ctx context.Context, name string) error
 	Port(i int) net.Conn
-	Wire() net.Conn
+	Wire() *vm.Wire
 	Guest() netip.Addr
 	Close() error
 }

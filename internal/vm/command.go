@@ -14,7 +14,7 @@ import (
 // Names that the monitor's commands use as well.
 const (
 	netdev   = "net0"
-	hubPort  = "hub0" // of the first card, where there is a hub
+	cardWire = "card" // of the first card, where this process is between it and its network
 	rootDisk = "root"
 	varsDisk = "vars"
 )
@@ -62,7 +62,7 @@ func (s Spec) command(firm firmware, disks []disk, credentials []string, lan lan
 		}
 	}
 	args = append(args, s.ports()...)
-	args = append(args, s.hubs()...)
+	args = append(args, s.wires()...)
 	for _, file := range credentials {
 		args = append(args, "-smbios", "type=11,path="+escape(file))
 	}
@@ -99,31 +99,24 @@ func (s Spec) ports() []string {
 // plug is what the first card is plugged into.
 func (s Spec) plug() string {
 	if s.Wire {
-		return hubPort
+		return cardWire
 	}
 	return netdev
 }
 
-// hub is 1 with a hub, 0 without.
-func (s Spec) hub() int {
-	if s.Wire {
-		return 1
-	}
-	return 0
-}
-
-// hubs joins card, user-mode network and the last descriptor, whose other end is
-// ours. A hub hands every frame to all the others.
-func (s Spec) hubs() []string {
+// wires joins card and user-mode network by the last two descriptors, whose other
+// ends are ours: see Wire. A network of QEMU's has a card or a hub on its other
+// side, hence the hub.
+func (s Spec) wires() []string {
 	if !s.Wire {
 		return nil
 	}
-	const wire = "wire"
+	fd := tapFD + len(s.Cards) + len(s.Ports)
 	return []string{
-		"-netdev", fmt.Sprintf("socket,id=%s,fd=%d", wire, tapFD+len(s.Cards)+len(s.Ports)),
-		"-netdev", "hubport,id=" + hubPort + ",hubid=0",
-		"-netdev", "hubport,id=hub1,hubid=0,netdev=" + netdev,
-		"-netdev", "hubport,id=hub2,hubid=0,netdev=" + wire,
+		"-netdev", fmt.Sprintf("socket,id=%s,fd=%d", cardWire, fd),
+		"-netdev", fmt.Sprintf("socket,id=uplink,fd=%d", fd+1),
+		"-netdev", "hubport,id=hub0,hubid=0,netdev=" + netdev,
+		"-netdev", "hubport,id=hub1,hubid=0,netdev=uplink",
 	}
 }
 

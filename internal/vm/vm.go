@@ -123,8 +123,8 @@ type Spec struct {
 	// the guest: see Machine.Port.
 	Ports []string
 
-	// Wire puts the first network card on a hub with this process: see
-	// Machine.Wire.
+	// Wire puts this process between the first network card and its network,
+	// as a neighbour of the guest: see Machine.Wire.
 	Wire bool
 
 	// Credentials are systemd system credentials, name to content, 32 KiB
@@ -146,7 +146,7 @@ type Machine struct {
 	lan     lan
 	scratch *scratch
 	ports   []net.Conn
-	wire    net.Conn           // nil unless Spec.Wire
+	wire    *Wire              // nil unless Spec.Wire
 	stop    context.CancelFunc // kills QEMU
 	isClose atomic.Bool
 	once    sync.Once
@@ -232,7 +232,10 @@ func (m *Machine) boot(ctx context.Context, tools tool.Box, spec Spec, firm firm
 // launch starts QEMU with its wires and the taps, and the goroutines that
 // listen. Our ends are closed by Close.
 func (m *Machine) launch(ctx context.Context, tools tool.Box, args []string, spec Spec) error {
-	wires := make([]net.Conn, 2+len(spec.Ports)+spec.hub()) // monitor, console, ports, network
+	wires := make([]net.Conn, 2+len(spec.Ports)) // monitor, console, ports
+	if spec.Wire {
+		wires = append(wires, nil, nil) // card, network
+	}
 	ends := make([]*os.File, len(wires))
 	for i := range wires {
 		var err error
@@ -251,7 +254,7 @@ func (m *Machine) launch(ctx context.Context, tools tool.Box, args []string, spe
 	}
 	m.child, m.monitor, m.ports = child, newMonitor(wires[0]), wires[2:2+len(spec.Ports)]
 	if spec.Wire {
-		m.wire = wires[len(wires)-1]
+		m.wire = newWire(wires[len(wires)-2], wires[len(wires)-1])
 	}
 	go func() {
 		defer close(m.heard)
@@ -270,11 +273,8 @@ func closeAll[C io.Closer](all []C) {
 // Guest is the IPv4 address that the guest has, or will get by DHCP.
 func (m *Machine) Guest() netip.Addr { return m.lan.guest }
 
-// Wire is this end of the guest's Ethernet, nil without Spec.Wire: what is written
-// reaches the guest, and all that the guest and its network send is read here. Each
-// frame comes after its length in four bytes, big endian. Whoever takes it must
-// read, or the network stalls.
-func (m *Machine) Wire() net.Conn { return m.wire }
+// Wire is a place on the guest's Ethernet, nil without Spec.Wire.
+func (m *Machine) Wire() *Wire { return m.wire }
 
 // Port is this end of the i-th of Spec.Ports. What is written before the guest
 // has opened its end is kept or lost at QEMU's discretion. The connection
@@ -350,7 +350,7 @@ func (m *Machine) Close() error {
 			m.monitor.wire.Close()
 			closeAll(m.ports)
 			if m.wire != nil {
-				m.wire.Close()
+				m.wire.end(nil)
 			}
 		}
 		if err := m.scratch.remove(); err != nil {
