@@ -55,6 +55,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"bake/internal/claim"
@@ -306,17 +307,29 @@ func (a *attestation) tell(sum string) error {
 	}
 	text.WriteString(verdict.String() + "\n")
 	_, err := io.WriteString(a.Console, text.String())
-	// Nobody may be listening: that is no reason to keep a machine shut.
-	if port, openErr := os.OpenFile(a.path("/dev/virtio-ports/"+Port), os.O_WRONLY, 0); openErr == nil {
-		if data, err := a.encode(); err == nil {
-			_, _ = port.Write(data)
-		}
-		port.Close()
-	}
+	a.hand()
 	if !a.report.OK {
 		return errors.Join(fmt.Errorf("%d of %d claims failed, first %s", failed, len(a.report.Results), first), err)
 	}
 	return err
+}
+
+// handTime bounds how long the other side may take to read a report.
+const handTime = time.Minute
+
+// hand gives the report to whoever is at the other end of the port. It may be
+// nobody, and then a write would never end: that is no reason to wait, or to keep
+// the machine shut.
+func (a *attestation) hand() {
+	port, err := os.OpenFile(a.path("/dev/virtio-ports/"+Port), os.O_WRONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return
+	}
+	defer port.Close()
+	_ = port.SetWriteDeadline(time.Now().Add(handTime)) // a file of a test has none
+	if data, err := a.encode(); err == nil {
+		_, _ = port.Write(data)
+	}
 }
 
 // refuse leaves a machine shut about which nothing is known.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -230,5 +231,25 @@ func TestOutputIsBounded(t *testing.T) {
 	_, report, _ := g.attest(t, check("x", "sleep 600 & head -c 100000 /dev/zero | tr '\\0' x; kill $!", ""))
 	if got := len(report.Results[0].Got); got != maxOutput {
 		t.Errorf("%d bytes are kept", got)
+	}
+}
+
+// A port at which nobody listens holds nothing up. A FIFO without a reader is one.
+func TestNobodyListens(t *testing.T) {
+	g := newGuest(t)
+	port := filepath.Join(g.root, "dev/virtio-ports", Port)
+	if err := errors.Join(os.Remove(port), syscall.Mkfifo(port, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	data, err := json.Marshal(NewPlan("zap", []claim.Check{check("x", "cat state", "good")}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.write(t, "plan", string(data))
+	if err := Run(context.Background(), filepath.Join(g.root, "plan"), g.options()); err != nil {
+		t.Fatal(err)
+	}
+	if verdict, ok := LastVerdict(g.console.String()); !ok || !verdict.OK {
+		t.Errorf("%+v, %v", verdict, ok)
 	}
 }
