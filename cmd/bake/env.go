@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"io/fs"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"golang.org/x/term"
 
 	"bake/internal/tool"
+	"bake/internal/verify"
 	"bake/layers"
 )
 
@@ -21,12 +23,16 @@ type env struct {
 	Layers   fs.FS // the built-in layers
 	Tools    tool.Box
 	Terminal bool // Stderr is a terminal that understands cursor movement
+
+	// Boot tries a generation in a throwaway machine: verify.Boot.
+	Boot func(context.Context, verify.Options) (verify.Report, error)
 }
 
 func systemEnv() env {
 	return env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Getenv: os.Getenv, Layers: layers.FS,
+		Boot:     verify.Boot,
 		Terminal: term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb",
 	}
 }
