@@ -10,6 +10,7 @@
 //	<root>/<host>/<generation>/          manifest.json and the files it names
 //	<root>/<host>/latest -> <generation>    baked last
 //	<root>/<host>/current -> <generation>   passed verification last
+//	<root>/<host>/known_hosts            and what else Keep keeps beside them
 //
 // It promises:
 //   - A name that is not a draft's is a complete generation, always: a draft is
