@@ -38,6 +38,7 @@ var mayImport = map[string][]string{
 	"internal/artifact": {},
 	"internal/console":  {"internal/attest"},
 	"internal/vm":       {"internal/artifact", "internal/console", "internal/tool"},
+	"internal/status":   {"internal/console"},
 	"internal/verify":   {"internal/attest", "internal/claim", "internal/console", "internal/tool", "internal/vm"},
 	"layers":            {},
 	"cmd/bake": {"internal/artifact", "internal/base", "internal/diag", "internal/domain", "internal/guest", "internal/host", "internal/image",
