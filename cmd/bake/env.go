@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"golang.org/x/term"
 
@@ -24,6 +25,9 @@ type env struct {
 	Tools    tool.Box
 	Terminal bool // Stderr is a terminal that understands cursor movement
 
+	// Exec ends this process and starts a program in its place, with the same
+	// environment: its exit status is bake's.
+	Exec func(path string, argv []string) error
 	// Boot tries a generation in a throwaway machine: verify.Boot.
 	Boot func(context.Context, verify.Options) (verify.Report, error)
 }
@@ -32,6 +36,7 @@ func systemEnv() env {
 	return env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Getenv: os.Getenv, Layers: layers.FS,
+		Exec:     func(path string, argv []string) error { return syscall.Exec(path, argv, os.Environ()) },
 		Boot:     verify.Boot,
 		Terminal: term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb",
 	}

@@ -41,8 +41,8 @@ var mayImport = map[string][]string{
 	"internal/status":   {"internal/console"},
 	"internal/verify":   {"internal/attest", "internal/claim", "internal/console", "internal/tool", "internal/vm"},
 	"layers":            {},
-	"cmd/bake": {"internal/artifact", "internal/base", "internal/diag", "internal/domain", "internal/guest", "internal/host", "internal/image",
-		"internal/inspect", "internal/layer", "internal/origin", "internal/seed", "internal/tool", "internal/verify", "internal/vm", "layers"},
+	"cmd/bake": {"internal/artifact", "internal/base", "internal/console", "internal/diag", "internal/domain", "internal/guest", "internal/host", "internal/image",
+		"internal/inspect", "internal/layer", "internal/origin", "internal/seed", "internal/status", "internal/tool", "internal/verify", "internal/vm", "layers"},
 }
 
 // goPackage is what go list says of one.

@@ -82,7 +82,7 @@ type Status struct {
 // Of judges a log as far as it has been read.
 func Of(host string, l *Log) Status {
 	r := l.Reading()
-	s := Status{Host: host, Console: l.Path, Bytes: l.Size, Grew: l.Grew, Boots: r.Boots,
+	s := Status{Host: host, Console: l.Path, Bytes: l.Size, Grew: l.Grew.UTC(), Boots: r.Boots,
 		Stages: append([]console.Stage{}, r.Stages...), Uptime: r.Uptime, End: r.End,
 		Claims: r.Trying, Failures: append([]string{}, r.Failed...), Said: r.Said}
 	if v := r.Verdict; v != nil {
