@@ -1,13 +1,16 @@
 package main
 
 import (
+	"context"
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"golang.org/x/term"
 
 	"bake/internal/tool"
+	"bake/internal/verify"
 	"bake/layers"
 )
 
@@ -21,12 +24,20 @@ type env struct {
 	Layers   fs.FS // the built-in layers
 	Tools    tool.Box
 	Terminal bool // Stderr is a terminal that understands cursor movement
+
+	// Exec ends this process and starts a program in its place, with the same
+	// environment: its exit status is bake's.
+	Exec func(path string, argv []string) error
+	// Boot tries a generation in a throwaway machine: verify.Boot.
+	Boot func(context.Context, verify.Options) (verify.Report, error)
 }
 
 func systemEnv() env {
 	return env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Getenv: os.Getenv, Layers: layers.FS,
+		Exec:     func(path string, argv []string) error { return syscall.Exec(path, argv, os.Environ()) },
+		Boot:     verify.Boot,
 		Terminal: term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb",
 	}
 }

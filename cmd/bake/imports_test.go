@@ -40,10 +40,11 @@ var mayImport = map[string][]string{
 	"internal/artifact": {},
 	"internal/console":  {"internal/attest"},
 	"internal/vm":       {"internal/artifact", "internal/console", "internal/tool"},
+	"internal/status":   {"internal/console"},
 	"internal/verify":   {"internal/attest", "internal/claim", "internal/console", "internal/exposure", "internal/tool", "internal/vm"},
 	"layers":            {},
-	"cmd/bake": {"internal/artifact", "internal/base", "internal/diag", "internal/domain", "internal/guest", "internal/host", "internal/image",
-		"internal/inspect", "internal/layer", "internal/origin", "internal/secret", "internal/seed", "internal/tool", "internal/verify", "internal/vm", "layers"},
+	"cmd/bake": {"internal/artifact", "internal/base", "internal/console", "internal/diag", "internal/domain", "internal/guest", "internal/host", "internal/image",
+		"internal/inspect", "internal/layer", "internal/origin", "internal/secret", "internal/seed", "internal/status", "internal/tool", "internal/verify", "internal/vm", "layers"},
 }
 
 // goPackage is what go list says of one.

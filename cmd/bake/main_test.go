@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
@@ -14,6 +16,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"bake/internal/attest"
 )
 
 var update = flag.Bool("update", false, "rewrite what the scripts expect; the diff is the review")
@@ -39,6 +43,7 @@ func runScripts(t *testing.T, dir string) {
 			"exits":   exits,
 			"refuses": refuses,
 			"raw":     raw,
+			"attests": attests,
 		},
 	})
 }
@@ -106,6 +111,34 @@ func raw(ts *testscript.TestScript, neg bool, args []string) {
 	path := ts.MkAbs(args[0])
 	ts.Check(os.MkdirAll(filepath.Dir(path), 0o755))
 	ts.Check(os.WriteFile(path, []byte(text), 0o600))
+}
+
+// attests LOG CLAIMS [KEY] writes the console log of a machine that tried the claims
+// in a file, all of which held, and that has that ssh host key.
+func attests(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 || len(args) > 3 {
+		ts.Fatalf("usage: attests LOG CLAIMS [KEY]")
+	}
+	key := ""
+	if len(args) == 3 {
+		key = args[2]
+	}
+	path := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(filepath.Dir(path), 0o755))
+	digest := sha256.Sum256([]byte(ts.ReadFile(args[1])))
+	ts.Check(os.WriteFile(path, []byte(consoleOf(hex.EncodeToString(digest[:]), key)), 0o600))
+}
+
+// consoleOf is what a machine prints that has tried the claims with that digest, all
+// of which held.
+func consoleOf(plan, key string) string {
+	verdict := attest.Verdict{OK: true, Plan: plan, Claims: 24, Report: strings.Repeat("f", 64)}
+	text := "BdsDxe: starting Boot0001\r\n[    0.000000] Linux version 6.12\r\n" +
+		"Cloud-init v. 25.1.4 finished at Mon. Up 57.20 seconds\r\n\r\nbake: trying 24 claims\r\n"
+	if key != "" {
+		text += "-----BEGIN SSH HOST KEY KEYS-----\r\n" + key + "\r\n-----END SSH HOST KEY KEYS-----\r\n"
+	}
+	return text + verdict.String() + "\r\n"
 }
 
 // condition is [lacks:PROGRAM]: this machine has no such program. On CI it has

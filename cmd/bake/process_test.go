@@ -167,7 +167,7 @@ func checkClean(t *testing.T, dir string) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		for _, prefix := range []string{".draft-", ".link-", ".new-", ".seed"} {
+		for _, prefix := range []string{".draft-", ".link-", ".new-", ".kept-", ".seed"} {
 			if strings.HasPrefix(filepath.Base(path), prefix) {
 				t.Errorf("%s is left behind", path)
 			}

@@ -23,9 +23,13 @@ type ui struct {
 
 // say prints one line about what happened.
 func (u *ui) say(format string, args ...any) {
-	if u.quiet {
-		return
+	if !u.quiet {
+		u.warn(format, args...)
 	}
+}
+
+// warn prints one line that nobody may miss, whatever the options.
+func (u *ui) warn(format string, args ...any) {
 	u.mutex.Lock()
 	defer u.mutex.Unlock()
 	u.clear()

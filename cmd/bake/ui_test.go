@@ -95,7 +95,11 @@ func TestNoANSI(t *testing.T) {
 	write("hosts/good.yaml", strings.Replace(hostFixture, "host: zap", "host: good", 1)+
 		"cloud-config: {final_message: \"\\e[31m \\u202e \\r\"}\n")
 	write("layers/mine/layer.yaml", "layer: mine\nsummary: \"a\\e[31m\"\nthreat: none\n")
+	write("console.log", "[    0.0] Kernel panic - not syncing: "+hostile+"\nbake: "+hostile+"\nbake: failed: "+hostile+"\n"+hostile+"\n")
 	for _, args := range [][]string{
+		{"status", "--host", "good", "--console", dir + "/console.log"}, {"status", "--host", "good", "--console", hostile},
+		{"status", "--host", "good", "--console", dir + "/console.log", "--json"}, {"ssh", "--host", "good", "--address", hostile},
+		{"status", "--host", "good", "--console", dir + "/hosts/raw.yaml", "--follow", "--deadline", "1ms"},
 		{"seed", "--host", "zap"}, {"seed", "--host", "raw"}, {"seed", "--host", hostile}, {"seed"},
 		{"seed", "--host", "good"}, {"explain", "--host", "good"}, {"explain", "--host", "good", "--json"},
 		{hostile}, {"seed", "--" + hostile}, {"seed", hostile}, {"seed", "--host", "good", "--format", hostile},

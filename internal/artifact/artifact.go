@@ -10,6 +10,7 @@
 //	<root>/<host>/<generation>/          manifest.json and the files it names
 //	<root>/<host>/latest -> <generation>    baked last
 //	<root>/<host>/current -> <generation>   passed verification last
+//	<root>/<host>/known_hosts            and what else Keep keeps beside them
 //
 // A host's directory may hold more, such as secrets.iso, which is of no generation.
 // Nothing here touches it.

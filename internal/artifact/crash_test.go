@@ -15,8 +15,8 @@ import (
 )
 
 // The test binary is its own victim: with BAKE_CRASH_AT=N in its environment it
-// bakes and promotes generation B under BAKE_CRASH_ROOT, and kills itself
-// before the Nth change to the disk.
+// bakes and promotes generation B under BAKE_CRASH_ROOT, or keeps a file there, and
+// kills itself before the Nth change to the disk.
 func TestMain(m *testing.M) {
 	at, err := strconv.Atoi(os.Getenv("BAKE_CRASH_AT"))
 	if err != nil {
@@ -29,7 +29,11 @@ func TestMain(m *testing.M) {
 			select {}
 		}
 	}
-	if err := bakeAndPromote(os.Getenv("BAKE_CRASH_ROOT")); err != nil {
+	victim := bakeAndPromote
+	if os.Getenv("BAKE_CRASH_IN") == "keep" {
+		victim = keepNew
+	}
+	if err := victim(os.Getenv("BAKE_CRASH_ROOT")); err != nil {
 		fmt.Println(err)
 		os.Exit(1)
 	}
@@ -49,10 +53,10 @@ func bakeAndPromote(root string) error {
 }
 
 // crash runs the victim and reports whether it was killed, and where.
-func crash(t *testing.T, root string, at int) (where string, killed bool) {
+func crash(t *testing.T, in, root string, at int) (where string, killed bool) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "BAKE_CRASH_AT="+strconv.Itoa(at), "BAKE_CRASH_ROOT="+root)
+	cmd.Env = append(os.Environ(), "BAKE_CRASH_AT="+strconv.Itoa(at), "BAKE_CRASH_ROOT="+root, "BAKE_CRASH_IN="+in)
 	out, err := cmd.Output()
 	var exit *exec.ExitError
 	switch {
@@ -85,7 +89,7 @@ func TestCrash(t *testing.T) {
 					t.Fatal(err)
 				}
 				prepare(t, root)
-				where, killed := crash(t, root, at)
+				where, killed := crash(t, "bake", root, at)
 				if !killed {
 					break
 				}

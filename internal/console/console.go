@@ -116,7 +116,7 @@ var (
 	bootLoader = regexp.MustCompile(`^BdsDxe: (?:loading|starting) `)
 	linux      = regexp.MustCompile(`^\[ *0\.0+\](?:\[[^\]]*\])? Linux version |^Linux version `)
 	restart    = regexp.MustCompile(`(?:^|\] ?)reboot: Restarting system`)
-	clock      = regexp.MustCompile(`^\[ *(\d{1,9}\.\d{1,6})\]| Up (\d{1,9}\.\d{1,6}) seconds`)
+	clocks     = []*regexp.Regexp{regexp.MustCompile(`^\[ *(\d{1,9}\.\d{1,6})\]`), regexp.MustCompile(` Up (\d{1,9}\.\d{1,6}) seconds`)}
 	trying     = regexp.MustCompile(`^bake: trying (\d{1,6}) claims`)
 )
 
@@ -124,19 +124,25 @@ func (r *Reader) read(line string) {
 	if strings.TrimSpace(line) != "" {
 		r.tail = append(r.tail[max(0, len(r.tail)-tailLines+1):], line)
 	}
-	if restart.MatchString(line) {
+	if strings.Contains(line, "reboot: ") && restart.MatchString(line) {
 		r.forget()
 		return
 	}
 	r.begin(line)
 	uptime := 0.0
-	if m := clock.FindStringSubmatch(line); m != nil {
-		uptime, _ = strconv.ParseFloat(m[1]+m[2], 64) // the pattern has checked it
-		r.now.Uptime = uptime
+	for _, clock := range clocks {
+		if m := clock.FindStringSubmatch(line); m != nil {
+			uptime, _ = strconv.ParseFloat(m[1], 64) // the pattern has checked it
+			r.now.Uptime = uptime
+			break
+		}
 	}
 	r.keys(line)
 	r.bake(line)
 	for _, end := range ends {
+		if !strings.Contains(line, end.has) {
+			continue
+		}
 		if m := end.pattern.FindStringSubmatch(line); m != nil {
 			words := strings.Fields(end.words + strings.Join(m[1:], ""))
 			r.now.End, r.now.IsOff = strings.Join(words, " "), end.isOff
@@ -152,7 +158,7 @@ func (r *Reader) forget() {
 
 // begin notices that a boot begins.
 func (r *Reader) begin(line string) {
-	isLoader, isLinux := bootLoader.MatchString(line), linux.MatchString(line)
+	isLoader, isLinux := bootLoader.MatchString(line), strings.Contains(line, "Linux version ") && linux.MatchString(line)
 	if isLoader && (r.reached > byFirmware || r.now.End != "") || isLinux && (r.reached >= byKernel || r.now.End != "") {
 		r.forget()
 	}

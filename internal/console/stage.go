@@ -39,14 +39,15 @@ var stages = []struct {
 // ends are what a console says last. What is captured is added to the words. The
 // kernel may print behind what somebody else has begun.
 var ends = []struct {
+	has     string // what every match has in it, which is sooner seen
 	pattern *regexp.Regexp
 	words   string
 	isOff   bool
 }{
-	{regexp.MustCompile(`(?:^|\] ?)Kernel panic - not syncing(: .{1,200})?`), "the kernel panicked", false},
-	{regexp.MustCompile(`(?:^|\] ?)reboot: (?:Power down|System halted)`), "it was switched off", true},
-	{regexp.MustCompile(`(?:^|\] ?)systemd\[1\]: Freezing execution`), "systemd froze", false},
-	{regexp.MustCompile(`^You are in (?:emergency|rescue) mode`), "it is in emergency mode and waits for somebody", false},
-	{regexp.MustCompile(`^ALERT!(.{1,200}) +Dropping to a shell!`), "the initramfs gave up:", false},
-	{regexp.MustCompile(`^BdsDxe: No bootable option or device was found`), "the firmware found nothing to boot", false},
+	{"Kernel panic", regexp.MustCompile(`(?:^|\] ?)Kernel panic - not syncing(: .{1,200})?`), "the kernel panicked", false},
+	{"reboot: ", regexp.MustCompile(`(?:^|\] ?)reboot: (?:Power down|System halted)`), "it was switched off", true},
+	{"Freezing", regexp.MustCompile(`(?:^|\] ?)systemd\[1\]: Freezing execution`), "systemd froze", false},
+	{"You are in", regexp.MustCompile(`^You are in (?:emergency|rescue) mode`), "it is in emergency mode and waits for somebody", false},
+	{"ALERT", regexp.MustCompile(`^ALERT!(.{1,200}) +Dropping to a shell!`), "the initramfs gave up:", false},
+	{"BdsDxe", regexp.MustCompile(`^BdsDxe: No bootable option or device was found`), "the firmware found nothing to boot", false},
 }

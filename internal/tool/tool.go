@@ -35,6 +35,7 @@ var packages = map[string]string{
 	"qemu-system-x86_64": "qemu-system-x86",
 	"virt-xml-validate":  "libvirt-clients",
 	"virsh":              "libvirt-clients",
+	"ssh":                "openssh-client",
 	"prlimit":            "util-linux",
 }
 

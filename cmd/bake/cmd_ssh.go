@@ -1,0 +1,109 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"bake/internal/host"
+	"bake/internal/status"
+)
+
+func sshCommand(a *app) *cli.Command {
+	return &cli.Command{
+		Name:      "ssh",
+		Usage:     "log in to a machine that has attested, as the admin of its host file",
+		ArgsUsage: "[-- COMMAND...]",
+		Description: `Runs the ssh of this machine, with your keys and your configuration. The machine
+is known by OUT/HOST/known_hosts, which bake status writes from its console, and
+by nothing else: no other file, no DNS, no question whether to trust it.
+
+The exit status is ssh's: that of COMMAND, or 255 when ssh itself failed.`,
+		Flags: append(hostFlags(),
+			&cli.StringFlag{Name: "address", Usage: "address or name to connect to (default: the host file's first static address)"}),
+		Action: func(c *cli.Context) error {
+			names, err := a.hosts(c)
+			if err == nil && len(names) > 1 {
+				err = usageError{errors.New("want one host to log in to")}
+			}
+			if err != nil {
+				return err
+			}
+			return runSSH(a, names[0], c.String("address"), c.Args().Slice())
+		},
+	}
+}
+
+func runSSH(a *app, name, address string, command []string) error {
+	h, err := host.Load(a.config, name, a.shelf())
+	if err != nil {
+		return err
+	}
+	if address == "" {
+		if len(h.Network.Addresses) == 0 {
+			return usageError{fmt.Errorf("%s has no static address in %s: name one with --address (virsh domifaddr %s shows it)", name, h.File, name)}
+		}
+		address = h.Network.Addresses[0].Addr().String()
+	}
+	if !isAddress(address) {
+		return usageError{fmt.Errorf("--address %q: want an IP address or a name", address)}
+	}
+	known, err := filepath.Abs(filepath.Join(a.out, name, status.KnownFile))
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(known); err != nil {
+		return fmt.Errorf("nobody knows the host keys of %s yet: bake status --host %s reads them from its console once it has attested (%w)", name, name, err)
+	}
+	options, err := trust(name, known)
+	if err != nil {
+		return err
+	}
+	program, err := a.Tools.Find("ssh")
+	if err != nil {
+		return err
+	}
+	argv := append(append([]string{"ssh"}, options...), "-l", h.Admin.Name, "--", address)
+	if len(command) > 0 {
+		argv = append(append(argv, "--"), command...) // ssh looks for options behind the address, too
+	}
+	if err := a.Exec(program, argv); err != nil {
+		return fmt.Errorf("starting %s: %w", program, err)
+	}
+	return nil
+}
+
+var serverName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?$`)
+
+func isAddress(text string) bool {
+	_, err := netip.ParseAddr(text)
+	return err == nil || serverName.MatchString(text)
+}
+
+// trust are the options by which ssh knows a machine by one file alone. They win
+// over whatever its configuration files say; the alias also ends any exception for
+// this machine itself. A connection that is open already is not used: nobody knows
+// how its server was known.
+func trust(name, known string) ([]string, error) {
+	if strings.ContainsAny(known, "\"\n") || strings.Contains(known, "${") {
+		return nil, fmt.Errorf("ssh cannot be told of a file of that name: %q", known)
+	}
+	known = strings.ReplaceAll(strings.ReplaceAll(known, `\`, `\\`), "%", "%%")
+	if strings.ContainsAny(known, " \t'#\\") {
+		known = `"` + known + `"`
+	}
+	var options []string
+	for _, option := range []string{
+		"UserKnownHostsFile=" + known, "GlobalKnownHostsFile=/dev/null", "KnownHostsCommand=none", "VerifyHostKeyDNS=no",
+		"StrictHostKeyChecking=yes", "HostKeyAlias=" + name, "UpdateHostKeys=no", "ControlPath=none",
+	} {
+		options = append(options, "-o", option)
+	}
+	return options, nil
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"bake/internal/console"
+	"bake/internal/host"
+	"bake/internal/status"
+)
+
+// watched is a machine whose console is read.
+type watched struct {
+	name  string
+	host  *host.Host // nil without a host file
+	plan  string     // digest of the claims that the host file makes now, "" without one
+	log   *status.Log
+	begun time.Time
+}
+
+// watch finds out where a machine's console is. A host file is not needed where
+// that is known.
+func (a *app) watch(name, path string) (*watched, error) {
+	w := &watched{name: name, begun: time.Now()}
+	h, err := host.Load(a.config, name, a.shelf())
+	var unknown *host.UnknownError
+	switch {
+	case err == nil:
+		w.host = h
+		if words, err := a.words(h); err == nil && len(words.Claims) > 0 {
+			w.plan = fmt.Sprintf("%x", sha256.Sum256(words.Claims))
+		}
+	case errors.As(err, &unknown) && path != "" && host.IsName(name):
+	case errors.As(err, &unknown) && host.IsName(name):
+		return nil, fmt.Errorf("%w; without a host file name the log with --console", err)
+	default:
+		return nil, err
+	}
+	if path == "" {
+		path = filepath.Join(h.Machine.ImagesPath, name, "console.log")
+	}
+	w.log = &status.Log{Path: path}
+	return w, nil
+}
+
+// follow looks at the logs once, or until all machines have a verdict; late says
+// that the time was not enough for that.
+func (a *app) follow(ctx context.Context, all []*watched, o statusOptions) (late, err error) {
+	var logs []*status.Log
+	for _, w := range all {
+		if err := w.log.Look(); err != nil {
+			if errors.Is(err, fs.ErrPermission) {
+				err = fmt.Errorf("%w (libvirt writes it for root: use sudo, or name a copy with --console)", err)
+			}
+			return nil, err
+		}
+		logs = append(logs, w.log)
+		if o.follow {
+			a.tellStage("%s: %s", w.name, status.Of(w.name, w.log))
+			w.log.Reached = func(s console.Stage) {
+				a.tellStage("%s: %s after %d s", w.name, s.Words, int(time.Since(w.begun).Seconds()))
+			}
+		}
+	}
+	if !o.follow {
+		return nil, nil
+	}
+	late = fmt.Errorf("no verdict within %s", o.deadline)
+	waiting, cancel := context.WithTimeoutCause(ctx, o.deadline, late)
+	defer cancel()
+	err = status.Follow(waiting, logs...)
+	a.stage("")
+	if errors.Is(err, late) {
+		return late, nil
+	}
+	return nil, err
+}
+
+// tellStage shows where a boot is: on a terminal in the line that changes.
+func (a *app) tellStage(format string, args ...any) {
+	if a.Terminal {
+		a.stage(format, args...)
+	} else {
+		a.say(format, args...)
+	}
+}

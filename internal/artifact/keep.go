@@ -1,0 +1,127 @@
+package artifact
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	keepPrefix = ".kept-"
+	maxKept    = 1 << 20 // bytes
+	keepTime   = time.Minute
+)
+
+// Keep replaces a file beside the generations of a host, which is not of any of
+// them, in one step: change gets what it holds, nil when it is absent, and returns
+// what it shall hold. The file is 0600; when root writes it, it belongs to whom the
+// directory belongs. It needs no lock: the last of two runs wins, and what a killed
+// run leaves is removed by a run after a minute.
+func Keep(root, host, name string, change func(old []byte) ([]byte, error)) error {
+	dir, err := makeHostDir(root, host)
+	if err == nil {
+		err = vetName("file", name)
+	}
+	if err == nil {
+		err = keep(dir, name, change)
+	}
+	if err != nil {
+		return fmt.Errorf("keeping %s of host %s: %w", name, host, err)
+	}
+	return nil
+}
+
+func keep(dir, name string, change func(old []byte) ([]byte, error)) error {
+	path := filepath.Join(dir, name)
+	var old []byte
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular() || info.Size() > maxKept:
+		return fmt.Errorf("refusing to replace %s: it is not a regular file, or a large one", path)
+	default:
+		if old, err = os.ReadFile(path); err != nil {
+			return err
+		}
+	}
+	content, err := change(old)
+	if err != nil {
+		return err
+	}
+	if old != nil && bytes.Equal(content, old) && info.Mode().Perm() == 0o600 {
+		return nil
+	}
+	if err := sweepKept(dir); err != nil {
+		return err
+	}
+	return replaceKept(dir, name, content)
+}
+
+// sweepKept removes what killed runs have left.
+func sweepKept(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		info, err := entry.Info()
+		if err == nil && strings.HasPrefix(entry.Name(), keepPrefix) && time.Since(info.ModTime()) > keepTime {
+			err = os.Remove(filepath.Join(dir, entry.Name()))
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+func replaceKept(dir, name string, content []byte) (err error) {
+	step("keep " + name)
+	temporary, err := os.CreateTemp(dir, keepPrefix+name+"-*") // 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(temporary.Name()))
+		}
+	}()
+	step("write " + name)
+	_, err = temporary.Write(content)
+	if err == nil {
+		err = giveTo(temporary, dir)
+	}
+	if err == nil {
+		err = temporary.Sync()
+	}
+	if err = errors.Join(err, temporary.Close()); err != nil {
+		return err
+	}
+	step("rename " + name)
+	if err := os.Rename(temporary.Name(), filepath.Join(dir, name)); err != nil {
+		return err
+	}
+	step("sync " + name)
+	return syncPath(dir)
+}
+
+// giveTo makes a file belong to whom a directory belongs, if root has made it.
+func giveTo(file *os.File, dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil || os.Geteuid() != 0 {
+		return err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil
+	}
+	return file.Chown(int(owner.Uid), int(owner.Gid))
+}
