@@ -4,7 +4,7 @@ SHELL   := /bin/bash
 export CGO_ENABLED = 0
 BAKE    := bin/bake
 LAB     := testdata/lab
-E2E     := go test -tags e2e -count 1 -timeout 60m -v
+E2E     := go test -tags e2e -count 1 -timeout 80m -v
 
 .DEFAULT_GOAL := help
 .PHONY: help deps guest build demo test lint e2e e2e-full bench fuzz golden cover lab-base clean

@@ -5,14 +5,17 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"bake/internal/attest"
+	"bake/internal/exposure"
 	"bake/internal/seed"
 	"bake/internal/vm"
 )
@@ -90,6 +93,46 @@ const unchanged = `sha256sum /etc/ssh/ssh_host_*_key.pub /etc/machine-id /etc/pa
 hostname; iptables-save | sed -e '/^#/d' -e 's/\[[0-9:]*\]//'; ls -d /pwned* 2>/dev/null
 grep -c 'Cloud-init v' /var/log/cloud-init.log; ls -l --time-style=+ /var/lib/cloud/instance`
 
+// expose asks from now on what the guest answers its neighbours. The result, when
+// it is called, wants that to have been nothing before the guest said that it opens,
+// and port 22 then.
+func (h *house) expose(t *testing.T) (judge func()) {
+	t.Helper()
+	mac, err := net.ParseMAC(h.plan.MAC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	prober, err := exposure.Start(h.Wire(), exposure.Target{MAC: mac, V4: h.Guest()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	opening := make(chan time.Duration, 1)
+	go func() {
+		if _, err := h.WaitConsole(h.ctx, regexp.MustCompile(`(?m)^bake: every claim holds, opening`)); err == nil {
+			opening <- prober.At(time.Now())
+		}
+	}()
+	return func() {
+		t.Helper()
+		for _, family := range []int{4, 6} {
+			h.await(t, fmt.Sprintf("an answer of port 22 over IPv%d", family), func() (bool, error) {
+				return slices.ContainsFunc(prober.Record().First, func(a exposure.Answer) bool {
+					return a.Kind == exposure.Accepted && a.Family == family && a.Port == 22
+				}), nil
+			})
+		}
+		at, record := <-opening, prober.Stop()
+		var timeline strings.Builder
+		if err := record.Timeline(&timeline, []exposure.Event{{Name: "the guest opens", At: at}}); err != nil {
+			t.Fatal(err)
+		}
+		t.Log("\n" + timeline.String())
+		if got := record.Answers(at, []int{22}); len(got) > 0 {
+			t.Errorf("answers that should not have been: %v", got)
+		}
+	}
+}
+
 func TestE2EAttest(t *testing.T) {
 	l := newLab(t, "debian-13")
 	if code, _ := l.bake(t, "image", "--host", "zap", "--base", l.base); code != 0 {
@@ -105,13 +148,15 @@ func TestE2EAttest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := begin(ctx, t, l, func(s *vm.Spec) { s.Seed = disk })
+	h := begin(ctx, t, l, func(s *vm.Spec) { s.Seed, s.Wire = disk, true })
+	exposed := h.expose(t)
 
 	first := h.verdicts(t, 1)
 	if !first.OK {
 		t.Fatalf("first boot: %+v", first)
 	}
 	h.enter(t)
+	exposed()
 	if got := h.run(t, "stat -c '%a %U' "+attest.ReportFile+"; test -e /run/bake/attested && echo open"); got != "600 root\nopen" {
 		t.Errorf("report and mark: %s", got)
 	}
