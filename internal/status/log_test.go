@@ -136,6 +136,18 @@ func TestLook(t *testing.T) {
 	}
 }
 
+// A file that has the beginning of a boot in it needs none before it.
+func TestLookAtOneFile(t *testing.T) {
+	l := &Log{Path: filepath.Join(t.TempDir(), "console.log")}
+	defer l.Close()
+	put(t, l.Path+".0", begins+tries+ok)
+	put(t, l.Path, begins)
+	look(t, l)
+	if l.Reading().Boots != 1 || l.IsCut {
+		t.Errorf("%d boots, cut %v", l.Reading().Boots, l.IsCut)
+	}
+}
+
 func TestLookRefuses(t *testing.T) {
 	dir := t.TempDir()
 	pipe := filepath.Join(dir, "pipe")
