@@ -149,14 +149,14 @@ func TestFollow(t *testing.T) {
 func TestFollowEnds(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "console.log")
-	appendTo(t, path, kernelLine+finalLine+"Get:1 http://deb\x1b[2J.debian.org\r\n")()
+	appendTo(t, path, kernelLine+finalLine+"Get:1 http://mirror\x1b[2J.example/debian\r\n")()
 	s := &script{t: t}
 	o := s.run(t.Context(), dir, false, "--host", "zap", "--console", path, "--follow", "--deadline", "1ms")
 	const want = `bake: zap: not yet: cloud-init installs after 30.0 s of its uptime
 bake: zap: no verdict within 1ms: not yet: cloud-init installs after 30.0 s of its uptime; its last lines:
 bake:   | [    0.000000] Linux version 6.12
 bake:   | Cloud-init v. 25.1.4 running 'modules:final' at Mon. Up 30.00 seconds.
-bake:   | Get:1 http://deb.debian.org
+bake:   | Get:1 http://mirror.example/debian
 `
 	if o.code != 7 || o.stderr != want || !strings.HasPrefix(o.stdout, "zap: not yet") {
 		t.Errorf("exit status %d, stdout %q, stderr\n%s", o.code, o.stdout, o.stderr)
