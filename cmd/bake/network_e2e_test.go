@@ -45,9 +45,9 @@ layers:
   - docker-user
 `
 
-// TestE2ENetwork boots one guest. Its parts build on each other: the ban that
+// TestFullNetwork boots one guest. Its parts build on each other: the ban that
 // is to end by itself runs while the ports are scanned.
-func TestE2ENetwork(t *testing.T) {
+func TestFullNetwork(t *testing.T) {
 	s := newStreet(t)
 	l := newLab(t, "debian-13")
 	l.write(t, "hosts/zap.yaml", streetHost)
