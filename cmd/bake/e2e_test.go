@@ -237,7 +237,7 @@ func TestE2EFalsify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.write(t, "hosts/zap.yaml", string(zap)+"  - service-hardening\n  - vain\n")
+	l.write(t, "hosts/zap.yaml", string(zap)+"  - vain\n")
 	l.write(t, "layers/vain/layer.yaml", vain)
 	l.demandFalsified(t, "zap")
 }
