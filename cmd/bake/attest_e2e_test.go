@@ -90,7 +90,7 @@ const unchanged = `sha256sum /etc/ssh/ssh_host_*_key.pub /etc/machine-id /etc/pa
 hostname; iptables-save | sed -e '/^#/d' -e 's/\[[0-9:]*\]//'; ls -d /pwned* 2>/dev/null
 grep -c 'Cloud-init v' /var/log/cloud-init.log; ls -l --time-style=+ /var/lib/cloud/instance`
 
-func TestE2EAttest(t *testing.T) {
+func TestFullAttest(t *testing.T) {
 	l := newLab(t, "debian-13")
 	if code, _ := l.bake(t, "image", "--host", "zap", "--base", l.base); code != 0 {
 		t.Fatalf("bake image: exit %d", code)
