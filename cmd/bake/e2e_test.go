@@ -182,10 +182,10 @@ checks:
       falsify: cp /nonexistent /run/x
 `
 
-// TestE2EMain bakes a host with every layer and demands every claim. For `make
+// TestFullMain bakes a host with every layer and demands every claim. For `make
 // e2e-full` each is falsified as well, with the layer vain among them: its checks
 // are named, all others are seen to fail.
-func TestE2EMain(t *testing.T) {
+func TestFullMain(t *testing.T) {
 	for _, release := range []string{"debian-13", "debian-12"} {
 		t.Run(release, func(t *testing.T) {
 			l := newLab(t, release)
