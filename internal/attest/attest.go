@@ -7,7 +7,8 @@
 // comes along, and what it judges with is package claim, as in bake verify.
 //
 //	wait     for cloud-init, if it runs in this boot, and for the services of the boot
-//	try      the claims of all layers, one after the other
+//	try      the claims of all layers, in order
+//	tidy     /usr/local/lib/bake/tidy.d/*: what was started to try them on goes away
 //	seal     /usr/local/lib/bake/seal: cloud-init never runs again, no copy of the seed is left
 //	try      the claims of the layer attest, which are about that
 //	report   /var/lib/bake/report.json, 0600
@@ -35,8 +36,8 @@
 // # Decisions
 //
 // 2026-11: the claims of layers are tried while the gate is shut, one after the
-// other. Trying them side by side would be faster and would make claims that
-// restart a service see each other.
+// other, because a claim that restarts a service is seen by its neighbours. Those
+// of layers that only look (checks.parallel) run side by side, one per processor.
 //
 // 2026-11: there is no attempt to resist root in the guest, who can print any
 // line. The line says what this boot found out; whoever must not be believed is
@@ -54,7 +55,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -193,8 +196,9 @@ func (a *attestation) run(ctx context.Context) error {
 	a.report.Moments.Trying = a.uptime()
 	fmt.Fprintf(a.Console, "\nbake: trying %d claims\n", len(a.plan.Checks))
 	a.try(ctx, func(c claim.Check) bool { return c.Layer != Layer })
+	a.tidy(ctx)
 	failed, _ := a.report.Count()
-	if failed == 0 {
+	if failed == 0 && a.report.Problem == "" {
 		// A machine that is to be looked at keeps what it was made from.
 		a.script(ctx, "seal")
 	}
@@ -240,21 +244,52 @@ func (a *attestation) script(ctx context.Context, name string, args ...string) {
 	}
 }
 
-// try tries the claims that are wanted now.
-func (a *attestation) try(ctx context.Context, wanted func(claim.Check) bool) {
-	for _, c := range a.plan.Checks {
-		if !wanted(c) {
-			continue
-		}
-		started := time.Now()
-		out, exit, err := a.execute(ctx, c.Inside.Run)
-		result := c.Try(out, exit)
-		result.Took = time.Since(started).Milliseconds()
-		if err != nil {
-			result.OK, result.Got = false, claim.Clean(err.Error())
-		}
-		a.report.Results = append(a.report.Results, result)
+// tidy lets layers take away what their claims were tried on.
+func (a *attestation) tidy(ctx context.Context) {
+	scripts, _ := filepath.Glob(a.path(filepath.Join(Dir, "tidy.d", "*")))
+	for _, script := range scripts {
+		a.script(ctx, filepath.Join("tidy.d", filepath.Base(script)))
 	}
+}
+
+// try tries the claims that are wanted now and adds their results in order.
+func (a *attestation) try(ctx context.Context, wanted func(claim.Check) bool) {
+	var checks []claim.Check
+	for _, c := range a.plan.Checks {
+		if wanted(c) {
+			checks = append(checks, c)
+		}
+	}
+	results := make([]claim.Result, len(checks))
+	slots := make(chan struct{}, runtime.NumCPU())
+	for i := 0; i < len(checks); {
+		end := i + 1 // those that run side by side
+		for checks[i].Inside.Parallel && end < len(checks) && checks[end].Inside.Parallel {
+			end++
+		}
+		var group sync.WaitGroup
+		for n := i; n < end; n++ {
+			slots <- struct{}{}
+			group.Go(func() {
+				results[n] = a.tryOne(ctx, checks[n])
+				<-slots
+			})
+		}
+		group.Wait()
+		i = end
+	}
+	a.report.Results = append(a.report.Results, results...)
+}
+
+func (a *attestation) tryOne(ctx context.Context, c claim.Check) claim.Result {
+	started := time.Now()
+	out, exit, err := a.execute(ctx, c.Inside.Run)
+	result := c.Try(out, exit)
+	result.Took = time.Since(started).Milliseconds()
+	if err != nil {
+		result.OK, result.Got = false, claim.Clean(err.Error())
+	}
+	return result
 }
 
 // keep writes the report whole or not at all and returns its digest.

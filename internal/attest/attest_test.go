@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -251,5 +252,57 @@ func TestNobodyListens(t *testing.T) {
 	}
 	if verdict, ok := LastVerdict(g.console.String()); !ok || !verdict.OK {
 		t.Errorf("%+v, %v", verdict, ok)
+	}
+}
+
+// What the claims were tried on is away before the machine opens, and when it is
+// not, the machine does not.
+func TestTidy(t *testing.T) {
+	tidy := func(g *guest, text string) {
+		g.script(t, filepath.Join(g.root, Dir, "tidy.d/x"), `echo tidy >> "`+g.root+`/calls"; `+text)
+	}
+	g := newGuest(t)
+	tidy(g, "exit 0")
+	if verdict, _, err := g.attest(t, check("x", "cat state", "good")); err != nil || !verdict.OK {
+		t.Errorf("%+v, %v", verdict, err)
+	}
+	if got := g.read("calls"); got != "tidy\nseal \ngate open\n" {
+		t.Errorf("calls:\n%s", got)
+	}
+	g = newGuest(t)
+	tidy(g, "echo in use; exit 1")
+	verdict, _, err := g.attest(t, check("x", "cat state", "good"))
+	if err == nil || verdict.OK || !strings.Contains(verdict.First, "in use") {
+		t.Errorf("%+v, %v", verdict, err)
+	}
+	if got := g.read("calls"); got != "tidy\ngate failed\n" {
+		t.Errorf("calls:\n%s", got)
+	}
+}
+
+// Claims of layers that only look run side by side; others see none beside them.
+func TestParallel(t *testing.T) {
+	if runtime.NumCPU() < 2 {
+		t.Skip("one processor runs one claim at a time")
+	}
+	// Each waits for the other to have begun.
+	meet := func(layer, mine, other string) claim.Check {
+		c := check(layer, "touch "+mine+"; until test -e "+other+"; do :; done; echo met", "met")
+		c.Inside.Parallel = true
+		return c
+	}
+	// This one would be seen by a neighbour, and sees none.
+	alone := check("z", `touch alone; test -e a -a -e b -a ! -e after && sleep 0.1 && test ! -e after; rm alone; echo $?`, "0")
+	after := check("w", "touch after; test ! -e alone; echo $?", "0")
+	after.Inside.Parallel = true
+	g := newGuest(t)
+	verdict, report, err := g.attest(t, meet("x", "a", "b"), meet("y", "b", "a"), alone, after)
+	if err != nil || !verdict.OK || verdict.Claims != 4 {
+		t.Fatalf("%+v, %v: %+v", verdict, err, report.Results)
+	}
+	for i, layer := range []string{"x", "y", "z", "w"} {
+		if report.Results[i].Layer != layer {
+			t.Errorf("result %d is of %s, want %s", i, report.Results[i].Layer, layer)
+		}
 	}
 }

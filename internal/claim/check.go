@@ -27,6 +27,8 @@ type Inside struct {
 	Has   *string // standard output has this as a substring
 	Lacks *string // standard output lacks this substring
 	Exit  *int    // exit status equals this
+	// The command only looks, so it may run beside others of which this is said.
+	Parallel bool `json:",omitempty"`
 }
 
 // Outside is an observation from another machine on the guest's network.

@@ -20,7 +20,10 @@ func (l *loader) checkShapes() {
 	if l.checks == nil {
 		return
 	}
-	get := l.checks.Fields("checks", &l.problems, "inside", "outside")
+	get := l.checks.Fields("checks", &l.problems, "parallel", "inside", "outside")
+	if at := get("parallel"); at != nil && at.Kind != doc.Bool {
+		l.problems.Add(at.Problem("checks.parallel", "", "this is %s, want true or false", at.Kind))
+	}
 	l.eachCheck(get("inside"), "checks.inside", func(n *doc.Node, path string) {
 		field := n.Fields(path, &l.problems, append([]string{"claim", "run", "falsify"}, matchers...)...)
 		l.demand(n, path, field, "claim", "run", "falsify")
@@ -120,7 +123,11 @@ func (l *Layer) readChecks(s *scope) []claim.Check {
 			checks = append(checks, c)
 		}
 	}
-	each("inside", func(n *doc.Node, path string, c *claim.Check) { c.Inside = readInside(n, path, s.problems) })
+	parallel := textOf(l.checks.Get("parallel")) == "true"
+	each("inside", func(n *doc.Node, path string, c *claim.Check) {
+		c.Inside = readInside(n, path, s.problems)
+		c.Inside.Parallel = parallel
+	})
 	each("outside", func(n *doc.Node, path string, c *claim.Check) { c.Outside = readOutside(n, path, s.problems) })
 	return checks
 }

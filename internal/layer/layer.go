@@ -19,7 +19,8 @@
 //	files         guest path: {mode, owner, when} where it is not 0644 root:root early
 //	cloud-config  cloud-init's own keys
 //	domain        what the machine must have: share: {dir, tag, readonly}
-//	checks        inside and outside, see Check
+//	checks        inside and outside, see Check; parallel: true if the commands
+//	              inside only look, and may run beside those of other such layers
 //
 // Parameters enter a layer in two ways only. ((name)) in a scalar of the parsed
 // YAML is replaced after parsing, so a value can never become YAML structure; a

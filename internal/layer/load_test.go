@@ -147,6 +147,7 @@ func TestLoadRefuses(t *testing.T) {
 		{head + "files: {/etc/a: {when: soon}}\n", "4:24", "want boot, early or late"},
 		{head + "checks: [a]\n", "4:9", "want a map"},
 		{head + "checks: {inner: []}\n", "4:10", `unknown key "inner"`},
+		{head + "checks: {parallel: 1}\n", "4:20", "want true or false"},
 		{head + "checks: {inside: {}}\n", "4:18", "want a list of checks"},
 		{head + "checks: {inside: []}\n", "4:18", ""},
 		{head + "checks: {inside: [{run: r, is: a, falsify: f}]}\n", "4:19", `"claim" is missing`},
