@@ -258,8 +258,6 @@ func (h *house) state(t *testing.T) string {
 	readings := regexp.MustCompile(`(?m)^(` + strings.Join(keys, "|") + `) = .*\n`)
 	text := h.run(t, `set -e
 fail2ban-client unban --all >&2
-docker ps -aq --filter label=options | xargs -r docker rm -f >&2 # on which the claims were tried
-! docker network inspect bake-try >&2 || docker network rm bake-try >&2
 docker info >&2
 for table in iptables ip6tables; do
 	echo "== $table"

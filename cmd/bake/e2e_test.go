@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,6 +58,9 @@ func (l lab) write(t *testing.T, name, content string) {
 	}
 }
 
+// stderr is what the last command line printed there.
+func (l lab) stderr() string { return filepath.Join(l.config, "stderr") }
+
 // bake runs one command line and returns its exit status and standard output.
 func (l lab) bake(t *testing.T, args ...string) (int, string) {
 	t.Helper()
@@ -65,7 +69,12 @@ func (l lab) bake(t *testing.T, args ...string) (int, string) {
 	e.Stdout, e.Stderr, e.Terminal = &stdout, &stderr, false
 	line := append([]string{"bake", "--config", l.config, "--out", l.out}, args...)
 	code := run(context.Background(), e, line)
-	t.Logf("%s: exit %d\n%s", strings.Join(args, " "), code, stderr.String())
+	if !slices.Contains(args, "--console") {
+		t.Logf("%s: exit %d\n%s", strings.Join(args, " "), code, stderr.String())
+	}
+	if err := os.WriteFile(l.stderr(), stderr.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	return code, stdout.String()
 }
 

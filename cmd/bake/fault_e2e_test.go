@@ -4,6 +4,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -88,11 +89,12 @@ func TestFullFault(t *testing.T) {
 			if f.files != "" {
 				l.write(t, "layers/fault/files/usr/sbin/iptables-restore", "#!/bin/sh\nexit 1\n")
 			}
-			code, report := l.verified(t, "hurt")
+			code, report := l.verified(t, "hurt", "--console")
 			if want := map[bool]int{true: 7, false: 0}[len(f.fails) > 0]; code != want {
 				t.Errorf("verify: exit %d, want %d", code, want)
 			}
 			demandShut(t, report, f)
+			l.demandExplained(t, report)
 			demandHeld(t, report, f.holds, true)
 			demandHeld(t, report, f.fails, false)
 			if _, err := os.Lstat(l.out + "/hurt/current"); (err == nil) != (len(f.fails) == 0) {
@@ -126,6 +128,23 @@ func demandShut(t *testing.T, report verify.Report, f fault) {
 		}
 	}
 	t.Errorf("the guest names none of the claims that fail, but: %s", report.Attestation)
+}
+
+// demandExplained wants bake status to tell the same from the console alone.
+func (l lab) demandExplained(t *testing.T, report verify.Report) {
+	t.Helper()
+	console := filepath.Join(l.config, "console.log")
+	if err := os.Rename(l.stderr(), console); err != nil {
+		t.Fatal(err)
+	}
+	code, text := l.bake(t, "status", "--host", "hurt", "--console", console, "--json")
+	t.Log(text)
+	if want := map[bool]int{true: 0, false: 7}[report.Attestation == "ok"]; code != want {
+		t.Errorf("status: exit %d, want %d", code, want)
+	}
+	if report.Attestation != "ok" && !strings.Contains(text, strings.SplitN(report.Attestation, ": ", 2)[1]) {
+		t.Errorf("status does not name the claim %s", report.Attestation)
+	}
 }
 
 // host writes a host file: ssh and ufw, the fault's layers, and the layer that

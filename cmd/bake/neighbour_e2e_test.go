@@ -265,6 +265,9 @@ func begin(ctx context.Context, t *testing.T, l lab, change func(*vm.Spec)) *hou
 		Disk: filepath.Join(generation, "disk.qcow2"), Seed: filepath.Join(generation, "seed.iso"),
 		Accel: accel, Firmware: h.plan.Firmware, VCPUs: h.plan.VCPUs, Memory: h.plan.Memory,
 		MAC: h.plan.MAC, Credentials: credentials}
+	if secrets := filepath.Join(l.out, "zap", secretsName); fileExists(secrets) {
+		spec.Secrets = secrets
+	}
 	change(&spec)
 	if path := os.Getenv("BAKE_E2E_CONSOLE"); path != "" { // to watch a boot
 		file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
@@ -287,6 +290,11 @@ func begin(ctx context.Context, t *testing.T, l lab, change func(*vm.Spec)) *hou
 		}
 	})
 	return h
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // settle boots the latest generation of zap and gives it its addresses on the
