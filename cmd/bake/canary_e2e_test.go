@@ -67,8 +67,8 @@ func TestFullCanary(t *testing.T) {
 	const places = `cd /; p=$(cat); seek() { printf "%s\n" "$p" | grep "$@" 2>/dev/null || :; }
 seek -rlaF -D skip -f - /dev /var /run /etc /tmp /home /root /srv /opt /usr/local
 seek -laF -f - /proc/[0-9]*/environ /proc/[0-9]*/cmdline /proc/cmdline /sys/firmware/qemu_fw_cfg/by_name/*/*/raw /sys/firmware/dmi/tables/DMI
-journalctl --quiet --all --output=export 2>/dev/null | grep -c canary-
-dmesg 2>/dev/null | grep -c canary-
+journalctl --quiet --all --output=export 2>/dev/null | grep -c "canary[-]"
+dmesg 2>/dev/null | grep -c "canary[-]"
 for d in /sys/class/block/*; do d=/dev/${d##*/}; case $d in /dev/vda*) ;; *) test ! -r $d || seek -laF -f - $d ;; esac; done`
 	for _, who := range []string{"nobody", "ops", "root"} {
 		found := ""
