@@ -94,6 +94,11 @@ func (l lab) verified(t *testing.T, host string, options ...string) (int, verify
 	if err := json.Unmarshal(data, &report); err != nil {
 		t.Fatal(err)
 	}
+	for _, result := range report.Results {
+		if result.Took > 2000 {
+			t.Logf("%d s for %s: %s", result.Took/1000, result.Layer, result.Claim)
+		}
+	}
 	return code, report
 }
 
