@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -90,7 +91,7 @@ const unchanged = `sha256sum /etc/ssh/ssh_host_*_key.pub /etc/machine-id /etc/pa
 hostname; iptables-save | sed -e '/^#/d' -e 's/\[[0-9:]*\]//'; ls -d /pwned* 2>/dev/null
 grep -c 'Cloud-init v' /var/log/cloud-init.log; ls -l --time-style=+ /var/lib/cloud/instance`
 
-func TestFullAttest(t *testing.T) {
+func TestE2EAttest(t *testing.T) {
 	l := newLab(t, "debian-13")
 	if code, _ := l.bake(t, "image", "--host", "zap", "--base", l.base); code != 0 {
 		t.Fatalf("bake image: exit %d", code)
@@ -144,5 +145,40 @@ umount /mnt`)
 	}
 	if answer, err := h.Knock(ctx, 22); err != nil || answer != vm.Silent {
 		t.Errorf("a machine that refused its claims answers at port 22: %v, %v", answer, err)
+	}
+}
+
+// TestFullTampered changes one byte of the program, or of the claims, on the seed's
+// disk: the machine refuses them and answers nobody.
+func TestFullTampered(t *testing.T) {
+	for name, mark := range map[string]string{"the program": "bake.attest-report/1", "the claims": "denies incoming packets"} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, "debian-13")
+			if code, _ := l.bake(t, "image", "--host", "zap", "--base", l.base); code != 0 {
+				t.Fatalf("bake image: exit %d", code)
+			}
+			data, err := os.ReadFile(filepath.Join(l.out, "zap/latest/seed.iso"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := bytes.Index(data, []byte(mark))
+			if at < 0 {
+				t.Fatalf("the seed does not have %q", mark)
+			}
+			data[at] ^= 1
+			disk := filepath.Join(t.TempDir(), "seed.iso")
+			if err := os.WriteFile(disk, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
+			defer cancel()
+			h := begin(ctx, t, l, func(s *vm.Spec) { s.Seed = disk })
+			if verdict := h.verdicts(t, 1); verdict.OK || !strings.Contains(verdict.Refused, "not those that were baked") {
+				t.Errorf("%+v", verdict)
+			}
+			if answer, err := h.Knock(ctx, 22); err != nil || answer != vm.Silent {
+				t.Errorf("port 22 answers: %v, %v", answer, err)
+			}
+		})
 	}
 }
