@@ -24,6 +24,7 @@ var exhaustive = flag.Bool("exhaustive", false, "kill before every change, not o
 // over a generation that was verified. Whatever is found then must be whole,
 // and the next run must succeed and leave nothing of the killed one.
 func TestKill(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir()) // who is killed leaves blank files there
 	w := newWorkshop(t)
 	w.write(t, "hosts/zap.yaml", hostFixture, 0o644)
 	w.expect(t, w.command("image", "--host", "zap"), 0)
@@ -199,6 +200,7 @@ var ofName = map[string]bool{"unlink": true, "symlink": true, "link": true, "ren
 // TestKillTools kills bake while qemu-img works for it: qemu-img lives on and
 // finishes, or fails, whenever it likes.
 func TestKillTools(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir()) // who is killed leaves blank files there
 	w := newWorkshop(t)
 	real, err := exec.LookPath("qemu-img")
 	if err != nil {
