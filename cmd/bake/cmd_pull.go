@@ -12,7 +12,7 @@ import (
 func pullCommand(a *app) *cli.Command {
 	return &cli.Command{
 		Name:      "pull",
-		Usage:     "fetch, verify and pin base images: those named, or those of the hosts",
+		Usage:     "fetch, verify and pin base images, and the hosts' packages: those named, or those of the hosts",
 		ArgsUsage: "[REF...]",
 		Flags: append(append(hostFlags(), baseFlags()...), archFlag(),
 			&cli.BoolFlag{Name: "update", Usage: "move the pins in bake.lock to what is newest, and show what moved"}),
@@ -25,7 +25,11 @@ func pullCommand(a *app) *cli.Command {
 			if err != nil {
 				return err
 			}
-			return runPull(c.Context, a, all, o)
+			hosts, err := a.offline(c)
+			if err != nil {
+				return err
+			}
+			return runPull(c.Context, a, all, hosts, o)
 		},
 	}
 }
@@ -37,6 +41,7 @@ func archFlag() cli.Flag {
 // pullView is what --json shows.
 type pullView struct {
 	Images  []pulledView `json:"images"`
+	Sets    []origin.Set `json:"packages,omitempty"`
 	Changes []string     `json:"changes"` // in bake.lock
 }
 
@@ -47,8 +52,8 @@ type pulledView struct {
 	Fetched bool   `json:"fetched"` // from the network, just now
 }
 
-func runPull(ctx context.Context, a *app, all []wanted, o base.Options) error {
-	view := pullView{[]pulledView{}, []string{}}
+func runPull(ctx context.Context, a *app, all []wanted, hosts []ready, o base.Options) error {
+	view := pullView{Images: []pulledView{}, Changes: []string{}}
 	for _, w := range all {
 		found, err := a.obtain(ctx, w, o)
 		if err != nil {
@@ -61,7 +66,14 @@ func runPull(ctx context.Context, a *app, all []wanted, o base.Options) error {
 		view.Images = append(view.Images, pulledView{found.Target, found.Blob.SHA256, found.Blob.Path, !found.Cached})
 		view.Changes = append(view.Changes, found.Changes...)
 	}
-	if len(all) == 0 {
+	for _, h := range hosts {
+		set, changes, err := a.pullPackages(ctx, h, o)
+		if err != nil {
+			return err
+		}
+		view.Sets, view.Changes = append(view.Sets, set), append(view.Changes, changes...)
+	}
+	if len(all)+len(hosts) == 0 {
 		a.say("no host has a base image that is fetched")
 	}
 	if a.json {

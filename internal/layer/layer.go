@@ -29,7 +29,7 @@
 // (type string) has no place in a shell command, in part of a scalar or bare in
 // a template: there it must go through a quoting function, as in
 // {{shell .motd}}. Parameters of the host itself: host.name, host.secrets (names),
-// admin.name, admin.keys.
+// host.payload (SHA-256), host.packages (NAME=VERSION), admin.name, admin.keys.
 //
 // A parameter of the type secret is given the name of one of the host's secrets
 // and is, in the layer, the path of the file that has it in the guest,
