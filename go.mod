@@ -20,7 +20,10 @@ require (
 
 require github.com/gopacket/gopacket v1.5.0
 
-require filippo.io/hpke v0.4.0 // indirect
+require (
+	filippo.io/hpke v0.4.0 // indirect
+	github.com/Masterminds/semver/v3 v3.5.0 // indirect
+)
 
 require (
 	github.com/BurntSushi/toml v1.5.0 // indirect

@@ -18,6 +18,8 @@ import (
 	"bake/internal/diag"
 	"bake/internal/host"
 	"bake/internal/image"
+	"bake/internal/layer"
+	"bake/internal/openclaw"
 	"bake/internal/origin"
 	"bake/internal/payload"
 	"bake/internal/seed"
@@ -81,12 +83,16 @@ func (a *app) provide(ctx context.Context, h *ready, blob image.Blob, reference 
 	for _, change := range changes {
 		a.say("bake.lock: %s", change)
 	}
-	disk, ok := depot.Find(set)
+	trees, err := a.trees(ctx, *h)
+	if err != nil {
+		return nil, err
+	}
+	disk, ok := depot.Find(set, trees...)
 	if !ok {
 		if err := depot.Fetch(ctx, want, set); err != nil {
 			return nil, err
 		}
-		if disk, err = depot.Build(ctx, set); err != nil {
+		if disk, err = depot.Build(ctx, set, trees...); err != nil {
 			return nil, err
 		}
 		a.say("%s: payload of %d packages, %.1f MiB", h.Name, len(set.Debs), float64(disk.Size)/(1<<20))
@@ -95,6 +101,42 @@ func (a *app) provide(ctx context.Context, h *ready, blob image.Blob, reference 
 		return nil, err
 	}
 	return &artifact.Payload{Packages: payload.Packages(set), SHA256: disk.SHA256, Size: disk.Size}, a.bind(h, set, disk)
+}
+
+// needsOpenClaw says whether a layer of the host runs OpenClaw.
+func needsOpenClaw(h *host.Host) bool {
+	return slices.ContainsFunc(h.Layers, func(l layer.Rendered) bool { return slices.Contains(l.Payload, layer.OpenClaw) })
+}
+
+// claws is where trees of OpenClaw are built.
+func (a *app) claws(h ready) openclaw.Depot {
+	return openclaw.Depot{Dir: filepath.Join(a.cacheDir(), "openclaw"), Tools: a.Tools, Stage: func(text string) { a.stage("%s: %s", h.Name, text) }}
+}
+
+// trees builds what else the payload must have.
+func (a *app) trees(ctx context.Context, h ready) ([]payload.Tree, error) {
+	if !needsOpenClaw(h.Host) {
+		return nil, nil
+	}
+	pair, err := openclaw.Builtin()
+	if err != nil {
+		return nil, err
+	}
+	tree, err := a.claws(h).Build(ctx, pair, h.Ref.Arch)
+	return []payload.Tree{{Dir: tree.Dir, Digest: tree.Digest}}, err
+}
+
+// treesMade returns the same if all of it has been built.
+func (a *app) treesMade(h ready) (trees []payload.Tree, ok bool) {
+	if !needsOpenClaw(h.Host) {
+		return nil, true
+	}
+	pair, err := openclaw.Builtin()
+	if err != nil {
+		return nil, false
+	}
+	tree, ok := a.claws(h).Find(pair, h.Ref.Arch)
+	return []payload.Tree{{Dir: tree.Dir, Digest: tree.Digest}}, ok
 }
 
 // bind makes the words of a host that has this disk.
@@ -127,8 +169,9 @@ func (a *app) recall(h *ready) error {
 		reference = "file:" + filepath.Base(h.Ref.Path)
 	}
 	set, pinned := lock.Packages(reference, h.Ref.Arch, names)
-	disk, made := payload.Depot{Dir: filepath.Join(a.cacheDir(), "payload")}.Find(set)
-	if !pinned || !made {
+	trees, made := a.treesMade(*h)
+	disk, found := payload.Depot{Dir: filepath.Join(a.cacheDir(), "payload")}.Find(set, trees...)
+	if !pinned || !made || !found {
 		return lackError{fmt.Errorf("%s: the disk with the packages is not made yet: run bake image --host %s, or write payload: none", h.Name, h.Name)}
 	}
 	return a.bind(h, set, disk)

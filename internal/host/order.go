@@ -70,6 +70,10 @@ func (r *resolver) layers(n *doc.Node, shelf layer.Shelf) {
 			none.Kind, none.Text = doc.Map, ""
 			given = &none
 		}
+		if len(c.layer.Payload) > 0 && !r.host.Payload.Offline {
+			r.problems.Add(c.name.Problem(c.path, "write payload: offline", "the layer %s needs a payload: it has no other way to get %s",
+				c.name.Text, strings.Join(c.layer.Payload, ", ")))
+		}
 		rendered, err := c.layer.Render(given, c.path, facts)
 		r.add(err)
 		r.host.Layers = append(r.host.Layers, rendered)

@@ -25,9 +25,18 @@ type known struct {
 	Size   int64  `json:"size"`
 }
 
-// key names what a disk of a Set depends on.
-func key(s Set) string {
+// A Tree is a directory that goes on the disk under its own name, as it is.
+type Tree struct {
+	Dir    string
+	Digest string // of whatever is in it
+}
+
+// key names what a disk depends on.
+func key(s Set, trees []Tree) string {
 	text := format + "\n"
+	for _, t := range trees {
+		text += filepath.Base(t.Dir) + " " + t.Digest + "\n"
+	}
 	for _, deb := range s.Debs {
 		text += deb.SHA256 + " " + deb.Name + "\n"
 	}
@@ -35,11 +44,11 @@ func key(s Set) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Find returns the disk of a Set if it is in the cache. Its bytes are not looked at:
-// the guest does that before it uses them.
-func (d Depot) Find(s Set) (Disk, bool) {
+// Find returns the disk of a Set, and trees, if it is in the cache. Its bytes are not
+// looked at: the guest does that before it uses them.
+func (d Depot) Find(s Set, trees ...Tree) (Disk, bool) {
 	var k known
-	data, err := os.ReadFile(d.record(s))
+	data, err := os.ReadFile(d.record(s, trees))
 	if err != nil || json.Unmarshal(data, &k) != nil || k.Schema != format {
 		return Disk{}, false
 	}
@@ -49,10 +58,12 @@ func (d Depot) Find(s Set) (Disk, bool) {
 }
 
 func (d Depot) path(sha string) string { return filepath.Join(d.Dir, "disk", sha+".squashfs") }
-func (d Depot) record(s Set) string    { return filepath.Join(d.Dir, "disk", key(s)+".json") }
+func (d Depot) record(s Set, trees []Tree) string {
+	return filepath.Join(d.Dir, "disk", key(s, trees)+".json")
+}
 
-// Build makes the disk of a Set whose packages are in the cache.
-func (d Depot) Build(ctx context.Context, s Set) (disk Disk, err error) {
+// Build makes the disk of a Set whose packages are in the cache, and of trees.
+func (d Depot) Build(ctx context.Context, s Set, trees ...Tree) (disk Disk, err error) {
 	if err := os.MkdirAll(filepath.Join(d.Dir, "disk"), 0o700); err != nil {
 		return Disk{}, err
 	}
@@ -72,16 +83,21 @@ func (d Depot) Build(ctx context.Context, s Set) (disk Disk, err error) {
 		return Disk{}, err
 	}
 	image := filepath.Join(scratch, "disk")
+	args := []string{filepath.Join(scratch, "tree", "apt")}
+	for _, t := range trees {
+		args = append(args, t.Dir)
+	}
 	// Times, owners and order are fixed; level 3, because packages are compressed already.
-	if _, err := d.Tools.Run(ctx, "mksquashfs", filepath.Join(scratch, "tree"), image, "-quiet", "-no-progress", "-noappend",
-		"-comp", "zstd", "-Xcompression-level", "3", "-all-root", "-all-time", "0", "-mkfs-time", "0", "-no-xattrs", "-no-exports"); err != nil {
+	args = append(args, image, "-quiet", "-no-progress", "-noappend", "-keep-as-directory", "-root-mode", "0755",
+		"-comp", "zstd", "-Xcompression-level", "3", "-all-root", "-all-time", "0", "-mkfs-time", "0", "-no-xattrs", "-no-exports")
+	if _, err := d.Tools.Run(ctx, "mksquashfs", args...); err != nil {
 		return Disk{}, err
 	}
-	return d.store(image, s)
+	return d.store(image, d.record(s, trees))
 }
 
 // store gives a disk its name, and then its record.
-func (d Depot) store(image string, s Set) (Disk, error) {
+func (d Depot) store(image, record string) (Disk, error) {
 	sha, err := digest(image)
 	if err != nil {
 		return Disk{}, err
@@ -105,7 +121,7 @@ func (d Depot) store(image string, s Set) (Disk, error) {
 	if err := os.WriteFile(draft, append(data, '\n'), 0o600); err != nil {
 		return Disk{}, err
 	}
-	return disk, os.Rename(draft, d.record(s))
+	return disk, os.Rename(draft, record)
 }
 
 // repository lays out packages and their index, which apt reads with

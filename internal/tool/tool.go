@@ -35,6 +35,7 @@ var packages = map[string]string{
 	"apt-config":         "apt",
 	"apt-get":            "apt",
 	"dpkg-deb":           "dpkg",
+	"npm":                "npm",
 	"mksquashfs":         "squashfs-tools",
 	"qemu-img":           "qemu-utils",
 	"qemu-system-x86_64": "qemu-system-x86",
