@@ -118,7 +118,7 @@ func (a *app) trees(ctx context.Context, h ready) ([]payload.Tree, error) {
 	if !needsOpenClaw(h.Host) {
 		return nil, nil
 	}
-	pair, err := openclaw.Builtin()
+	pair, err := openclaw.Of(a.config)
 	if err != nil {
 		return nil, err
 	}
@@ -131,12 +131,42 @@ func (a *app) treesMade(h ready) (trees []payload.Tree, ok bool) {
 	if !needsOpenClaw(h.Host) {
 		return nil, true
 	}
-	pair, err := openclaw.Builtin()
+	pair, err := openclaw.Of(a.config)
 	if err != nil {
 		return nil, false
 	}
 	tree, ok := a.claws(h).Find(pair, h.Ref.Arch)
 	return []payload.Tree{{Dir: tree.Dir, Digest: tree.Digest}}, ok
+}
+
+// pullOpenClaw moves the pair of OpenClaw and Node to what is newest.
+func (a *app) pullOpenClaw(ctx context.Context) (changes []string, err error) {
+	if a.cacheDir() == "" {
+		return nil, lackError{errors.New("this needs a cache: set HOME or XDG_CACHE_HOME")}
+	}
+	before, err := openclaw.Of(a.config)
+	if err != nil {
+		return nil, err
+	}
+	depot := openclaw.Depot{Dir: filepath.Join(a.cacheDir(), "openclaw"), Tools: a.Tools, Stage: func(text string) { a.stage("%s", text) }}
+	after, lock, err := depot.Update(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, moved := range []struct{ name, was, is string }{{"OpenClaw", before.OpenClaw, after.OpenClaw}, {"Node", before.Node, after.Node}} {
+		if moved.was != moved.is {
+			changes = append(changes, fmt.Sprintf("%s: %s -> %s", moved.name, moved.was, moved.is))
+		}
+	}
+	if len(changes) == 0 {
+		a.say("OpenClaw %s and Node %s are the newest", after.OpenClaw, after.Node)
+		return nil, nil
+	}
+	path := filepath.Join(a.config, openclaw.LockName)
+	if err := os.WriteFile(path+".new", lock, 0o644); err != nil {
+		return nil, err
+	}
+	return changes, os.Rename(path+".new", path)
 }
 
 // bind makes the words of a host that has this disk.

@@ -245,14 +245,18 @@ func (d Depot) install(ctx context.Context, scratch string, p Pair, arch string)
 	if d.Stage != nil {
 		d.Stage(fmt.Sprintf("fetching OpenClaw %s and Node %s", p.OpenClaw, p.Node))
 	}
-	cmd, err := d.Tools.Command(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier",
-		"--omit=dev", "--os=linux", "--cpu="+npmArch[arch], "--libc=glibc", "--loglevel=error")
+	return d.npm(ctx, tree, "ci", "--omit=dev", "--os=linux", "--cpu="+npmArch[arch], "--libc=glibc")
+}
+
+// npm runs npm in a directory. No script of any package runs.
+func (d Depot) npm(ctx context.Context, dir string, args ...string) error {
+	cmd, err := d.Tools.Command(ctx, "npm", append(args, "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error")...)
 	if err != nil {
 		return err
 	}
 	d.Tools.Pass(cmd, tool.Proxies...)
 	d.Tools.Pass(cmd, "npm_config_registry", "npm_config_cache", "npm_config_userconfig", "npm_config_cafile", "npm_config_fetch_retries", "NODE_EXTRA_CA_CERTS")
-	cmd.Dir = tree
+	cmd.Dir = dir
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	err = cmd.Run()

@@ -131,8 +131,9 @@ func registry(t *testing.T, spoil func(name string, content []byte) []byte) Pair
 			_, _ = w.Write(spoil(name, content))
 		default:
 			version := map[bool]string{true: "1.0.0", false: "26.1.0"}[name == "openclaw"]
-			fmt.Fprintf(w, `{"name": %q, "versions": {%q: {"name": %q, "version": %q, "dist": {"tarball": "%s/%s/-/%s.tgz"}}}}`,
-				name, version, name, version, server.URL, name, name)
+			sum := sha512.Sum512(content)
+			fmt.Fprintf(w, `{"name": %q, "dist-tags": {"latest": %q}, "versions": {%q: {"name": %q, "version": %q, "dist": {"tarball": "%s/%s/-/%s.tgz", "integrity": "sha512-%s"}}}}`,
+				name, version, version, name, version, server.URL, name, name, base64.StdEncoding.EncodeToString(sum[:]))
 		}
 	})
 	t.Setenv("npm_config_registry", server.URL)
@@ -261,5 +262,32 @@ func TestDigest(t *testing.T) {
 	}
 	if got := make1(func(dir string) error { return os.Symlink("/etc", filepath.Join(dir, "l")) }); !strings.Contains(got, "out of the tree") {
 		t.Errorf("a link out of the tree: %s", got)
+	}
+}
+
+// What the registry has now becomes a lock that names no registry, and builds.
+func TestUpdate(t *testing.T) {
+	registry(t, whole)
+	d := Depot{Dir: filepath.Join(t.TempDir(), "cache")}
+	p, lock, err := d.Update(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.OpenClaw != "1.0.0" || p.Node != "26.1.0" || bytes.Contains(lock, []byte("127.0.0.1")) || bytes.Contains(lock, []byte("latest")) {
+		t.Errorf("%s, %s\n%s", p.OpenClaw, p.Node, lock)
+	}
+	config := t.TempDir()
+	if own, err := Of(config); err != nil || own.OpenClaw == p.OpenClaw {
+		t.Errorf("without a lock of its own: %s, %v", own.OpenClaw, err)
+	}
+	if err := os.WriteFile(filepath.Join(config, LockName), lock, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	own, err := Of(config)
+	if err != nil || own.OpenClaw != p.OpenClaw {
+		t.Fatalf("with one: %s, %v", own.OpenClaw, err)
+	}
+	if _, err := d.Build(t.Context(), own, "amd64"); err != nil {
+		t.Error(err)
 	}
 }
