@@ -135,13 +135,17 @@ type Moments struct {
 	Attested int64 `json:"attested"`
 }
 
-// Count returns how many claims failed, and the first of them.
+// Count returns how many claims failed, and the first of them: a layer's own if there is
+// one, as that cloud-init or a unit failed is what follows from it.
 func (r Report) Count() (failed int, first string) {
+	isLayers := false
 	for _, result := range r.Results {
-		if !result.OK {
-			if failed++; failed == 1 {
-				first = result.Layer + ": " + result.Claim
-			}
+		if result.OK {
+			continue
+		}
+		failed++
+		if own := result.Layer != claim.BootLayer && result.Layer != Layer; first == "" || own && !isLayers {
+			first, isLayers = result.Layer+": "+result.Claim, own
 		}
 	}
 	if first == "" {

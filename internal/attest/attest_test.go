@@ -306,3 +306,19 @@ func TestParallel(t *testing.T) {
 		}
 	}
 }
+
+// The verdict names the layer that is to blame.
+func TestFirst(t *testing.T) {
+	bad := func(layer string) claim.Result { return claim.Result{Layer: layer, Claim: "C."} }
+	good := claim.Result{Layer: "ssh", Claim: "G.", OK: true}
+	for want, results := range map[string][]claim.Result{
+		"ufw: C.":    {bad(claim.BootLayer), good, bad("ufw"), bad("fail2ban"), bad(Layer)},
+		"boot: C.":   {good, bad(claim.BootLayer), bad(Layer)},
+		"attest: C.": {good, bad(Layer), bad(claim.BootLayer)},
+		"":           {good},
+	} {
+		if _, first := (Report{Results: results}).Count(); first != want {
+			t.Errorf("first is %q, want %q", first, want)
+		}
+	}
+}
