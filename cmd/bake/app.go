@@ -121,7 +121,7 @@ func (a *app) hosts(c *cli.Context) ([]string, error) {
 // files.
 type ready struct {
 	*host.Host
-	words   seed.Seed      // until the payload is known without it, see provide
+	words   seed.Seed
 	secrets []secret.Value // see resolve
 }
 

@@ -81,12 +81,8 @@ func (a *app) boot(ctx context.Context, name, which string, o bootOptions) (arti
 	if err != nil {
 		return generation, verify.Report{}, err
 	}
-	disk, err := a.payloadOf(generation)
-	if err != nil {
-		return generation, verify.Report{}, err
-	}
 	options := verify.Options{Generation: generation.Manifest.Generation,
-		Disk: generation.Path("disk.qcow2"), Seed: generation.Path("seed.iso"), Secrets: secrets, Payload: disk,
+		Disk: generation.Path("disk.qcow2"), Seed: generation.Path("seed.iso"), Secrets: secrets,
 		Tools: a.Tools, CacheDir: a.cacheDir(), Accel: o.accel, Deadline: o.deadline, Falsify: o.falsify, Exposure: o.exposure,
 		Say: func(text string) { a.say("%s", text) }, Stage: func(text string) { a.stage("%s", text) }}
 	if o.console {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -41,15 +40,8 @@ func explainCommand(a *app) *cli.Command {
 }
 
 func runExplain(a *app, h ready, whole bool) error {
-	err := a.recall(&h)
-	var lack lackError
-	if errors.As(err, &lack) {
-		a.say("%v; this is without it", err)
-	} else if err != nil {
-		return err
-	}
 	if whole {
-		_, err = a.Stdout.Write(h.words.UserData)
+		_, err := a.Stdout.Write(h.words.UserData)
 		return err
 	}
 	parts, err := seed.Explain(h.Host, h.words.Program)

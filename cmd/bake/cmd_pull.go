@@ -2,20 +2,18 @@ package main
 
 import (
 	"context"
-	"errors"
 
 	"github.com/urfave/cli/v2"
 
 	"bake/internal/base"
-	"bake/internal/layer"
 	"bake/internal/origin"
 )
 
 func pullCommand(a *app) *cli.Command {
 	return &cli.Command{
 		Name:      "pull",
-		Usage:     "fetch, verify and pin base images, and the hosts' packages: those named, or those of the hosts",
-		ArgsUsage: "[REF...] | --update openclaw",
+		Usage:     "fetch, verify and pin base images: those named, or those of the hosts",
+		ArgsUsage: "[REF...]",
 		Flags: append(append(hostFlags(), baseFlags()...), archFlag(),
 			&cli.BoolFlag{Name: "update", Usage: "move the pins in bake.lock to what is newest, and show what moved"}),
 		Action: func(c *cli.Context) error {
@@ -23,34 +21,13 @@ func pullCommand(a *app) *cli.Command {
 			if err != nil {
 				return err
 			}
-			if c.Args().Len() == 1 && c.Args().First() == layer.OpenClaw {
-				return runPullOpenClaw(c.Context, a, o)
-			}
 			all, err := a.wanted(c)
 			if err != nil {
 				return err
 			}
-			hosts, err := a.offline(c)
-			if err != nil {
-				return err
-			}
-			return runPull(c.Context, a, all, hosts, o)
+			return runPull(c.Context, a, all, o)
 		},
 	}
-}
-
-func runPullOpenClaw(ctx context.Context, a *app, o base.Options) error {
-	if !o.Update {
-		return usageError{errors.New("openclaw goes with --update; it is fetched when a host needs it")}
-	}
-	changes, err := a.pullOpenClaw(ctx)
-	if err != nil {
-		return err
-	}
-	if a.json {
-		return a.printJSON(pullView{Images: []pulledView{}, Changes: append([]string{}, changes...)})
-	}
-	return a.printLines(changes)
 }
 
 func archFlag() cli.Flag {
@@ -60,7 +37,6 @@ func archFlag() cli.Flag {
 // pullView is what --json shows.
 type pullView struct {
 	Images  []pulledView `json:"images"`
-	Sets    []origin.Set `json:"packages,omitempty"`
 	Changes []string     `json:"changes"` // in bake.lock
 }
 
@@ -71,8 +47,8 @@ type pulledView struct {
 	Fetched bool   `json:"fetched"` // from the network, just now
 }
 
-func runPull(ctx context.Context, a *app, all []wanted, hosts []ready, o base.Options) error {
-	view := pullView{Images: []pulledView{}, Changes: []string{}}
+func runPull(ctx context.Context, a *app, all []wanted, o base.Options) error {
+	view := pullView{[]pulledView{}, []string{}}
 	for _, w := range all {
 		found, err := a.obtain(ctx, w, o)
 		if err != nil {
@@ -85,14 +61,7 @@ func runPull(ctx context.Context, a *app, all []wanted, hosts []ready, o base.Op
 		view.Images = append(view.Images, pulledView{found.Target, found.Blob.SHA256, found.Blob.Path, !found.Cached})
 		view.Changes = append(view.Changes, found.Changes...)
 	}
-	for _, h := range hosts {
-		set, changes, err := a.pullPackages(ctx, h, o)
-		if err != nil {
-			return err
-		}
-		view.Sets, view.Changes = append(view.Sets, set), append(view.Changes, changes...)
-	}
-	if len(all)+len(hosts) == 0 {
+	if len(all) == 0 {
 		a.say("no host has a base image that is fetched")
 	}
 	if a.json {

@@ -57,9 +57,6 @@ func runSeed(ctx context.Context, a *app, o seedOptions) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := a.recall(&h); err != nil {
-			return err
-		}
 		path, secrets := o.output, besideSeed(o.output)
 		if path == "" {
 			file := map[seed.Format]string{seed.ISO: "seed.iso", seed.VFAT: "seed.img", seed.Dir: "seed"}[o.format]

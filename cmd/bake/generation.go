@@ -39,11 +39,7 @@ func (a *app) bake(ctx context.Context, h ready, o imageOptions) (g artifact.Gen
 			Message: fmt.Sprintf("%d MiB is smaller than the base image %s, which has %d MiB", h.Machine.Disk>>20, from.name, blob.VirtualSize>>20),
 			Hint:    "a smaller disk would cut off the end of the image's file systems"}}
 	}
-	payload, err := a.provide(ctx, &h, blob, from.Reference, o.from)
-	if err != nil {
-		return g, "", err
-	}
-	m, err := manifest(h.Host, h.words, from.Base, payload, o.disk)
+	m, err := manifest(h.Host, h.words, from.Base, o.disk)
 	if err != nil {
 		return g, "", err
 	}
@@ -162,8 +158,8 @@ func (a *app) writeDisk(ctx context.Context, draft *artifact.Draft, h ready, blo
 }
 
 // manifest lists what goes in and derives the generation's name from it.
-func manifest(h *host.Host, words seed.Seed, from artifact.Base, payload *artifact.Payload, form diskForm) (artifact.Manifest, error) {
-	m := artifact.Manifest{Host: h.Name, Tool: "bake " + version(), InstanceID: words.InstanceID(h), Base: from, Payload: payload,
+func manifest(h *host.Host, words seed.Seed, from artifact.Base, form diskForm) (artifact.Manifest, error) {
+	m := artifact.Manifest{Host: h.Name, Tool: "bake " + version(), InstanceID: words.InstanceID(h), Base: from,
 		Secrets: secret.Names(h.Secrets)}
 	for _, rendered := range h.Layers {
 		digest, err := rendered.Digest()

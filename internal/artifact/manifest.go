@@ -30,8 +30,7 @@ type Manifest struct {
 	Generation string          `json:"generation"`
 	Host       string          `json:"host"` // set by Commit
 	InstanceID string          `json:"instance_id"`
-	Layers     []Layer         `json:"layers"` // in the order in which they take effect
-	Payload    *Payload        `json:"payload,omitempty"`
+	Layers     []Layer         `json:"layers"`            // in the order in which they take effect
 	Schema     string          `json:"schema"`            // "bake.manifest/1"; set by Commit
 	Secrets    []string        `json:"secrets,omitempty"` // names of those that the machine is given, and nothing else of them
 	Tool       string          `json:"tool"`              // bake's version
@@ -45,14 +44,6 @@ type Base struct {
 	Signer      string `json:"signer,omitempty"` // fingerprint of the key that vouched for it, if one did
 	URL         string `json:"url,omitempty"`    // the publisher's, whatever mirror it came from
 	VirtualSize int64  `json:"virtual_size"`     // bytes
-}
-
-// Payload is the disk that the machine installs packages from. It is beside the
-// generations, as several may have the same.
-type Payload struct {
-	Packages []string `json:"packages"` // NAME=VERSION
-	SHA256   string   `json:"sha256"`
-	Size     int64    `json:"size"` // bytes
 }
 
 // Layer is one layer in the form in which it went in.

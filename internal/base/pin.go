@@ -49,29 +49,3 @@ func (d Depot) pin(ctx context.Context, ref origin.Ref, target origin.Target, o 
 	}
 	return target, after.Changes(before), nil
 }
-
-// Change changes bake.lock while nobody else does and returns what is other than
-// before, a line each. What change leaves as it is is not written.
-func (d Depot) Change(ctx context.Context, change func(*origin.Lock) error) ([]string, error) {
-	hold, err := holdDir(ctx, d.Config, unix.LOCK_EX)
-	if err != nil {
-		return nil, err
-	}
-	defer hold.Close()
-	before, err := origin.ReadLock(d.lockFile())
-	if err != nil {
-		return nil, err
-	}
-	after := before
-	if err := change(&after); err != nil {
-		return nil, err
-	}
-	changes := after.Changes(before)
-	if len(changes) == 0 {
-		return nil, nil
-	}
-	return changes, after.Write(d.lockFile())
-}
-
-// Read returns what bake.lock says.
-func (d Depot) Read() (origin.Lock, error) { return origin.ReadLock(d.lockFile()) }

@@ -101,11 +101,6 @@ func devicesOf(h *host.Host, generation string) *libvirtxml.DomainDeviceList {
 	if len(h.Secrets) > 0 { // beside the generations: what it holds is part of none
 		d.Disks = append(d.Disks, onceDisk("vdc", "bake-secrets", path.Join(home, "secrets.iso")))
 	}
-	if sha := h.Payload.SHA256; sha != "" { // as the base image, it is there for several machines
-		disk := onceDisk("vdd", "bake-payload", path.Join(h.Machine.ImagesPath, ".payload", sha+".squashfs"))
-		disk.Source.StartupPolicy = ""
-		d.Disks = append(d.Disks, disk)
-	}
 	for _, l := range h.Layers {
 		for _, s := range l.Shares {
 			d.Filesystems = append(d.Filesystems, share(s.Dir, s.Tag, s.ReadOnly))

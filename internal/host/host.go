@@ -20,7 +20,6 @@
 //	layers:                        in the order in which they take effect; attest is always first
 //	  - ssh
 //	  - ufw: {allow_tcp: [22]}
-//	payload: offline               packages on a disk of their own; or none: from the network
 //	secrets:                       where they are, never what they are; see package secret
 //	  tailscale: {file: secrets/tailscale}
 //	cloud-config: {}               cloud-init's own keys, merged last
@@ -74,20 +73,11 @@ type Host struct {
 	Machine Machine
 	Network Network
 	Admin   Admin
-	Payload Payload
 	Secrets []secret.Ref     // sorted by name; nothing has looked for them yet
 	Layers  []layer.Rendered // in the order in which they take effect
 	Config  *doc.Node        // the host's own cloud-config, a Map or nil
 	Winning []string         // dotted keys of Config that win over a layer's
 	File    string           // the host file's path as given, for messages
-}
-
-// Payload says where the machine gets its packages from at its first boot.
-type Payload struct {
-	Offline  bool              // from a disk that is baked; else from the network
-	Mirrors  map[string]string // archive to ask while baking, by the URL that the image names
-	SHA256   string            // of the disk; "" until it is known
-	Packages []string          // that are on it: NAME=VERSION
 }
 
 // Machine is the virtual hardware.

@@ -61,12 +61,6 @@ func Names(config string) []string {
 // shelf. The error is an *UnknownError, a diag.List, or what the file system
 // said.
 func Load(config, name string, shelf layer.Shelf) (*Host, error) {
-	return LoadWith(config, name, shelf, "", nil)
-}
-
-// LoadWith is Load when the disk with the packages is known: its SHA-256, and what is
-// on it as NAME=VERSION.
-func LoadWith(config, name string, shelf layer.Shelf, sha256 string, packages []string) (*Host, error) {
 	dir := filepath.Join(config, "hosts")
 	unknown := &UnknownError{Name: name, Dir: dir, Known: Names(config)}
 	if !IsName(name) {
@@ -85,7 +79,7 @@ func LoadWith(config, name string, shelf layer.Shelf, sha256 string, packages []
 	case err != nil:
 		return nil, err
 	}
-	r := resolver{node: node, host: &Host{File: file, Payload: Payload{SHA256: sha256, Packages: packages}}}
+	r := resolver{node: node, host: &Host{File: file}}
 	r.resolve(name, shelf)
 	if err := r.problems.Err(); err != nil {
 		return nil, err
@@ -102,7 +96,7 @@ type resolver struct {
 
 func (r *resolver) resolve(name string, shelf layer.Shelf) {
 	get := r.node.Fields("", &r.problems, "host", "base", "mirrors", "machine", "network", "admin",
-		"layers", "payload", "secrets", "cloud-config", "override")
+		"layers", "secrets", "cloud-config", "override")
 	if r.node.Kind != doc.Map {
 		return
 	}
@@ -115,7 +109,6 @@ func (r *resolver) resolve(name string, shelf layer.Shelf) {
 	r.machine(get("machine"))
 	r.network(get("network"), name)
 	r.admin(get("admin"))
-	r.payload(get("payload"))
 	r.host.Secrets = secret.Read(get("secrets"), "secrets", &r.problems)
 	r.layers(get("layers"), shelf)
 	r.config(get("cloud-config"), get("override"))

@@ -55,11 +55,9 @@ func (r *resolver) layers(n *doc.Node, shelf layer.Shelf) {
 		all = append(all, c)
 	}
 	all = r.delivery(all, shelf)
-	all = r.installation(all, shelf)
 	// Shut the door first: what other layers do before the network happens behind it.
 	slices.SortStableFunc(all, func(a, b chosen) int { return rank(a) - rank(b) })
-	facts := layer.Facts{Host: r.host.Name, AdminName: r.host.Admin.Name, AdminKeys: r.host.Admin.Keys, Secrets: secret.Names(r.host.Secrets),
-		Payload: r.host.Payload.SHA256, Packages: r.host.Payload.Packages}
+	facts := layer.Facts{Host: r.host.Name, AdminName: r.host.Admin.Name, AdminKeys: r.host.Admin.Keys, Secrets: secret.Names(r.host.Secrets)}
 	if facts.AdminName == "" { // reported already; the layers are not to blame
 		facts.AdminName = "nobody"
 	}
@@ -69,10 +67,6 @@ func (r *resolver) layers(n *doc.Node, shelf layer.Shelf) {
 			none := *c.name
 			none.Kind, none.Text = doc.Map, ""
 			given = &none
-		}
-		if len(c.layer.Payload) > 0 && !r.host.Payload.Offline {
-			r.problems.Add(c.name.Problem(c.path, "write payload: offline", "the layer %s needs a payload: it has no other way to get %s",
-				c.name.Text, strings.Join(c.layer.Payload, ", ")))
 		}
 		rendered, err := c.layer.Render(given, c.path, facts)
 		r.add(err)
@@ -108,26 +102,6 @@ func (r *resolver) delivery(all []chosen, shelf layer.Shelf) []chosen {
 	if listed >= 0 {
 		c := all[listed]
 		return slices.Insert(slices.Delete(all, listed, listed+1), 0, c)
-	}
-	at := slices.IndexFunc(r.node.Pairs, func(p doc.Pair) bool { return p.Key.Text == name })
-	c, ok := r.choose(r.node.Pairs[at].Key, name, shelf)
-	if !ok {
-		return all
-	}
-	return slices.Insert(all, 0, c)
-}
-
-// installation puts the layer that installs from the payload before all others if
-// there is one.
-func (r *resolver) installation(all []chosen, shelf layer.Shelf) []chosen {
-	const name = "payload"
-	if listed := slices.IndexFunc(all, func(c chosen) bool { return c.name.Text == name }); listed >= 0 {
-		r.problems.Add(all[listed].name.Problem(all[listed].path, "remove it, and write payload: offline, which brings the layer along",
-			"the layer payload is not for a list"))
-		return all
-	}
-	if r.host.Payload.SHA256 == "" {
-		return all
 	}
 	at := slices.IndexFunc(r.node.Pairs, func(p doc.Pair) bool { return p.Key.Text == name })
 	c, ok := r.choose(r.node.Pairs[at].Key, name, shelf)

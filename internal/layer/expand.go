@@ -16,8 +16,6 @@ type Facts struct {
 	AdminName string
 	AdminKeys []string
 	Secrets   []string // their names
-	Payload   string   // SHA-256 of the disk with the packages, "" for none
-	Packages  []string // that are on it: NAME=VERSION
 }
 
 // placeholder matches ((name)); a $ before it makes it shell arithmetic.
@@ -40,8 +38,6 @@ func newScope(facts Facts, problems *diag.List) *scope {
 	s := &scope{values: map[string]value{}, problems: problems}
 	s.put("host.name", value{kind: doc.String, safe: true, text: []string{facts.Host}})
 	s.put("host.secrets", value{kind: doc.String, list: true, safe: true, text: facts.Secrets})
-	s.put("host.payload", value{kind: doc.String, safe: true, text: []string{facts.Payload}})
-	s.put("host.packages", value{kind: doc.String, list: true, safe: true, text: facts.Packages})
 	s.put("admin.name", value{kind: doc.String, safe: true, text: []string{facts.AdminName}})
 	s.put("admin.keys", value{kind: doc.String, list: true, text: facts.AdminKeys})
 	return s

@@ -16,7 +16,6 @@
 //	after         layers that come first if they are present
 //	params        name: {type, default, min, max, of, help}; no default: required
 //	packages      Debian packages it needs
-//	payload       what the payload must have beside them: openclaw
 //	files         guest path: {mode, owner, when} where it is not 0644 root:root early
 //	cloud-config  cloud-init's own keys
 //	domain        what the machine must have: share: {dir, tag, readonly}
@@ -30,7 +29,7 @@
 // (type string) has no place in a shell command, in part of a scalar or bare in
 // a template: there it must go through a quoting function, as in
 // {{shell .motd}}. Parameters of the host itself: host.name, host.secrets (names),
-// host.payload (SHA-256), host.packages (NAME=VERSION), admin.name, admin.keys.
+// admin.name, admin.keys.
 //
 // A parameter of the type secret is given the name of one of the host's secrets
 // and is, in the layer, the path of the file that has it in the guest,
@@ -77,7 +76,6 @@ type Layer struct {
 	After    []string
 	Params   []Param
 	Packages []string
-	Payload  []string
 	Builtin  bool
 	Origin   string // folder as messages call it, e.g. "layers/ufw"
 
@@ -87,10 +85,6 @@ type Layer struct {
 	files       []template
 	node        *doc.Node
 }
-
-// OpenClaw is what a layer's payload can have: the directory of that name with
-// OpenClaw and its Node.
-const OpenClaw = "openclaw"
 
 // When says at which moment of a boot a file is written.
 type When string
@@ -121,7 +115,6 @@ type Rendered struct {
 	CloudConfig *doc.Node // a Map, or nil
 	Files       []File    // sorted by path
 	Packages    []string
-	Payload     []string // what else the payload must have
 	Shares      []Share  // what it needs from the machine
 	Checks      []claim.Check
 }
@@ -141,9 +134,6 @@ func (r Rendered) Digest() (string, error) {
 	parts := []any{r.Name, config, r.Files, r.Packages, r.Checks}
 	if len(r.Shares) > 0 {
 		parts = append(parts, r.Shares)
-	}
-	if len(r.Payload) > 0 {
-		parts = append(parts, r.Payload)
 	}
 	content, err := json.Marshal(parts)
 	if err != nil {

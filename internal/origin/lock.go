@@ -20,9 +20,9 @@ import (
 
 const lockSchema = "bake.lock/1"
 
-// A Lock pins references to images, and packages for them: the content of bake.lock,
-// beside hosts/. It is meant to be committed, so that every machine bakes from the
-// same bytes. The zero value pins nothing.
+// A Lock pins references to images: the content of bake.lock, beside hosts/. It
+// is meant to be committed, so that every machine bakes from the same bytes. The
+// zero value pins nothing.
 //
 //	{
 //	  "schema": "bake.lock/1",
@@ -32,12 +32,9 @@ const lockSchema = "bake.lock/1"
 //	      "arch": "amd64",
 //	      ...
 //
-// and, of each list of packages that is asked for on an image, under "packages" a
-// Set. Both are sorted, so that the file depends on its content only.
-type Lock struct {
-	pins map[pin]Target
-	sets []Set // sorted
-}
+// The images are sorted by reference and architecture, so that the file depends
+// on its content only.
+type Lock struct{ pins map[pin]Target }
 
 type pin struct{ reference, arch string }
 
@@ -47,7 +44,6 @@ func (t Target) pin() pin { return pin{t.Reference, t.Arch} }
 type lockFile struct {
 	Schema string   `json:"schema"`
 	Images []Target `json:"images"`
-	Sets   []Set    `json:"packages,omitempty"`
 }
 
 // ReadLock reads bake.lock. A file that does not exist pins nothing; one that is
@@ -92,7 +88,6 @@ func parseLock(content []byte) (Lock, int64, error) {
 	var read struct {
 		Schema string            `json:"schema"`
 		Images []json.RawMessage `json:"images"`
-		Sets   []json.RawMessage `json:"packages"`
 	}
 	if err := decoder.Decode(&read); err != nil {
 		return Lock{}, offset(err, 0), plain(err)
@@ -118,23 +113,6 @@ func parseLock(content []byte) (Lock, int64, error) {
 		}
 		t.Signed = t.Signed.UTC()
 		l.pins[t.pin()] = t
-		at += int64(len(raw))
-	}
-	for _, raw := range read.Sets {
-		at += int64(bytes.Index(content[at:], raw))
-		var set Set
-		entry := json.NewDecoder(bytes.NewReader(raw))
-		entry.DisallowUnknownFields()
-		if err := entry.Decode(&set); err != nil {
-			return Lock{}, at + offset(err, 0), plain(err)
-		}
-		if err := set.sound(); err != nil {
-			return Lock{}, at, err
-		}
-		if _, twice := l.Packages(set.Reference, set.Arch, set.Want); twice {
-			return Lock{}, at, fmt.Errorf("the packages %s of %s for %s are pinned a second time", strings.Join(set.Want, " "), set.Reference, set.Arch)
-		}
-		l.add(set)
 		at += int64(len(raw))
 	}
 	return l, 0, nil
@@ -289,7 +267,7 @@ func (l Lock) sorted(others ...Lock) []pin {
 // Write puts the lock in place of the file, in one step. Of two that write at a
 // time one wins as a whole.
 func (l Lock) Write(file string) error {
-	out := lockFile{Schema: lockSchema, Images: append([]Target{}, l.Pins()...), Sets: l.sets} // [], not null
+	out := lockFile{Schema: lockSchema, Images: append([]Target{}, l.Pins()...)} // [], not null
 	var content bytes.Buffer
 	encoder := json.NewEncoder(&content)
 	encoder.SetEscapeHTML(false) // for the & in a URL
@@ -319,7 +297,7 @@ func (l Lock) Changes(before Lock) []string {
 			lines = append(lines, prefix+difference(was, is))
 		}
 	}
-	return append(lines, l.packageChanges(before)...)
+	return lines
 }
 
 // build names an image for people.

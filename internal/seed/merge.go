@@ -53,32 +53,6 @@ func merge(h *host.Host, s Seed) (*doc.Node, error) {
 	return config, m.problems.Err()
 }
 
-// Packages returns the names of all packages that a host's machine installs at its
-// first boot, sorted: those of its layers and of its own cloud-config. The error is a
-// diag.List.
-func Packages(h *host.Host) ([]string, error) {
-	config, err := merge(h, Seed{})
-	if err != nil {
-		return nil, err
-	}
-	list := config.Get("packages")
-	if list == nil {
-		return nil, nil
-	}
-	var names []string
-	var problems diag.List
-	for i, item := range list.Items {
-		if item.Kind != doc.String {
-			problems.Add(item.Problem(fmt.Sprintf("cloud-config.packages[%d]", i), "write the name alone; bake.lock has the version",
-				"this is %s: with payload: offline a package is a name", item.Kind))
-			continue
-		}
-		names = append(names, item.Text)
-	}
-	slices.Sort(names)
-	return slices.Compact(names), problems.Err()
-}
-
 // machine is what the host file itself says, as cloud-config: the name and the
 // one admin. Listing users without "default" leaves the image's own default
 // user out.

@@ -31,12 +31,7 @@ import (
 
 // packages maps a program to the Debian/Ubuntu package that ships it.
 var packages = map[string]string{
-	"apt-cache":          "apt",
-	"apt-config":         "apt",
-	"apt-get":            "apt",
-	"dpkg-deb":           "dpkg",
 	"npm":                "npm",
-	"mksquashfs":         "squashfs-tools",
 	"qemu-img":           "qemu-utils",
 	"qemu-system-x86_64": "qemu-system-x86",
 	"virt-xml-validate":  "libvirt-clients",

@@ -166,7 +166,7 @@ func (s Spec) prepare(ctx context.Context, tools tool.Box, firm firmware, at *sc
 		{name: varsDisk, path: vars, format: "qcow2"},
 		{name: rootDisk, path: overlay, format: "qcow2", device: ",bootindex=1"},
 	}
-	for _, once := range []struct{ name, path string }{{"seed", s.Seed}, {"secrets", s.Secrets}, {"bake-payload", s.Payload}} {
+	for _, once := range []struct{ name, path string }{{"seed", s.Seed}, {"secrets", s.Secrets}} {
 		if once.path == "" {
 			continue
 		}
