@@ -35,6 +35,7 @@ var mayImport = map[string][]string{
 	"internal/origin":   {"internal/diag"},
 	"internal/download": {},
 	"internal/inspect":  {"internal/image"},
+	"internal/payload":  {"internal/inspect", "internal/origin", "internal/tool"},
 	"internal/base":     {"internal/diag", "internal/download", "internal/image", "internal/inspect", "internal/origin", "internal/tool"},
 	"internal/domain":   {"internal/host"},
 	"internal/artifact": {},
