@@ -2,6 +2,7 @@ package payload
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -87,6 +88,9 @@ func (b Builder) prepare(ctx context.Context, dir string, w Want) (apt, error) {
 	s, err := read(ctx, w.Image)
 	if err != nil {
 		return apt{}, err
+	}
+	if s.arch != w.Arch {
+		return apt{}, &IntegrityError{What: fmt.Sprintf("%s is an image for %s and not for %s", w.Image, cmp.Or(s.arch, "no known architecture"), w.Arch)}
 	}
 	for _, text := range s.skipped {
 		b.say("%s: %s: not used", w.Name, text)

@@ -54,8 +54,8 @@ func (b Builder) Resolve(ctx context.Context, w Want, keep []origin.Deb) (debs [
 	if err := a.prefer(keep); err != nil {
 		return nil, err
 	}
-	b.stage("%s: resolving %d packages", w.Name, len(w.names()))
-	if debs, err = a.plan(ctx, w.names()); err != nil {
+	b.stage("%s: resolving %d packages", w.Name, len(w.Names()))
+	if debs, err = a.plan(ctx, w.Names()); err != nil {
 		return nil, err
 	}
 	if err := b.account(ctx, a, w, debs); err != nil {

@@ -96,7 +96,7 @@ type Builder struct {
 type Want struct {
 	Name     string // of what it is for, in messages
 	Image    string // path of the base image
-	SHA256   string // of the base image
+	Arch     string // of the machine: amd64, arm64
 	Packages []Part // in the order of the layers
 	Trees    []Tree
 	Mirror   string // http or https URL instead of scheme and host of the image's sources, "" for those
@@ -124,8 +124,8 @@ type Disk struct {
 	Built  bool // by this call
 }
 
-// names returns all packages of a want, sorted, once each.
-func (w Want) names() []string { return wanted(w.Packages) }
+// Names returns all packages that are wanted, sorted, once each.
+func (w Want) Names() []string { return wanted(w.Packages) }
 
 // An IntegrityError says that a list or a package is not what it must be.
 type IntegrityError struct {
