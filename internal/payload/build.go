@@ -12,6 +12,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -318,6 +319,9 @@ func (b Builder) work(ctx context.Context) (dir string, done func() error, err e
 	if err := ownDir(b.Dir); err != nil {
 		return "", nil, err
 	}
+	if full, err := filepath.Abs(b.Dir); err != nil || !plainPath.MatchString(full) {
+		return "", nil, &DirError{fmt.Errorf("apt cannot work in %q: set XDG_CACHE_HOME to a path of letters, digits and . _ + @ -", full)}
+	}
 	lock, err := os.OpenFile(filepath.Join(b.Dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return "", nil, err
@@ -353,6 +357,9 @@ func (b Builder) work(ctx context.Context) (dir string, done func() error, err e
 	return dir, func() error { return errors.Join(os.RemoveAll(dir), lock.Close()) }, nil
 }
 
+// plainPath is one that apt takes for one path wherever it stands.
+var plainPath = regexp.MustCompile(`^[A-Za-z0-9/._+@-]+$`)
+
 // ownDir refuses a cache that somebody else could have filled.
 func ownDir(dir string) error {
 	info, err := os.Lstat(dir)
@@ -360,7 +367,7 @@ func ownDir(dir string) error {
 		return err
 	}
 	if stat, ok := info.Sys().(*syscall.Stat_t); !info.IsDir() || ok && int(stat.Uid) != os.Geteuid() {
-		return fmt.Errorf("%s is no directory of your own: %w", dir, fs.ErrPermission)
+		return &DirError{fmt.Errorf("%s is no directory of your own: set XDG_CACHE_HOME to one", dir)}
 	}
 	return os.Chmod(dir, 0o700)
 }

@@ -107,6 +107,11 @@ func (s *system) source(i *inspect.Image, source inspect.Source) error {
 			}
 		}
 	}
+	for _, key := range source.SignedBy { // this machine may have one of that name
+		if _, ok := s.keys[path.Clean(key)]; path.IsAbs(key) && !ok {
+			return &IntegrityError{What: fmt.Sprintf("the image's source %s is signed by the keyring %s, which the image does not have", source.File, key)}
+		}
+	}
 	source.URIs = nil
 	for _, uri := range uris {
 		u, err := url.Parse(uri)
@@ -182,11 +187,8 @@ func (s system) deb822(mirror string, place map[string]string) string {
 		for _, key := range source.SignedBy {
 			if strings.HasPrefix(key, "-----BEGIN PGP") {
 				by = append(by, "\n "+strings.ReplaceAll(strings.ReplaceAll(key, "\n\n", "\n.\n"), "\n", "\n "))
-			} else if path.IsAbs(key) {
-				if file, ok := place[path.Clean(key)]; ok {
-					key = file
-				}
-				by = append(by, key)
+			} else if path.IsAbs(key) { // read has seen that it is there
+				by = append(by, place[path.Clean(key)])
 			} else {
 				by = append(by, key)
 			}

@@ -159,6 +159,11 @@ func (e *NetworkError) Error() string {
 // Network marks the error as one of the network or of a remote store.
 func (e *NetworkError) Network() bool { return true }
 
+// A DirError says that the cache cannot be used.
+type DirError struct{ Reason error }
+
+func (e *DirError) Error() string { return e.Reason.Error() }
+
 // A SetError says that the archives of an image cannot provide the packages.
 type SetError struct {
 	Packages []string // those asked for
