@@ -22,12 +22,13 @@ type Set struct {
 	Reference string   `json:"reference"` // of the base image; for a local file file: and its name
 	Image     string   `json:"image"`     // SHA-256 of the base image
 	Arch      string   `json:"arch"`
-	Packages  []string `json:"packages"` // asked for, sorted
+	Packages  []string `json:"packages"` // asked for, sorted; a|b: the first that there is
 	Debs      []Deb    `json:"debs"`     // by name
 }
 
 var (
 	packageName    = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]*$`)
+	packageWanted  = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]*(\|[a-z0-9][a-z0-9+.-]*)*$`)
 	packageVersion = regexp.MustCompile(`^[0-9][A-Za-z0-9.+~:-]*$`)
 )
 
@@ -44,7 +45,7 @@ func (s Set) sound() error {
 		return fmt.Errorf("the packages of a set for %s are not sorted, once each", s.Reference)
 	}
 	for _, name := range s.Packages {
-		if !packageName.MatchString(name) {
+		if !packageWanted.MatchString(name) {
 			return fmt.Errorf("%s is no name of a package", quote(name))
 		}
 	}
@@ -67,20 +68,23 @@ func (s Set) sound() error {
 	return nil
 }
 
-// same tells whether two sets are for the same purpose.
+// same tells whether two sets are for the same purpose, and one takes the other's
+// place. There may be many files of one name.
 func (s Set) same(o Set) bool {
-	return s.Reference == o.Reference && s.Arch == o.Arch && slices.Equal(s.Packages, o.Packages)
+	return s.Reference == o.Reference && s.Arch == o.Arch && slices.Equal(s.Packages, o.Packages) && (s.Image == o.Image || !s.isFile())
 }
 
+func (s Set) isFile() bool { return strings.HasPrefix(s.Reference, "file:") }
+
 func compareSets(a, b Set) int {
-	return cmp.Or(strings.Compare(a.Reference, b.Reference), strings.Compare(a.Arch, b.Arch), slices.Compare(a.Packages, b.Packages))
+	return cmp.Or(strings.Compare(a.Reference, b.Reference), strings.Compare(a.Arch, b.Arch), slices.Compare(a.Packages, b.Packages), strings.Compare(a.Image, b.Image))
 }
 
 // Debs returns the files that an image needs for some packages, if that is
 // pinned for this very image.
 func (l Lock) Debs(reference, image, arch string, packages []string) ([]Deb, bool) {
 	for _, s := range l.sets {
-		if s.same(Set{Reference: reference, Arch: arch, Packages: packages}) && s.Image == image {
+		if s.same(Set{Reference: reference, Image: image, Arch: arch, Packages: packages}) && s.Image == image {
 			return s.Debs, true
 		}
 	}
@@ -114,7 +118,7 @@ func (l *Lock) SetDebs(set Set) error {
 	}
 	var kept []Set
 	for _, s := range l.sets {
-		stale := s.Reference == set.Reference && s.Arch == set.Arch && s.Image != set.Image && !strings.HasPrefix(s.Reference, "file:")
+		stale := s.Reference == set.Reference && s.Arch == set.Arch && s.Image != set.Image && !s.isFile()
 		if !s.same(set) && !stale {
 			kept = append(kept, s)
 		}

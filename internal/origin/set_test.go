@@ -79,6 +79,12 @@ func TestSets(t *testing.T) {
 	if got := moved.Kept("file:base.qcow2", digestOf("two"), "amd64"); len(got) != 1 {
 		t.Errorf("gone: %+v", got)
 	}
+	both := withSets(t, moved, set("file:base.qcow2", "five", deb("epsilon", "6")))
+	for image, version := range map[string]string{"four": "5", "five": "6"} {
+		if got, ok := both.Debs("file:base.qcow2", digestOf(image), "amd64", []string{"epsilon"}); !ok || got[0].Version != version {
+			t.Errorf("%s has %+v", image, got)
+		}
+	}
 	want := []string{
 		"debian:13 amd64, alpha: alpha 1:1.0~rc1+x-2 -> 2", "debian:13 amd64, alpha: delta new, 4", "debian:13 amd64, alpha: beta no longer needed, was 2",
 		"file:base.qcow2 amd64, epsilon: new, 1 packages",

@@ -226,8 +226,33 @@ func aptError(ctx context.Context, program, said string, err error) error {
 	return fmt.Errorf("%s: %s", program, text)
 }
 
+// among returns of each a|b the first that the archives have, or else the last.
+func (a apt) among(ctx context.Context, names []string) ([]string, error) {
+	var chosen []string
+	for _, name := range names {
+		for first, rest, more := strings.Cut(name, "|"); more; first, rest, more = strings.Cut(name, "|") {
+			out, err := a.run(ctx, nil, "apt-cache", "policy", "--", first)
+			if err != nil {
+				return nil, err
+			}
+			if name = rest; candidate.MatchString(out) {
+				name = first
+			}
+		}
+		chosen = append(chosen, name)
+	}
+	slices.Sort(chosen)
+	return slices.Compact(chosen), nil
+}
+
+var candidate = regexp.MustCompile(`(?m)^  Candidate: [^(]`)
+
 // plan asks which packages a machine would get if it installed these.
 func (a apt) plan(ctx context.Context, names []string) ([]origin.Deb, error) {
+	names, err := a.among(ctx, names)
+	if err != nil {
+		return nil, err
+	}
 	args := append([]string{"install", "-qq", "--print-uris", "--yes", "--no-install-recommends", "--no-remove", "--"}, names...)
 	out, err := a.run(ctx, nil, "apt-get", args...)
 	var set *SetError

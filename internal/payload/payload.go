@@ -51,7 +51,8 @@
 // relaxed checks above all, is not this image's.
 //
 // 2026-11: no recommended packages. Layers name what they need; the rest would
-// be what nobody asked for.
+// be what nobody asked for. (cloud-init installs them.) Where releases disagree about
+// a name a layer writes a|b.
 //
 // 2026-11: bake.lock pins whole sets, by base image and the packages asked for,
 // not packages one by one: only a whole set is known to fit together, and it

@@ -263,6 +263,21 @@ func TestPinned(t *testing.T) {
 	}
 }
 
+// Of alternatives the first counts that there is.
+func TestAlternatives(t *testing.T) {
+	w := newWorld(t, nil)
+	for name, want := range map[string]string{"absent|gamma": "gamma", "gamma|beta": "gamma", "absent|none|beta": "beta", "beta|absent": "beta"} {
+		if got, err := w.b.Resolve(context.Background(), w.want(name), nil); err != nil || names(got) != want {
+			t.Errorf("%s: %s, %v", name, names(got), err)
+		}
+	}
+	_, err := w.b.Resolve(context.Background(), w.want("absent|none"), nil)
+	var set *SetError
+	if !errors.As(err, &set) {
+		t.Error(err)
+	}
+}
+
 // A damaged cache is found out, and mended.
 func TestDamaged(t *testing.T) {
 	w := newWorld(t, nil)
@@ -421,6 +436,14 @@ func TestOtherArchitecture(t *testing.T) {
 	want.Arch = "arm64"
 	if _, err := w.b.Resolve(context.Background(), want, nil); err == nil || !strings.Contains(err.Error(), "is an image for amd64 and not for arm64") {
 		t.Error(err)
+	}
+	w = newWorld(t, func(tree map[string]string) {
+		tree["var/lib/dpkg/status"] = strings.Replace(tree["var/lib/dpkg/status"], "amd64", "arm64", 1)
+	})
+	want = w.want("alpha")
+	want.Arch = "arm64"
+	if _, debs := bake(t, w.b, want); names(debs) != "alpha beta" || w.count("binary-arm64/Packages") == 0 {
+		t.Errorf("%+v", debs)
 	}
 }
 

@@ -142,8 +142,9 @@ func (w *world) deb(index *strings.Builder, name, version, more string) {
 func (w *world) publish(index string, key *openpgp.Entity, more string) {
 	w.t.Helper()
 	const at = "main/binary-amd64/Packages"
-	release := fmt.Sprintf("Origin: test\nSuite: trixie\nCodename: trixie\nDate: %s\n%sArchitectures: amd64\nComponents: main\nSHA256:\n %x %d %s\n",
-		time.Now().Add(-time.Hour).UTC().Format(time.RFC1123), more, sha256.Sum256([]byte(index)), len(index), at)
+	const arm = "main/binary-arm64/Packages"
+	release := fmt.Sprintf("Origin: test\nSuite: trixie\nCodename: trixie\nDate: %s\n%sArchitectures: amd64 arm64\nComponents: main\nSHA256:\n %[3]x %[4]d %[5]s\n %[3]x %[4]d %[6]s\n",
+		time.Now().Add(-time.Hour).UTC().Format(time.RFC1123), more, sha256.Sum256([]byte(index)), len(index), at, arm)
 	var signed bytes.Buffer
 	out, err := clearsign.Encode(&signed, key.PrivateKey, nil)
 	if err != nil {
@@ -157,6 +158,7 @@ func (w *world) publish(index string, key *openpgp.Entity, more string) {
 	}
 	w.put("/debian/dists/trixie/InRelease", signed.Bytes())
 	w.put("/debian/dists/trixie/"+at, []byte(index))
+	w.put("/debian/dists/trixie/"+arm, []byte(index))
 }
 
 func (w *world) put(path string, content []byte) {

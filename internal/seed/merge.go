@@ -35,7 +35,10 @@ func merge(h *host.Host, s Seed, payload *Payload) (*doc.Node, error) {
 	m.files(config, h, own)
 	var packages []string
 	for _, rendered := range h.Layers {
-		packages = append(packages, rendered.Packages...)
+		for _, name := range rendered.Packages {
+			// cloud-init knows no alternatives; the last is the one that every release has.
+			packages = append(packages, name[strings.LastIndexByte(name, '|')+1:])
+		}
 		if rendered.CloudConfig != nil {
 			config = m.fold("", config, rendered.CloudConfig)
 		}

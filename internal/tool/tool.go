@@ -38,6 +38,7 @@ var packages = map[string]string{
 	"ssh":                "openssh-client",
 	"prlimit":            "util-linux",
 	"apt-get":            "apt",
+	"apt-cache":          "apt",
 	"apt-config":         "apt",
 	"dpkg-deb":           "dpkg",
 	"mksquashfs":         "squashfs-tools",
