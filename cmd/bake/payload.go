@@ -160,6 +160,20 @@ func (a *app) pullPackages(ctx context.Context, hosts []ready, o fetchOptions) (
 	return changes, nil
 }
 
+// prunePayloads removes the payloads that no generation has, and the packages that
+// bake.lock does not pin.
+func (a *app) prunePayloads(ctx context.Context, dry bool) ([]string, int64, error) {
+	dir := a.cacheDir()
+	if dir == "" {
+		return nil, 0, nil
+	}
+	lock, err := origin.ReadLock(filepath.Join(a.config, "bake.lock"))
+	if err != nil {
+		return nil, 0, err
+	}
+	return payload.Builder{Dir: filepath.Join(dir, "payload"), Tools: a.Tools}.Prune(ctx, lock.Digests(), dry)
+}
+
 // foot returns the base image of a host, which stays where it is until hold is
 // closed.
 func (a *app) foot(ctx context.Context, h *host.Host, o fetchOptions) (on footing, hold io.Closer, err error) {

@@ -111,6 +111,17 @@ func (l Lock) Kept(reference, image, arch string) []Deb {
 	return all
 }
 
+// Digests are the SHA-256 of all package files that are pinned.
+func (l Lock) Digests() map[string]bool {
+	all := map[string]bool{}
+	for _, s := range l.sets {
+		for _, d := range s.Debs {
+			all[d.SHA256] = true
+		}
+	}
+	return all
+}
+
 // SetDebs pins a set. Those for an image that the reference no longer means go.
 func (l *Lock) SetDebs(set Set) error {
 	if err := set.sound(); err != nil {

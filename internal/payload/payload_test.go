@@ -401,6 +401,34 @@ func TestMirror(t *testing.T) {
 	}
 }
 
+// What a generation has stays, and what bake.lock has.
+func TestPrune(t *testing.T) {
+	w := newWorld(t, nil)
+	used, debs := bake(t, w.b, w.want("gamma"))
+	if err := os.Link(used.Path, filepath.Join(t.TempDir(), "payload.squashfs")); err != nil {
+		t.Fatal(err)
+	}
+	idle, _ := bake(t, w.b, w.want("alpha"))
+	before, _ := left(t, w.b.Dir)
+	keep := map[string]bool{debs[0].SHA256: true}
+	dry, size, err := w.b.Prune(t.Context(), keep, true)
+	if after, _ := left(t, w.b.Dir); err != nil || !slices.Equal(before, after) || len(dry) != 3 || size < idle.Size {
+		t.Errorf("dry: %q, %d, %v, %q", dry, size, err, after)
+	}
+	removed, _, err := w.b.Prune(t.Context(), keep, false)
+	after, rest := left(t, w.b.Dir)
+	if err != nil || !slices.Equal(removed, dry) || len(after) != 3 || rest != nil {
+		t.Errorf("removed %q, left %q %q, %v", removed, after, rest, err)
+	}
+	if again, err := w.b.Build(t.Context(), w.want("gamma"), debs); err != nil || again.Built || w.count(".deb") != 3 {
+		t.Errorf("%+v, %v", again, err)
+	}
+	none := Builder{Dir: filepath.Join(t.TempDir(), "none")}
+	if removed, _, err := none.Prune(t.Context(), nil, false); err != nil || removed != nil {
+		t.Errorf("%q, %v", removed, err)
+	}
+}
+
 func TestMissingProgram(t *testing.T) {
 	w := newWorld(t, nil)
 	w.b.Tools = box(nil, t.TempDir())
