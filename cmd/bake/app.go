@@ -134,7 +134,7 @@ func (a *app) prepare(names []string) ([]ready, error) {
 		h, err := host.Load(a.config, name, a.shelf())
 		var words seed.Seed
 		if err == nil {
-			words, err = a.words(h)
+			words, err = a.words(h, nil)
 		}
 		var list diag.List
 		switch {
@@ -148,13 +148,14 @@ func (a *app) prepare(names []string) ([]ready, error) {
 	return all, problems.Err()
 }
 
-// words merges a host's layers, with the program that attests in it.
-func (a *app) words(h *host.Host) (seed.Seed, error) {
+// words merges a host's layers, with the program that attests in it and what is
+// known of its payload.
+func (a *app) words(h *host.Host, load *seed.Payload) (seed.Seed, error) {
 	program, err := guest.Program("amd64")
 	if err != nil {
 		return seed.Seed{}, lackError{err}
 	}
-	return seed.Build(h, program)
+	return seed.Build(h, program, load)
 }
 
 // shelf returns the built-in layers and the user's own.

@@ -50,16 +50,18 @@ func (a *app) obtain(ctx context.Context, w wanted, o base.Options) (base.Image,
 // baseFlags are the options of every command that may fetch a base image.
 func baseFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringSliceFlag{Name: "mirror", Usage: "fetch from a mirror: ubuntu=URL or debian=URL, repeatable"},
+		&cli.StringSliceFlag{Name: "mirror", Usage: "fetch from a mirror: ubuntu=URL or debian=URL, packages=URL for packages, repeatable"},
 		&cli.BoolFlag{Name: "locked", Usage: "refuse to add or move a pin in bake.lock"},
 		&cli.BoolFlag{Name: "allow-older", Usage: "accept an older list of images than one seen before"},
+		&cli.BoolFlag{Name: "allow-expired", Usage: "accept lists of packages that are out of date, as those of a frozen mirror", EnvVars: []string{"BAKE_ALLOW_EXPIRED"}},
 	}
 }
 
 // readBaseFlags returns what they say. The mirrors are those of the command line
 // alone.
-func readBaseFlags(c *cli.Context) (base.Options, error) {
-	o := base.Options{Mirrors: map[string]string{}, Locked: c.Bool("locked"), Update: c.Bool("update"), AllowOlder: c.Bool("allow-older")}
+func readBaseFlags(c *cli.Context) (fetchOptions, error) {
+	o := fetchOptions{expired: c.Bool("allow-expired"), Options: base.Options{
+		Mirrors: map[string]string{}, Locked: c.Bool("locked"), Update: c.Bool("update"), AllowOlder: c.Bool("allow-older")}}
 	for _, text := range c.StringSlice("mirror") {
 		name, address, ok := strings.Cut(text, "=")
 		if !ok {
@@ -81,7 +83,7 @@ func readBaseFlags(c *cli.Context) (base.Options, error) {
 func (a *app) mirrors(file, flags map[string]string) (map[string]string, error) {
 	all := map[string]string{}
 	maps.Copy(all, file)
-	for _, name := range []string{"debian", "ubuntu"} {
+	for _, name := range []string{"debian", "packages", "ubuntu"} {
 		variable := "BAKE_MIRROR_" + strings.ToUpper(name)
 		text := a.Getenv(variable)
 		if text == "" {
@@ -103,47 +105,47 @@ type wanted struct {
 }
 
 // wanted returns the references of a command line, or those of the hosts it
-// names, or of all hosts. Local files are nobody's to fetch.
-func (a *app) wanted(c *cli.Context) ([]wanted, error) {
+// names, or of all hosts, and these. Local files are nobody's to fetch.
+func (a *app) wanted(c *cli.Context) ([]wanted, []ready, error) {
 	if c.Args().Present() {
 		if c.IsSet("host") || c.Bool("all") {
-			return nil, usageError{errors.New("name references or hosts, not both")}
+			return nil, nil, usageError{errors.New("name references or hosts, not both")}
 		}
 		var all []wanted
 		for _, text := range c.Args().Slice() {
 			ref, err := origin.Parse(text, c.String("arch"))
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			if ref.Kind == origin.File {
-				return nil, usageError{errors.New(text + " names a local file: there is nothing to fetch")}
+				return nil, nil, usageError{errors.New(text + " names a local file: there is nothing to fetch")}
 			}
 			all = append(all, wanted{ref, nil})
 		}
-		return all, nil
+		return all, nil, nil
 	}
 	if c.IsSet("arch") {
-		return nil, usageError{errors.New("--arch goes with a reference: bake pull --arch arm64 debian:13")}
+		return nil, nil, usageError{errors.New("--arch goes with a reference: bake pull --arch arm64 debian:13")}
 	}
 	names := host.Names(a.config)
 	if c.IsSet("host") || c.Bool("all") || len(names) == 0 {
 		var err error
 		if names, err = a.hosts(c); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	ready, err := a.prepare(names)
+	hosts, err := a.prepare(names)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var all []wanted
-	for _, h := range ready {
+	for _, h := range hosts {
 		same := func(w wanted) bool { return w.ref == h.Ref && maps.Equal(w.mirrors, h.Mirrors) }
 		if h.Ref.Kind != origin.File && !slices.ContainsFunc(all, same) {
 			all = append(all, wanted{h.Ref, h.Mirrors})
 		}
 	}
-	return all, nil
+	return all, hosts, nil
 }
 
 // stateDir is where bake remembers what nobody can tell it again: the newest

@@ -85,6 +85,9 @@ func (a *app) boot(ctx context.Context, name, which string, o bootOptions) (arti
 		Disk: generation.Path("disk.qcow2"), Seed: generation.Path("seed.iso"), Secrets: secrets,
 		Tools: a.Tools, CacheDir: a.cacheDir(), Accel: o.accel, Deadline: o.deadline, Falsify: o.falsify, Exposure: o.exposure,
 		Say: func(text string) { a.say("%s", text) }, Stage: func(text string) { a.stage("%s", text) }}
+	if generation.Manifest.Payload != nil {
+		options.Payload = generation.Path(payloadName)
+	}
 	if o.console {
 		options.Console = a.Stderr
 	}

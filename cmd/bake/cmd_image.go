@@ -8,13 +8,12 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"bake/internal/artifact"
-	"bake/internal/base"
 )
 
 type imageOptions struct {
 	hosts []string
 	base  string // image file that takes the place of the host file's base
-	from  base.Options
+	from  fetchOptions
 	disk  diskForm
 	boot  *bootOptions // how to verify what was baked; nil for not at all
 }

@@ -30,7 +30,7 @@ func inspectCommand(a *app) *cli.Command {
 			if err != nil {
 				return err
 			}
-			return runInspect(c.Context, a, w, path, c.Bool("sbom"), o)
+			return runInspect(c.Context, a, w, path, c.Bool("sbom"), o.Options)
 		},
 	}
 }

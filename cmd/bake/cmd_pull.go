@@ -5,14 +5,13 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"bake/internal/base"
 	"bake/internal/origin"
 )
 
 func pullCommand(a *app) *cli.Command {
 	return &cli.Command{
 		Name:      "pull",
-		Usage:     "fetch, verify and pin base images: those named, or those of the hosts",
+		Usage:     "fetch, verify and pin base images: those named, or those of the hosts, and what these need of packages",
 		ArgsUsage: "[REF...]",
 		Flags: append(append(hostFlags(), baseFlags()...), archFlag(),
 			&cli.BoolFlag{Name: "update", Usage: "move the pins in bake.lock to what is newest, and show what moved"}),
@@ -21,11 +20,11 @@ func pullCommand(a *app) *cli.Command {
 			if err != nil {
 				return err
 			}
-			all, err := a.wanted(c)
+			all, hosts, err := a.wanted(c)
 			if err != nil {
 				return err
 			}
-			return runPull(c.Context, a, all, o)
+			return runPull(c.Context, a, all, hosts, o)
 		},
 	}
 }
@@ -47,10 +46,10 @@ type pulledView struct {
 	Fetched bool   `json:"fetched"` // from the network, just now
 }
 
-func runPull(ctx context.Context, a *app, all []wanted, o base.Options) error {
+func runPull(ctx context.Context, a *app, all []wanted, hosts []ready, o fetchOptions) error {
 	view := pullView{[]pulledView{}, []string{}}
 	for _, w := range all {
-		found, err := a.obtain(ctx, w, o)
+		found, err := a.obtain(ctx, w, o.Options)
 		if err != nil {
 			return err
 		}
@@ -61,6 +60,11 @@ func runPull(ctx context.Context, a *app, all []wanted, o base.Options) error {
 		view.Images = append(view.Images, pulledView{found.Target, found.Blob.SHA256, found.Blob.Path, !found.Cached})
 		view.Changes = append(view.Changes, found.Changes...)
 	}
+	changes, err := a.pullPackages(ctx, hosts, o)
+	if err != nil {
+		return err
+	}
+	view.Changes = append(view.Changes, changes...)
 	if len(all) == 0 {
 		a.say("no host has a base image that is fetched")
 	}

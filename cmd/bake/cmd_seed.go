@@ -57,6 +57,13 @@ func runSeed(ctx context.Context, a *app, o seedOptions) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		if h.Offline {
+			a.say("%s: a seed alone brings no packages: the machine installs them from the network", h.Name)
+			h.Host = h.FromNetwork()
+			if h.words, err = a.words(h.Host, nil); err != nil {
+				return err
+			}
+		}
 		path, secrets := o.output, besideSeed(o.output)
 		if path == "" {
 			file := map[seed.Format]string{seed.ISO: "seed.iso", seed.VFAT: "seed.img", seed.Dir: "seed"}[o.format]

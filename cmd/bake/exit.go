@@ -10,6 +10,7 @@ import (
 	"bake/internal/base"
 	"bake/internal/diag"
 	"bake/internal/host"
+	"bake/internal/payload"
 	"bake/internal/secret"
 	"bake/internal/tool"
 )
@@ -50,6 +51,7 @@ func exitCode(err error) int {
 		missing *tool.MissingError
 		lack    lackError
 		place   *base.DirError
+		cache   *payload.DirError
 		broken  interface{ Integrity() bool }
 		remote  interface{ Network() bool }
 		connect *net.OpError // not net.Error: every system call's error is one
@@ -72,7 +74,7 @@ func exitCode(err error) int {
 		return 130
 	case errors.As(err, &remote) && remote.Network(): // its cause may be a file that is missing, over there
 		return 6
-	case errors.As(err, &missing), errors.As(err, &lack), errors.As(err, &place), errors.As(err, &refused),
+	case errors.As(err, &missing), errors.As(err, &lack), errors.As(err, &place), errors.As(err, &cache), errors.As(err, &refused),
 		errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR),
 		errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist):
 		return 4

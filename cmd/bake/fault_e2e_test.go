@@ -16,7 +16,7 @@ type fault struct {
 	layers  string              // of the host, after ssh and ufw
 	bootcmd string              // shell, before any layer's own but the gate's
 	files   string              // of the layer that does the damage: keys of its files
-	network string              // of the host file
+	more    string              // of the host file
 	config  string              // more cloud-config of that layer
 	fails   map[string][]string // claims that must not hold, by layer
 	holds   map[string][]string // claims that must
@@ -42,11 +42,13 @@ var faults = map[string]fault{
 	},
 	"the package fail2ban is missing": {
 		layers:  "  - fail2ban\n",
+		more:    "payload: none\n",
 		bootcmd: "printf 'Package: fail2ban\\nPin: release *\\nPin-Priority: -1\\n' > /etc/apt/preferences.d/99-fault",
 		fails:   map[string][]string{"boot": {"cloud-init finished"}, "fail2ban": {"5 failures", "fail2ban starts"}},
 	},
 	"the same, and somebody wants to look": {
 		layers:  "  - attest: {on_failure: ssh}\n  - fail2ban\n",
+		more:    "payload: none\n",
 		bootcmd: "printf 'Package: fail2ban\\nPin: release *\\nPin-Priority: -1\\n' > /etc/apt/preferences.d/99-fault",
 		fails:   map[string][]string{"boot": {"cloud-init finished"}, "fail2ban": {"5 failures", "fail2ban starts"}},
 		opens:   "22 accepted",
@@ -64,13 +66,26 @@ var faults = map[string]fault{
 		opens:  "22 accepted",
 	},
 	"there is no network": {
+		layers: "  - fail2ban\n",
+		more:   "network: {addresses: [10.0.2.15/24]}\npayload: none\n",
+		fails:  map[string][]string{"boot": {"cloud-init finished"}, "fail2ban": {"5 failures"}},
+		holds:  map[string][]string{"ufw": {"UFW is active", "The firewall was closed before"}, "ssh": {"sshd takes no passwords"}},
+	},
+	"there is no network, but a payload": {
+		layers: "  - fail2ban\n",
+		more:   "network: {addresses: [10.0.2.15/24]}\n",
+		holds:  map[string][]string{"payload": {"Every package", "The disk that they came from"}, "fail2ban": {"5 failures"}},
+		opens:  "22 accepted",
+	},
+	"the payload is another one": {
 		layers:  "  - fail2ban\n",
-		network: "network: {addresses: [10.0.2.15/24]}\n",
-		fails:   map[string][]string{"boot": {"cloud-init finished"}, "fail2ban": {"5 failures"}},
-		holds:   map[string][]string{"ufw": {"UFW is active", "The firewall was closed before"}, "ssh": {"sshd takes no passwords"}},
+		bootcmd: "sed -i 's/^./x/' /usr/local/lib/bake/payload.sha256",
+		fails: map[string][]string{"boot": {"No systemd unit has failed"}, "payload": {"Every package", "The disk that they came from"},
+			"fail2ban": {"5 failures"}},
 	},
 	"the disk is full": {
 		layers:  "  - fail2ban\n",
+		more:    "payload: none\n",
 		config:  "  growpart: {mode: \"off\"}\n  resize_rootfs: false\n",
 		bootcmd: "df --output=avail -B 1M / | tail -n 1 | { read n; fallocate -l $((n - 20))M /filler; }",
 		fails:   map[string][]string{"boot": {"cloud-init finished"}, "fail2ban": {"5 failures"}},
@@ -159,7 +174,7 @@ func (f fault) host(t *testing.T) string {
 	if !ok {
 		t.Fatal("zap has no layers")
 	}
-	return strings.Replace(head, "host: zap", "host: hurt", 1) + "\n" + f.network +
+	return strings.Replace(head, "host: zap", "host: hurt", 1) + "\n" + f.more +
 		"layers:\n  - fault\n  - ssh\n  - ufw\n" + f.layers
 }
 

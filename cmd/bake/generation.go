@@ -39,7 +39,16 @@ func (a *app) bake(ctx context.Context, h ready, o imageOptions) (g artifact.Gen
 			Message: fmt.Sprintf("%d MiB is smaller than the base image %s, which has %d MiB", h.Machine.Disk>>20, from.name, blob.VirtualSize>>20),
 			Hint:    "a smaller disk would cut off the end of the image's file systems"}}
 	}
-	m, err := manifest(h.Host, h.words, from.Base, o.disk)
+	load, err := a.pack(ctx, h.Host, footing{blob.Path, blob.SHA256, from.Reference}, o.from)
+	if err != nil {
+		return g, "", err
+	}
+	if load != nil {
+		if h.words, err = a.words(h.Host, load.seed()); err != nil {
+			return g, "", err
+		}
+	}
+	m, err := manifest(h.Host, h.words, from.Base, o.disk, load)
 	if err != nil {
 		return g, "", err
 	}
@@ -49,6 +58,9 @@ func (a *app) bake(ctx context.Context, h ready, o imageOptions) (g artifact.Gen
 	}
 	defer func() { err = errors.Join(err, draft.Discard()) }()
 	if err := a.writeDisk(ctx, draft, h, blob, o.disk); err != nil {
+		return g, "", err
+	}
+	if err := load.share(ctx, draft); err != nil {
 		return g, "", err
 	}
 	if err := writeWords(draft, h.Host, h.words, m.Generation); err != nil {
@@ -84,7 +96,7 @@ func (a *app) ground(ctx context.Context, h *host.Host, o imageOptions) (blob im
 	}
 	from = provenance{artifact.Base{Reference: "file:" + filepath.Base(path)}, path}
 	if path == "" {
-		found, err := a.obtain(ctx, wanted{h.Ref, h.Mirrors}, o.from)
+		found, err := a.obtain(ctx, wanted{h.Ref, h.Mirrors}, o.from.Options)
 		if err != nil {
 			return blob, from, nil, err
 		}
@@ -158,9 +170,9 @@ func (a *app) writeDisk(ctx context.Context, draft *artifact.Draft, h ready, blo
 }
 
 // manifest lists what goes in and derives the generation's name from it.
-func manifest(h *host.Host, words seed.Seed, from artifact.Base, form diskForm) (artifact.Manifest, error) {
+func manifest(h *host.Host, words seed.Seed, from artifact.Base, form diskForm, load *packed) (artifact.Manifest, error) {
 	m := artifact.Manifest{Host: h.Name, Tool: "bake " + version(), InstanceID: words.InstanceID(h), Base: from,
-		Secrets: secret.Names(h.Secrets)}
+		Secrets: secret.Names(h.Secrets), Payload: load.manifest()}
 	for _, rendered := range h.Layers {
 		digest, err := rendered.Digest()
 		if err != nil {

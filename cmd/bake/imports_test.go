@@ -35,6 +35,7 @@ var mayImport = map[string][]string{
 	"internal/origin":   {"internal/diag"},
 	"internal/download": {},
 	"internal/inspect":  {"internal/image"},
+	"internal/payload":  {"internal/inspect", "internal/origin", "internal/tool"},
 	"internal/base":     {"internal/diag", "internal/download", "internal/image", "internal/inspect", "internal/origin", "internal/tool"},
 	"internal/openclaw": {"internal/tool"},
 	"internal/domain":   {"internal/host"},
@@ -45,7 +46,7 @@ var mayImport = map[string][]string{
 	"internal/verify":   {"internal/attest", "internal/claim", "internal/console", "internal/exposure", "internal/tool", "internal/vm"},
 	"layers":            {},
 	"cmd/bake": {"internal/artifact", "internal/base", "internal/console", "internal/diag", "internal/domain", "internal/guest", "internal/host", "internal/image",
-		"internal/inspect", "internal/layer", "internal/origin", "internal/secret", "internal/seed", "internal/status", "internal/tool", "internal/verify", "internal/vm", "layers"},
+		"internal/inspect", "internal/layer", "internal/origin", "internal/payload", "internal/secret", "internal/seed", "internal/status", "internal/tool", "internal/verify", "internal/vm", "layers"},
 }
 
 // goPackage is what go list says of one.

@@ -18,7 +18,7 @@ import (
 type watched struct {
 	name  string
 	host  *host.Host // nil without a host file
-	plan  string     // digest of the claims that the host file makes now, "" without one
+	plans []string   // digests of the claims that the host file makes now, with a payload and without
 	log   *status.Log
 	begun time.Time
 }
@@ -32,8 +32,10 @@ func (a *app) watch(name, path string) (*watched, error) {
 	switch {
 	case err == nil:
 		w.host = h
-		if words, err := a.words(h); err == nil && len(words.Claims) > 0 {
-			w.plan = fmt.Sprintf("%x", sha256.Sum256(words.Claims))
+		for _, h := range []*host.Host{h, h.FromNetwork()} {
+			if words, err := a.words(h, nil); err == nil && len(words.Claims) > 0 {
+				w.plans = append(w.plans, fmt.Sprintf("%x", sha256.Sum256(words.Claims)))
+			}
 		}
 	case errors.As(err, &unknown) && path != "" && host.IsName(name):
 	case errors.As(err, &unknown) && host.IsName(name):

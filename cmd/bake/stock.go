@@ -105,7 +105,15 @@ func (a *app) prune(ctx context.Context, dry bool) error {
 		paths = append(paths, s.Paths...)
 		freed += s.Size * int64(len(s.Paths))
 	}
-	a.say("%s %d images, %s", map[bool]string{true: "would remove", false: "removed"}[dry], len(removed), amount(freed))
+	word := map[bool]string{true: "would remove", false: "removed"}[dry]
+	a.say("%s %d images, %s", word, len(removed), amount(freed))
+	packages, freed, err := a.prunePayloads(ctx, dry)
+	if err != nil {
+		return err
+	}
+	if len(packages) > 0 {
+		a.say("%s %d package files and payloads, %s", word, len(packages), amount(freed))
+	}
 	if a.json {
 		return a.printJSON(viewStock(removed))
 	}

@@ -68,7 +68,7 @@ func (a *app) view(w *watched) (statusView, error) {
 			break
 		}
 	}
-	view.IsHostFile = w.plan == view.Plan
+	view.IsHostFile = slices.Contains(w.plans, view.Plan)
 	if view.State != status.Attested || len(keys) == 0 || !view.isOurs() {
 		return view, nil
 	}

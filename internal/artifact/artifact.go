@@ -51,6 +51,10 @@
 // in hand, and nobody has a use for the wrong one. If its manifest was another,
 // current is removed with it, as what passed verification is gone.
 //
+// 2026-11: the payload is a link to the file in the cache, not a reference out of
+// the generation: a generation is whole without the cache, and the file system
+// counts who still needs it. It costs a copy where out/ is on another file system.
+//
 // 2026-11: flock(2) on a file that stays, not a lock file that is removed: the
 // kernel releases it when its holder is killed. Does not exclude a second
 // machine on a network file system without locks.

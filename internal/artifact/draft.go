@@ -14,8 +14,9 @@ import (
 
 // A Draft is a generation in the making: a directory that only this run knows.
 type Draft struct {
-	dir  string
-	host string
+	dir    string
+	host   string
+	shared map[string]File // by name, see Share
 }
 
 // Begin makes an empty draft beside the generations of a host and removes the
@@ -37,7 +38,7 @@ func Begin(root, host string) (*Draft, error) {
 		return nil, fmt.Errorf("beginning a generation of host %s: %w", host, err)
 	}
 	step("begun")
-	return &Draft{dir: dir, host: host}, nil
+	return &Draft{dir: dir, host: host, shared: map[string]File{}}, nil
 }
 
 // sweep removes what a killed run leaves: nothing here has a name that anybody
@@ -123,9 +124,11 @@ func (d *Draft) seal(m *Manifest) error {
 			return fmt.Errorf("the draft has a %s of its own", name)
 		}
 		step("seal " + name)
-		file, err := sealFile(d.Path(name))
-		if err != nil {
-			return err
+		file, isShared := d.shared[name]
+		if !isShared {
+			if file, err = sealFile(d.Path(name)); err != nil {
+				return err
+			}
 		}
 		if !isReport(name) {
 			m.Files[name] = file
@@ -172,7 +175,7 @@ func (d *Draft) place(g *Generation) error {
 	}
 	old, err := load(g.Dir)
 	if err == nil {
-		err = old.Verify(context.Background())
+		err = old.verify(context.Background(), d.sameFiles(old))
 	}
 	var damaged *IntegrityError
 	switch {

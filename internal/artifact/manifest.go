@@ -31,6 +31,7 @@ type Manifest struct {
 	Host       string          `json:"host"` // set by Commit
 	InstanceID string          `json:"instance_id"`
 	Layers     []Layer         `json:"layers"`            // in the order in which they take effect
+	Payload    *Payload        `json:"payload,omitempty"` // what is on payload.squashfs
 	Schema     string          `json:"schema"`            // "bake.manifest/1"; set by Commit
 	Secrets    []string        `json:"secrets,omitempty"` // names of those that the machine is given, and nothing else of them
 	Tool       string          `json:"tool"`              // bake's version
@@ -50,6 +51,12 @@ type Base struct {
 type Layer struct {
 	Name   string `json:"name"`
 	SHA256 string `json:"sha256"` // of the rendered layer, parameters filled in
+}
+
+// Payload is what the machine installs from payload.squashfs.
+type Payload struct {
+	Packages []string `json:"packages"`        // "NAME VERSION" each
+	Trees    []string `json:"trees,omitempty"` // paths of what else is there
 }
 
 // File is what a file must be.

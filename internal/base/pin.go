@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -48,4 +49,30 @@ func (d Depot) pin(ctx context.Context, ref origin.Ref, target origin.Target, o 
 		return origin.Target{}, nil, err
 	}
 	return target, after.Changes(before), nil
+}
+
+// PinSet writes a set of packages into bake.lock and returns what is pinned then
+// for its purpose, which is another one if a run was faster that had no order to
+// move pins either, and what has changed.
+func (d Depot) PinSet(ctx context.Context, set origin.Set, update bool) ([]origin.Deb, []string, error) {
+	hold, err := holdDir(ctx, d.Config, unix.LOCK_EX)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer hold.Close()
+	before, err := origin.ReadLock(d.lockFile())
+	if err != nil {
+		return nil, nil, err
+	}
+	if there, ok := before.Debs(set.Reference, set.Image, set.Arch, set.Packages); ok && (!update || slices.Equal(there, set.Debs)) {
+		return there, nil, nil
+	}
+	after := before
+	if err := after.SetDebs(set); err != nil {
+		return nil, nil, err
+	}
+	if err := after.Write(d.lockFile()); err != nil {
+		return nil, nil, err
+	}
+	return set.Debs, after.Changes(before), nil
 }

@@ -101,6 +101,9 @@ func devicesOf(h *host.Host, generation string) *libvirtxml.DomainDeviceList {
 	if len(h.Secrets) > 0 { // beside the generations: what it holds is part of none
 		d.Disks = append(d.Disks, onceDisk("vdc", "bake-secrets", path.Join(home, "secrets.iso")))
 	}
+	if h.Offline {
+		d.Disks = append(d.Disks, onceDisk("vdd", "bake-payload", path.Join(home, generation, "payload.squashfs")))
+	}
 	for _, l := range h.Layers {
 		for _, s := range l.Shares {
 			d.Filesystems = append(d.Filesystems, share(s.Dir, s.Tag, s.ReadOnly))
@@ -132,7 +135,7 @@ func rootDisk(file string) libvirtxml.DomainDisk {
 	}
 }
 
-// onceDisk is for the first boot alone, and the machine starts without it when
+// onceDisk is for the first boot, mostly, and the machine starts without it when
 // its file is gone. It is a disk and not a CD-ROM, see the package's Decisions.
 func onceDisk(dev, serial, file string) libvirtxml.DomainDisk {
 	return libvirtxml.DomainDisk{

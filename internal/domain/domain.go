@@ -40,6 +40,11 @@
 // starting. A first boot without them has nobody who can log in, or secrets that
 // are missing, which a claim says.
 //
+// 2026-11: the payload is optional at start as well. Where it only brought
+// packages it has done its work after the first boot; where more is on it, the
+// machine stays shut without it and says so, which tells more than one that does
+// not start.
+//
 // 2026-11: cache=none io=native for the root disk, not io=io_uring: hardened
 // hypervisors switch io_uring off (kernel.io_uring_disabled, SELinux, seccomp)
 // and QEMU then does not start at all. The XML is rendered without seeing the

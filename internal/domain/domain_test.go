@@ -48,7 +48,9 @@ func hosts() map[string]*host.Host {
 		{Name: "b", Shares: []layer.Share{{Dir: `/srv/a & b/<"x'>`, Tag: "drop"}}}}
 	secrets := zap()
 	secrets.Secrets = []secret.Ref{{Name: "db", File: "db"}}
-	return map[string]*host.Host{"secure": secure, "plain": plain, "odd": odd, "shares": shares, "secrets": secrets}
+	offline := zap()
+	offline.Offline = true
+	return map[string]*host.Host{"offline": offline, "secure": secure, "plain": plain, "odd": odd, "shares": shares, "secrets": secrets}
 }
 
 func render(t *testing.T, h *host.Host) []byte {

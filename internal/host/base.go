@@ -15,8 +15,9 @@ import (
 // arch is the architecture of every machine, as Debian calls it.
 const arch = "amd64"
 
-// mirrored are the distributions that can come from a mirror.
-var mirrored = []string{"debian", "ubuntu"}
+// mirrored are the distributions whose images can come from a mirror, and the
+// archives that packages come from.
+var mirrored = []string{"debian", "packages", "ubuntu"}
 
 // base reads the reference of the base image.
 func (r *resolver) base(n *doc.Node) {
@@ -60,8 +61,8 @@ func (r *resolver) mirrors(n *doc.Node) {
 	}
 }
 
-// CheckMirror says why a URL cannot be the mirror of a distribution (debian or
-// ubuntu). It is for options and the environment; a host file's mirrors have
+// CheckMirror says why a URL cannot be the mirror of a distribution's images
+// (debian or ubuntu) or of packages. It is for options and the environment; a host file's mirrors have
 // passed it.
 func CheckMirror(distribution, text string) error {
 	if !slices.Contains(mirrored, distribution) {

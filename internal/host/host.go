@@ -4,7 +4,8 @@
 //
 //	host: zap                      equals the file's name, hosts/zap.yaml
 //	base: ubuntu:24.04             or debian:13, a link with its digest, a path to a qcow2 image
-//	mirrors: {ubuntu: https://...} where to fetch from instead; trusted no more than the publisher
+//	mirrors: {ubuntu: https://...} where to fetch images from instead; trusted no more than the
+//	                               publisher; packages: of the archives in the image
 //	machine:
 //	  vcpus: 2
 //	  memory: 3GiB
@@ -20,6 +21,7 @@
 //	layers:                        in the order in which they take effect; attest is always first
 //	  - ssh
 //	  - ufw: {allow_tcp: [22]}
+//	payload: offline               packages of layers come on a disk; or none: from the network
 //	secrets:                       where they are, never what they are; see package secret
 //	  tailscale: {file: secrets/tailscale}
 //	cloud-config: {}               cloud-init's own keys, merged last
@@ -47,6 +49,12 @@
 // or not. A secret that is named and does not arrive would be found out by the
 // layer that needs it, if at all.
 //
+// 2026-11: a host of which a layer needs packages has the layer payload, before
+// all but attest and secrets, which installs them from a disk that was baked. With
+// payload: none it has not, and cloud-init installs them from the network, as it
+// does what the host's own cloud-config lists under packages in any case. Offline
+// is what a host gets without asking: a first boot must not depend on a mirror.
+//
 // 2026-11: the machine is amd64, and so is its base image. A machine.arch would
 // have to reach the firmware, the libvirt XML and the emulator; it comes when
 // those can do something with it.
@@ -54,6 +62,7 @@ package host
 
 import (
 	"net/netip"
+	"slices"
 
 	"bake/internal/attest"
 	"bake/internal/claim"
@@ -73,6 +82,7 @@ type Host struct {
 	Machine Machine
 	Network Network
 	Admin   Admin
+	Offline bool             // the packages of its layers come on a disk of their own
 	Secrets []secret.Ref     // sorted by name; nothing has looked for them yet
 	Layers  []layer.Rendered // in the order in which they take effect
 	Config  *doc.Node        // the host's own cloud-config, a Map or nil
@@ -152,6 +162,18 @@ func (h *Host) Applied() (list string, check claim.Check, err error) {
 	}
 	list, check = claim.Applied(names, digests)
 	return list, check, nil
+}
+
+// FromNetwork returns the host as it is where there is no payload: cloud-init
+// installs the packages of its layers.
+func (h *Host) FromNetwork() *Host {
+	if !h.Offline {
+		return h
+	}
+	other := *h
+	other.Offline = false
+	other.Layers = slices.DeleteFunc(slices.Clone(h.Layers), func(l layer.Rendered) bool { return l.Name == payloadLayer })
+	return &other
 }
 
 // Attests reports whether the machine judges itself before it opens, which it

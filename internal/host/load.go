@@ -96,7 +96,7 @@ type resolver struct {
 
 func (r *resolver) resolve(name string, shelf layer.Shelf) {
 	get := r.node.Fields("", &r.problems, "host", "base", "mirrors", "machine", "network", "admin",
-		"layers", "secrets", "cloud-config", "override")
+		"layers", "payload", "secrets", "cloud-config", "override")
 	if r.node.Kind != doc.Map {
 		return
 	}
@@ -110,6 +110,7 @@ func (r *resolver) resolve(name string, shelf layer.Shelf) {
 	r.network(get("network"), name)
 	r.admin(get("admin"))
 	r.host.Secrets = secret.Read(get("secrets"), "secrets", &r.problems)
+	r.payload(get("payload"))
 	r.layers(get("layers"), shelf)
 	r.config(get("cloud-config"), get("override"))
 }

@@ -54,7 +54,7 @@ func (r *resolver) layers(n *doc.Node, shelf layer.Shelf) {
 		}
 		all = append(all, c)
 	}
-	all = r.delivery(all, shelf)
+	all = r.delivery(r.packages(all, n, shelf), shelf)
 	// Shut the door first: what other layers do before the network happens behind it.
 	slices.SortStableFunc(all, func(a, b chosen) int { return rank(a) - rank(b) })
 	facts := layer.Facts{Host: r.host.Name, AdminName: r.host.Admin.Name, AdminKeys: r.host.Admin.Keys, Secrets: secret.Names(r.host.Secrets)}
@@ -85,6 +85,43 @@ func rank(c chosen) int {
 		return 0
 	}
 	return 1
+}
+
+// payloadLayer installs the packages of the others.
+const payloadLayer = "payload"
+
+// payload reads whether packages come on a disk.
+func (r *resolver) payload(n *doc.Node) {
+	r.host.Offline = true
+	if text, ok := r.read(n, "payload", layer.Param{Type: "enum", Of: []string{"offline", "none"}}); ok {
+		r.host.Offline = text == "offline"
+	}
+}
+
+// packages puts the layer that installs the packages of the others before them if
+// there are any.
+func (r *resolver) packages(all []chosen, n *doc.Node, shelf layer.Shelf) []chosen {
+	r.host.Offline = r.host.Offline && slices.Contains(shelf.Names(), payloadLayer) &&
+		slices.ContainsFunc(all, func(c chosen) bool { return len(c.layer.Packages) > 0 })
+	listed := slices.IndexFunc(all, func(c chosen) bool { return c.name.Text == payloadLayer })
+	switch {
+	case listed >= 0 && !r.host.Offline:
+		r.problems.Add(all[listed].name.Problem(all[listed].path, "remove it: it comes along with payload: offline and a layer that needs packages",
+			"there are no packages that the layer could install"))
+		return all
+	case listed >= 0:
+		c := all[listed]
+		return slices.Insert(slices.Delete(all, listed, listed+1), 0, c)
+	case !r.host.Offline:
+		return all
+	}
+	own := *n
+	own.Kind, own.Text, own.Items = doc.String, payloadLayer, nil
+	c, ok := r.choose(&own, payloadLayer, shelf)
+	if !ok {
+		return all
+	}
+	return slices.Insert(all, 0, c)
 }
 
 // delivery puts the layer that delivers the secrets before all others if there

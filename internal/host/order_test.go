@@ -91,6 +91,54 @@ func TestDelivery(t *testing.T) {
 	}
 }
 
+// The layer payload is there when packages are, behind those that shut the door and
+// deliver, unless the host file wants none.
+func TestPayload(t *testing.T) {
+	s := shelf("payload", "", "secrets", "", "attest", "", "x", "packages: [jq]\n")
+	for _, test := range []struct {
+		layers, more, want string
+		offline            bool
+	}{
+		{"[c, a]", "", "attest c a", false},
+		{"[c, x]", "", "attest payload c x", true},
+		{"[c, x]", "payload: offline", "attest payload c x", true},
+		{"[c, payload, x]", "", "attest payload c x", true},
+		{"[c, x]", "secrets: {db: {file: absent}}", "attest secrets payload c x", true},
+		{"[c, x]", "payload: none", "attest c x", false},
+	} {
+		h, err := load(t, plain("layers: "+test.layers, test.more), s)
+		if err != nil {
+			t.Errorf("%s: %v", test.layers, err)
+			continue
+		}
+		if got := order(h); got != test.want || h.Offline != test.offline {
+			t.Errorf("%s, %s: %s, offline %v", test.layers, test.more, got, h.Offline)
+		}
+		other := h.FromNetwork()
+		if got := order(other); got != strings.Replace(test.want, "payload ", "", 1) || other.Offline || order(h) != test.want {
+			t.Errorf("%s from the network: %s", test.layers, got)
+		}
+	}
+	for _, test := range []struct{ layers, more, at, words string }{
+		{"[c, payload]", "", "4:13", "no packages that the layer could install"},
+		{"[payload, x]", "payload: none", "4:10", "no packages that the layer could install"},
+		{"[x]", "payload: online", "5:10", "want one of offline, none"},
+	} {
+		_, err := load(t, plain("layers: "+test.layers, test.more), s)
+		if err == nil || !strings.Contains(err.Error(), "hosts/zap.yaml:"+test.at+": error: ") || !strings.Contains(err.Error(), test.words) {
+			t.Errorf("%s, %s: %v", test.layers, test.more, err)
+		}
+	}
+}
+
+func order(h *Host) string {
+	var names []string
+	for _, l := range h.Layers {
+		names = append(names, l.Name)
+	}
+	return strings.Join(names, " ")
+}
+
 // The address is the name's, local, no multicast, and stays what it is: a
 // machine that is baked again keeps its DHCP lease.
 func TestMAC(t *testing.T) {

@@ -15,7 +15,8 @@
 //	requires      layers that must be present; they come first
 //	after         layers that come first if they are present
 //	params        name: {type, default, min, max, of, help}; no default: required
-//	packages      Debian packages it needs
+//	packages      Debian packages it needs, and what these only recommend; a|b: the first
+//	              that the image's archives have
 //	files         guest path: {mode, owner, when} where it is not 0644 root:root early
 //	cloud-config  cloud-init's own keys
 //	domain        what the machine must have: share: {dir, tag, readonly}
@@ -115,7 +116,7 @@ type Rendered struct {
 	CloudConfig *doc.Node // a Map, or nil
 	Files       []File    // sorted by path
 	Packages    []string
-	Shares      []Share  // what it needs from the machine
+	Shares      []Share // what it needs from the machine
 	Checks      []claim.Check
 }
 

@@ -120,7 +120,7 @@ func (l *loader) words(get func(string) *doc.Node) {
 	}
 	l.Refs = list("refs", regexp.MustCompile(`.`), "text")
 	l.Requires, l.After = list("requires", plain, "a layer's name"), list("after", plain, "a layer's name")
-	l.Packages = list("packages", regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`), "the name of a Debian package")
+	l.Packages = list("packages", regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+(\|[a-z0-9][a-z0-9+.-]+)*$`), "the name of a Debian package")
 }
 
 func (l *loader) params(n *doc.Node) {

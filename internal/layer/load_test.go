@@ -116,6 +116,7 @@ func TestLoadRefuses(t *testing.T) {
 		{head + "after: [5]\n", "4:9", `"5" is not allowed`},
 		{head + "packages: [\"a b\"]\n", "4:12", `"a b" is not allowed`},
 		{head + "packages: [\"-y\"]\n", "4:12", `"-y" is not allowed`},
+		{head + "packages: [\"jq|\"]\n", "4:12", `"jq|" is not allowed`},
 		{head + "params: [a]\n", "4:9", "want a map of parameters"},
 		{head + "params: {A: {type: int, help: h}}\n", "4:10", "is no name for a parameter"},
 		{head + "params: {host: {type: int, help: h}}\n", "4:10", "is no name for a parameter"},

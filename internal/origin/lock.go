@@ -32,9 +32,13 @@ const lockSchema = "bake.lock/1"
 //	      "arch": "amd64",
 //	      ...
 //
-// The images are sorted by reference and architecture, so that the file depends
+// Behind them, under the key packages, are the sets of package files that hosts
+// need beside what is in their images. Both are sorted, so that the file depends
 // on its content only.
-type Lock struct{ pins map[pin]Target }
+type Lock struct {
+	pins map[pin]Target
+	sets []Set // sorted; never changed in place
+}
 
 type pin struct{ reference, arch string }
 
@@ -42,8 +46,9 @@ func (t Target) pin() pin { return pin{t.Reference, t.Arch} }
 
 // lockFile is how a lock is written; reading is by hand, for positions.
 type lockFile struct {
-	Schema string   `json:"schema"`
-	Images []Target `json:"images"`
+	Schema   string   `json:"schema"`
+	Images   []Target `json:"images"`
+	Packages []Set    `json:"packages,omitempty"`
 }
 
 // ReadLock reads bake.lock. A file that does not exist pins nothing; one that is
@@ -86,8 +91,9 @@ func parseLock(content []byte) (Lock, int64, error) {
 	decoder := json.NewDecoder(bytes.NewReader(content))
 	decoder.DisallowUnknownFields()
 	var read struct {
-		Schema string            `json:"schema"`
-		Images []json.RawMessage `json:"images"`
+		Schema   string            `json:"schema"`
+		Images   []json.RawMessage `json:"images"`
+		Packages []json.RawMessage `json:"packages"`
 	}
 	if err := decoder.Decode(&read); err != nil {
 		return Lock{}, offset(err, 0), plain(err)
@@ -115,6 +121,23 @@ func parseLock(content []byte) (Lock, int64, error) {
 		l.pins[t.pin()] = t
 		at += int64(len(raw))
 	}
+	for _, raw := range read.Packages {
+		from := at + int64(max(bytes.Index(content[at:], raw), 0)) // those behind the images, as Write has them
+		var s Set
+		entry := json.NewDecoder(bytes.NewReader(raw))
+		entry.DisallowUnknownFields()
+		if err := entry.Decode(&s); err != nil {
+			return Lock{}, from + offset(err, 0), plain(err)
+		}
+		if err := s.sound(); err != nil {
+			return Lock{}, from, err
+		}
+		if slices.ContainsFunc(l.sets, s.same) {
+			return Lock{}, from, fmt.Errorf("packages for %s are pinned a second time", s.Reference)
+		}
+		l.sets = append(l.sets, s)
+	}
+	slices.SortFunc(l.sets, compareSets)
 	return l, 0, nil
 }
 
@@ -267,7 +290,7 @@ func (l Lock) sorted(others ...Lock) []pin {
 // Write puts the lock in place of the file, in one step. Of two that write at a
 // time one wins as a whole.
 func (l Lock) Write(file string) error {
-	out := lockFile{Schema: lockSchema, Images: append([]Target{}, l.Pins()...)} // [], not null
+	out := lockFile{Schema: lockSchema, Images: append([]Target{}, l.Pins()...), Packages: l.sets} // [], not null
 	var content bytes.Buffer
 	encoder := json.NewEncoder(&content)
 	encoder.SetEscapeHTML(false) // for the & in a URL
@@ -297,7 +320,7 @@ func (l Lock) Changes(before Lock) []string {
 			lines = append(lines, prefix+difference(was, is))
 		}
 	}
-	return lines
+	return append(lines, l.setChanges(before)...)
 }
 
 // build names an image for people.

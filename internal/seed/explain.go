@@ -22,7 +22,7 @@ func Explain(h *host.Host, program []byte) ([]Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	config, err := merge(h, s)
+	config, err := merge(h, s, nil)
 	if err != nil {
 		return nil, err
 	}

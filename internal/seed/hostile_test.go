@@ -67,7 +67,7 @@ func words(t *testing.T, param, text string) (*doc.Node, layer.Rendered, bool) {
 	}
 	h := zap(t)
 	h.Layers = []layer.Rendered{r}
-	s, err := Build(h, []byte("program"))
+	s, err := Build(h, []byte("program"), nil)
 	if err != nil {
 		t.Fatalf("%s: %q renders but does not build: %v", param, text, err)
 	}
@@ -159,7 +159,7 @@ func FuzzOwnWords(f *testing.F) {
 	f.Fuzz(func(t *testing.T, key, text string) {
 		h := zap(t, "runcmd: [a]")
 		h.Config = (&doc.Node{Kind: doc.Map}).Set("x-"+key, (&doc.Node{Kind: doc.Map}).Set(key, doc.Text(text))).Set("runcmd", doc.Words(text))
-		s, err := Build(h, []byte("program"))
+		s, err := Build(h, []byte("program"), nil)
 		if err != nil {
 			return
 		}
@@ -176,7 +176,7 @@ func TestNothingIsLost(t *testing.T) {
 	parts := []string{"runcmd: [a0, a1]\nx: {l: [a]}", "runcmd: [b0]\nx: {l: [b, c]}", "bootcmd: [c0]", "runcmd: [d0]\nx: {l: []}"}
 	for i := range parts {
 		rotated := slices.Concat(parts[i:], parts[:i])
-		n, err := merge(zap(t, rotated...), Seed{})
+		n, err := merge(zap(t, rotated...), Seed{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,7 +8,7 @@ import (
 
 func TestInstanceAt(t *testing.T) {
 	h := zap(t, "runcmd: [x]")
-	s, err := Build(h, []byte("program"))
+	s, err := Build(h, []byte("program"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,22 +25,25 @@ type merger struct {
 }
 
 // merge returns the one cloud-config of a host.
-func merge(h *host.Host, s Seed) (*doc.Node, error) {
+func merge(h *host.Host, s Seed, payload *Payload) (*doc.Node, error) {
 	m := merger{}
 	config := machine(h)
-	own, err := ownFiles(h, s)
+	own, err := ownFiles(h, s, payload)
 	if err != nil {
 		return nil, err
 	}
 	m.files(config, h, own)
 	var packages []string
 	for _, rendered := range h.Layers {
-		packages = append(packages, rendered.Packages...)
+		for _, name := range rendered.Packages {
+			// cloud-init knows no alternatives; the last is the one that every release has.
+			packages = append(packages, name[strings.LastIndexByte(name, '|')+1:])
+		}
 		if rendered.CloudConfig != nil {
 			config = m.fold("", config, rendered.CloudConfig)
 		}
 	}
-	if slices.Sort(packages); len(packages) > 0 {
+	if slices.Sort(packages); len(packages) > 0 && !h.Offline {
 		config = m.fold("", config, (&doc.Node{Kind: doc.Map}).
 			Set("package_update", &doc.Node{Kind: doc.Bool, Text: "true"}).
 			Set("packages", doc.Words(slices.Compact(packages)...)))
@@ -146,8 +149,9 @@ func (m *merger) files(config *doc.Node, h *host.Host, own []layer.File) {
 }
 
 // ownFiles are files of the machine that are no layer's: the list of the layers,
-// after whose files it is written, and the digests of what else is on the seed.
-func ownFiles(h *host.Host, s Seed) ([]layer.File, error) {
+// after whose files it is written, the digests of what else is on the seed, and
+// what the payload must be.
+func ownFiles(h *host.Host, s Seed, p *Payload) ([]layer.File, error) {
 	if !h.Attests() {
 		return nil, nil
 	}
@@ -157,10 +161,32 @@ func ownFiles(h *host.Host, s Seed) ([]layer.File, error) {
 	}
 	sums := fmt.Appendf(nil, "%x  %s\n%x  %s\n", sha256.Sum256(s.Program), attest.Program,
 		sha256.Sum256(s.Claims), attest.Claims)
-	return []layer.File{
+	files := []layer.File{
 		{Path: claim.LayersFile, Mode: 0o600, Owner: "root:root", When: layer.Early, Content: []byte(list), Origin: h.File},
 		{Path: attest.Dir + "/" + attest.Sums, Mode: 0o600, Owner: "root:root", When: layer.Boot, Content: sums, Origin: h.File},
-	}, nil
+	}
+	if p != nil {
+		for name, content := range map[string]string{
+			"payload.sha256":   p.SHA256 + "  " + payloadDisk + "\n",
+			"payload.packages": lines(p.Packages),
+			"payload.trees":    lines(p.Trees),
+		} {
+			files = append(files, layer.File{Path: attest.Dir + "/" + name, Mode: 0o600, Owner: "root:root", When: layer.Boot,
+				Content: []byte(content), Origin: h.File})
+		}
+		slices.SortFunc(files, func(a, b layer.File) int { return strings.Compare(a.Path, b.Path) })
+	}
+	return files, nil
+}
+
+// payloadDisk is where the guest sees the disk with the serial bake-payload.
+const payloadDisk = "/dev/disk/by-id/virtio-bake-payload"
+
+func lines(words []string) string {
+	if len(words) == 0 {
+		return ""
+	}
+	return strings.Join(words, "\n") + "\n"
 }
 
 // from notes which file a value that bake made up comes from.

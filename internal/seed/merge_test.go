@@ -69,7 +69,7 @@ func TestMerge(t *testing.T) {
 		if h.Winning = test.override; test.own != "" {
 			h.Config = tree(t, "hosts/zap.yaml", test.own)
 		}
-		got, err := merge(h, Seed{})
+		got, err := merge(h, Seed{}, nil)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -114,7 +114,7 @@ func TestMergeConflicts(t *testing.T) {
 		if h.Winning = test.override; test.own != "" {
 			h.Config = tree(t, "hosts/zap.yaml", test.own)
 		}
-		s, err := Build(h, []byte("program"))
+		s, err := Build(h, []byte("program"), nil)
 		var list diag.List
 		if !errors.As(err, &list) || s.UserData != nil {
 			t.Errorf("%s: %v, want a conflict", name, err)
@@ -128,7 +128,7 @@ func TestMergeConflicts(t *testing.T) {
 		}
 	}
 	// All of them, not the first.
-	_, err := Build(zap(t, "a: 1\nb: 1", "a: 2\nb: 2"), []byte("program"))
+	_, err := Build(zap(t, "a: 1\nb: 1", "a: 2\nb: 2"), []byte("program"), nil)
 	var list diag.List
 	if !errors.As(err, &list) || len(list) != 2 {
 		t.Errorf("%v, want two problems", err)
@@ -140,14 +140,14 @@ func TestPackages(t *testing.T) {
 	h.Layers[0].CloudConfig = nil
 	h.Layers[0].Packages, h.Layers[1].Packages = []string{"ufw", "jq"}, []string{"curl", "jq"}
 	h.Config = tree(t, "hosts/zap.yaml", "packages: [vim]")
-	got, err := merge(h, Seed{})
+	got, err := merge(h, Seed{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if want := "[curl, jq, ufw, vim]"; flat(got.Get("packages")) != want || got.Get("package_update").Text != "true" {
 		t.Errorf("%s, want %s with package_update", flat(got.Get("packages")), want)
 	}
-	if got, err := merge(zap(t), Seed{}); err != nil || got.Get("packages") != nil || got.Get("package_update") != nil {
+	if got, err := merge(zap(t), Seed{}, nil); err != nil || got.Get("packages") != nil || got.Get("package_update") != nil {
 		t.Errorf("without packages: %s, %v", flat(got), err)
 	}
 }
@@ -155,7 +155,7 @@ func TestPackages(t *testing.T) {
 // The image's own default user is left out, the admin has no password and
 // layers add users behind.
 func TestUsers(t *testing.T) {
-	got, err := merge(zap(t, "users: [{name: agent}]"), Seed{})
+	got, err := merge(zap(t, "users: [{name: agent}]"), Seed{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +179,7 @@ func TestFiles(t *testing.T) {
 		{Path: "/l", Mode: 0o640, Owner: "a:b", When: layer.Late, Content: []byte("\x00\xff"), Origin: "l1/files/l"},
 		{Path: "/c", Mode: 0o644, Owner: "root:root", When: layer.Early, Content: []byte("a\r\nb\r\n"), Origin: "l1/files/c"},
 	}
-	got, err := merge(h, Seed{})
+	got, err := merge(h, Seed{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +193,7 @@ func TestFiles(t *testing.T) {
 		t.Error(diff)
 	}
 	h.Layers[1].Files[1].Path = "/b"
-	_, err = Build(h, []byte("program"))
+	_, err = Build(h, []byte("program"), nil)
 	if err == nil || !strings.Contains(err.Error(), "/b") || !strings.Contains(err.Error(), "l0") || !strings.Contains(err.Error(), "this file") {
 		t.Errorf("two layers write one file: %v", err)
 	}

@@ -65,15 +65,23 @@ type Seed struct {
 	Claims        []byte // what it tries, an attest.Plan as JSON
 }
 
+// A Payload is the disk that packages come on, as the machine must know it.
+type Payload struct {
+	SHA256   string
+	Packages []string // "NAME VERSION" each
+	Trees    []string // what else is on it, by its path there
+}
+
 // Build merges a host's layers into a seed that has the machine attested by
-// program, a static executable for the guest's architecture. The error is a
-// diag.List when layers contradict each other.
-func Build(h *host.Host, program []byte) (Seed, error) {
+// program, a static executable for the guest's architecture. The payload is nil
+// for a host without one, and as long as it is not known: a machine with such a
+// seed stays shut. The error is a diag.List when layers contradict each other.
+func Build(h *host.Host, program []byte, payload *Payload) (Seed, error) {
 	s, err := withClaims(h, program)
 	if err != nil {
 		return Seed{}, err
 	}
-	config, err := merge(h, s)
+	config, err := merge(h, s, payload)
 	if err != nil {
 		return Seed{}, err
 	}

@@ -52,7 +52,7 @@ func goldenNames(t *testing.T) []string {
 
 func build(t *testing.T, h *host.Host) Seed {
 	t.Helper()
-	s, err := Build(h, []byte("program"))
+	s, err := Build(h, []byte("program"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +250,7 @@ func TestBuildRefuses(t *testing.T) {
 	} {
 		h := zap(t)
 		change(h)
-		s, err := Build(h, []byte("program"))
+		s, err := Build(h, []byte("program"), nil)
 		var list diag.List
 		if err == nil || !strings.HasPrefix(err.Error(), want) || errors.As(err, &list) && len(list) == 0 || s.UserData != nil {
 			t.Errorf("%v, want %s...", err, want)

@@ -38,6 +38,11 @@ var packages = map[string]string{
 	"virsh":              "libvirt-clients",
 	"ssh":                "openssh-client",
 	"prlimit":            "util-linux",
+	"apt-get":            "apt",
+	"apt-cache":          "apt",
+	"apt-config":         "apt",
+	"dpkg-deb":           "dpkg",
+	"mksquashfs":         "squashfs-tools",
 }
 
 // A MissingError says that this machine lacks a program or a file.

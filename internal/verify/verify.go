@@ -112,6 +112,7 @@ type Options struct {
 	Disk       string
 	Seed       string
 	Secrets    string // volume of the host's secrets, "" when it has none
+	Payload    string // disk with its packages, "" when it has none
 	Tools      tool.Box
 	CacheDir   string            // remembers the accelerator
 	Accel      string            // "kvm", "tcg" or "" for what works
@@ -232,7 +233,7 @@ func (r *run) spec(accel string) (vm.Spec, error) {
 	if err != nil {
 		return vm.Spec{}, err
 	}
-	return vm.Spec{Disk: r.Disk, Seed: r.Seed, Secrets: r.Secrets, Accel: accel, Firmware: r.Plan.Firmware,
+	return vm.Spec{Disk: r.Disk, Seed: r.Seed, Secrets: r.Secrets, Payload: r.Payload, Accel: accel, Firmware: r.Plan.Firmware,
 		VCPUs: r.Plan.VCPUs, Memory: r.Plan.Memory, MAC: r.Plan.MAC,
 		Address: r.Plan.Address, Gateway: r.Plan.Gateway,
 		Credentials: credentials, Console: r.Console, Ports: []string{shellPort, errorsPort, attest.Port}, Wire: r.Exposure}, nil

@@ -166,7 +166,9 @@ func (s Spec) prepare(ctx context.Context, tools tool.Box, firm firmware, at *sc
 		{name: varsDisk, path: vars, format: "qcow2"},
 		{name: rootDisk, path: overlay, format: "qcow2", device: ",bootindex=1"},
 	}
-	for _, once := range []struct{ name, path string }{{"seed", s.Seed}, {"secrets", s.Secrets}} {
+	for _, once := range []struct{ name, path, serial string }{
+		{"seed", s.Seed, "seed"}, {"secrets", s.Secrets, "secrets"}, {"payload", s.Payload, "bake-payload"},
+	} {
 		if once.path == "" {
 			continue
 		}
@@ -174,7 +176,7 @@ func (s Spec) prepare(ctx context.Context, tools tool.Box, firm firmware, at *sc
 		if err != nil {
 			return nil, err
 		}
-		disks = append(disks, disk{name: once.name, path: path, format: "raw", readOnly: true, device: ",serial=" + once.name})
+		disks = append(disks, disk{name: once.name, path: path, format: "raw", readOnly: true, device: ",serial=" + once.serial})
 	}
 	return disks, nil
 }

@@ -98,6 +98,7 @@ type Spec struct {
 	Disk     string // root disk, qcow2, with any chain of backing files; never written to
 	Seed     string // NoCloud image (iso or vfat), raw, attached read-only; "" for none
 	Secrets  string // volume of secrets, raw, attached read-only; "" for none
+	Payload  string // disk with packages, raw, attached read-only; "" for none
 	Accel    string // "kvm" or "tcg", as Accelerator found
 	Firmware string // "uefi" or "uefi-secure" (Microsoft's keys enrolled)
 	VCPUs    int    // at least 1

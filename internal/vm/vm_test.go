@@ -77,7 +77,8 @@ func within(t *testing.T, what string, happened func() bool) {
 func TestStartAndClose(t *testing.T) {
 	spec := bare(emptyImage(t))
 	spec.Seed, spec.Secrets = filepath.Join(t.TempDir(), "seed,x.iso"), filepath.Join(t.TempDir(), "secrets,x.iso")
-	for _, path := range []string{spec.Seed, spec.Secrets} {
+	spec.Payload = filepath.Join(t.TempDir(), "payload,x.squashfs")
+	for _, path := range []string{spec.Seed, spec.Secrets, spec.Payload} {
 		if err := os.WriteFile(path, make([]byte, 2048), 0o400); err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +101,7 @@ func TestStartAndClose(t *testing.T) {
 	if encoded := base64.StdEncoding.EncodeToString([]byte(secret)); strings.Contains(string(line), encoded) {
 		t.Error("the command line holds a credential")
 	}
-	for _, serial := range []string{"serial=seed", "serial=secrets"} {
+	for _, serial := range []string{"serial=seed", "serial=secrets", "serial=bake-payload"} {
 		if !strings.Contains(string(line), serial) {
 			t.Errorf("there is no disk with %s", serial)
 		}
