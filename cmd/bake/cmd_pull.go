@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/urfave/cli/v2"
 
+	"bake/internal/layer"
 	"bake/internal/origin"
 )
 
@@ -12,13 +14,16 @@ func pullCommand(a *app) *cli.Command {
 	return &cli.Command{
 		Name:      "pull",
 		Usage:     "fetch, verify and pin base images: those named, or those of the hosts, and what these need of packages",
-		ArgsUsage: "[REF...]",
+		ArgsUsage: "[REF...] | --update openclaw",
 		Flags: append(append(hostFlags(), baseFlags()...), archFlag(),
 			&cli.BoolFlag{Name: "update", Usage: "move the pins in bake.lock to what is newest, and show what moved"}),
 		Action: func(c *cli.Context) error {
 			o, err := readBaseFlags(c)
 			if err != nil {
 				return err
+			}
+			if c.Args().Len() == 1 && c.Args().First() == layer.OpenClaw {
+				return runPullOpenClaw(c.Context, a, o)
 			}
 			all, hosts, err := a.wanted(c)
 			if err != nil {
@@ -27,6 +32,20 @@ func pullCommand(a *app) *cli.Command {
 			return runPull(c.Context, a, all, hosts, o)
 		},
 	}
+}
+
+func runPullOpenClaw(ctx context.Context, a *app, o fetchOptions) error {
+	if !o.Update {
+		return usageError{errors.New("openclaw goes with --update; it is fetched when a host needs it")}
+	}
+	changes, err := a.pullOpenClaw(ctx)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(pullView{[]pulledView{}, append([]string{}, changes...)})
+	}
+	return a.printLines(changes)
 }
 
 func archFlag() cli.Flag {

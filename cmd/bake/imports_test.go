@@ -46,7 +46,7 @@ var mayImport = map[string][]string{
 	"internal/verify":   {"internal/attest", "internal/claim", "internal/console", "internal/exposure", "internal/tool", "internal/vm"},
 	"layers":            {},
 	"cmd/bake": {"internal/artifact", "internal/base", "internal/console", "internal/diag", "internal/domain", "internal/guest", "internal/host", "internal/image",
-		"internal/inspect", "internal/layer", "internal/origin", "internal/payload", "internal/secret", "internal/seed", "internal/status", "internal/tool", "internal/verify", "internal/vm", "layers"},
+		"internal/inspect", "internal/layer", "internal/openclaw", "internal/origin", "internal/payload", "internal/secret", "internal/seed", "internal/status", "internal/tool", "internal/verify", "internal/vm", "layers"},
 }
 
 // goPackage is what go list says of one.

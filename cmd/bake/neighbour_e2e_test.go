@@ -268,6 +268,9 @@ func begin(ctx context.Context, t *testing.T, l lab, change func(*vm.Spec)) *hou
 	if secrets := filepath.Join(l.out, "zap", secretsName); fileExists(secrets) {
 		spec.Secrets = secrets
 	}
+	if payload := filepath.Join(generation, payloadName); fileExists(payload) {
+		spec.Payload = payload
+	}
 	change(&spec)
 	if path := os.Getenv("BAKE_E2E_CONSOLE"); path != "" { // to watch a boot
 		file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)

@@ -5,13 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"bake/internal/artifact"
 	"bake/internal/base"
 	"bake/internal/diag"
 	"bake/internal/host"
+	"bake/internal/layer"
+	"bake/internal/openclaw"
 	"bake/internal/origin"
 	"bake/internal/payload"
 	"bake/internal/seed"
@@ -45,7 +49,11 @@ func (a *app) pack(ctx context.Context, h *host.Host, on footing, o fetchOptions
 	if err != nil {
 		return nil, err
 	}
-	p := &packed{trees: a.trees(h)}
+	trees, err := a.trees(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	p := &packed{trees: trees}
 	w := payload.Want{Name: h.Name, Image: on.path, Arch: h.Ref.Arch, Trees: p.trees, Mirror: mirrors["packages"], Expired: o.expired}
 	for _, l := range h.Layers {
 		if len(l.Packages) > 0 {
@@ -100,7 +108,67 @@ func (a *app) choose(ctx context.Context, builder payload.Builder, w payload.Wan
 }
 
 // trees are the directories that go onto a host's payload beside its packages.
-func (a *app) trees(*host.Host) []payload.Tree { return nil }
+func (a *app) trees(ctx context.Context, h *host.Host) ([]payload.Tree, error) {
+	if !slices.ContainsFunc(h.Layers, func(l layer.Rendered) bool { return slices.Contains(l.Payload, layer.OpenClaw) }) {
+		return nil, nil
+	}
+	pair, err := openclaw.Of(a.config)
+	if err != nil {
+		return nil, err
+	}
+	hold, depot, err := a.claws(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer hold.Close()
+	tree, err := depot.Build(ctx, pair, h.Ref.Arch)
+	return []payload.Tree{{Path: layer.OpenClaw, Dir: tree.Dir, Digest: tree.Digest}}, err
+}
+
+// claws is where trees of OpenClaw are built, by one run at a time.
+func (a *app) claws(ctx context.Context) (io.Closer, openclaw.Depot, error) {
+	dir := a.cacheDir()
+	if dir == "" {
+		return nil, openclaw.Depot{}, lackError{errors.New("there is no directory to keep OpenClaw in: set HOME or XDG_CACHE_HOME")}
+	}
+	depot := openclaw.Depot{Dir: filepath.Join(dir, layer.OpenClaw), Tools: a.Tools, Stage: func(text string) { a.stage("%s", text) }}
+	if err := os.MkdirAll(depot.Dir, 0o700); err != nil {
+		return nil, depot, err
+	}
+	hold, err := base.Own(ctx, depot.Dir)
+	return hold, depot, err
+}
+
+// pullOpenClaw moves the pair of OpenClaw and Node to what is newest.
+func (a *app) pullOpenClaw(ctx context.Context) (changes []string, err error) {
+	before, err := openclaw.Of(a.config)
+	if err != nil {
+		return nil, err
+	}
+	hold, depot, err := a.claws(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer hold.Close()
+	after, lock, err := depot.Update(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, moved := range []struct{ name, was, is string }{{"OpenClaw", before.OpenClaw, after.OpenClaw}, {"Node", before.Node, after.Node}} {
+		if moved.was != moved.is {
+			changes = append(changes, fmt.Sprintf("%s: %s -> %s", moved.name, moved.was, moved.is))
+		}
+	}
+	if len(changes) == 0 {
+		a.say("OpenClaw %s and Node %s are the newest", after.OpenClaw, after.Node)
+		return nil, nil
+	}
+	path := filepath.Join(a.config, openclaw.LockName)
+	if err := os.WriteFile(path+".new", lock, 0o644); err != nil {
+		return nil, err
+	}
+	return changes, os.Rename(path+".new", path)
+}
 
 // unresolved makes a problem of the host file of packages that there are not.
 func unresolved(h *host.Host, err error) error {

@@ -19,6 +19,12 @@ func Hold(ctx context.Context, dir string) (io.Closer, error) {
 	return holdDir(ctx, dir, unix.LOCK_SH)
 }
 
+// Own keeps everybody else from a directory until the result is closed or the process
+// ends.
+func Own(ctx context.Context, dir string) (io.Closer, error) {
+	return holdDir(ctx, dir, unix.LOCK_EX)
+}
+
 // holdDir locks a directory itself: no file beside what is kept there, nothing
 // left when the process dies. How is unix.LOCK_SH or LOCK_EX, and with LOCK_NB
 // the error wraps unix.EWOULDBLOCK when somebody else holds it.

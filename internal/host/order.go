@@ -102,7 +102,13 @@ func (r *resolver) payload(n *doc.Node) {
 // there are any.
 func (r *resolver) packages(all []chosen, n *doc.Node, shelf layer.Shelf) []chosen {
 	r.host.Offline = r.host.Offline && slices.Contains(shelf.Names(), payloadLayer) &&
-		slices.ContainsFunc(all, func(c chosen) bool { return len(c.layer.Packages) > 0 })
+		slices.ContainsFunc(all, func(c chosen) bool { return len(c.layer.Packages)+len(c.layer.Payload) > 0 })
+	for _, c := range all {
+		if len(c.layer.Payload) > 0 && !r.host.Offline {
+			r.problems.Add(c.name.Problem(c.path, "remove payload: none", "the layer %s needs a payload: there is no other way to get %s",
+				c.name.Text, strings.Join(c.layer.Payload, ", ")))
+		}
+	}
 	listed := slices.IndexFunc(all, func(c chosen) bool { return c.name.Text == payloadLayer })
 	switch {
 	case listed >= 0 && !r.host.Offline:

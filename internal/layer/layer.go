@@ -17,6 +17,7 @@
 //	params        name: {type, default, min, max, of, help}; no default: required
 //	packages      Debian packages it needs, and what these only recommend; a|b: the first
 //	              that the image's archives have
+//	payload       what the payload must have beside them: openclaw
 //	files         guest path: {mode, owner, when} where it is not 0644 root:root early
 //	cloud-config  cloud-init's own keys
 //	domain        what the machine must have: share: {dir, tag, readonly}
@@ -77,6 +78,7 @@ type Layer struct {
 	After    []string
 	Params   []Param
 	Packages []string
+	Payload  []string
 	Builtin  bool
 	Origin   string // folder as messages call it, e.g. "layers/ufw"
 
@@ -86,6 +88,10 @@ type Layer struct {
 	files       []template
 	node        *doc.Node
 }
+
+// OpenClaw is what a layer's payload can have: the directory of that name with
+// OpenClaw and its Node.
+const OpenClaw = "openclaw"
 
 // When says at which moment of a boot a file is written.
 type When string
@@ -116,7 +122,8 @@ type Rendered struct {
 	CloudConfig *doc.Node // a Map, or nil
 	Files       []File    // sorted by path
 	Packages    []string
-	Shares      []Share // what it needs from the machine
+	Payload     []string // what else the payload must have
+	Shares      []Share  // what it needs from the machine
 	Checks      []claim.Check
 }
 
@@ -135,6 +142,9 @@ func (r Rendered) Digest() (string, error) {
 	parts := []any{r.Name, config, r.Files, r.Packages, r.Checks}
 	if len(r.Shares) > 0 {
 		parts = append(parts, r.Shares)
+	}
+	if len(r.Payload) > 0 {
+		parts = append(parts, r.Payload)
 	}
 	content, err := json.Marshal(parts)
 	if err != nil {
