@@ -178,7 +178,7 @@ func (a aviary) encrypt(t *testing.T, name, content string, to cipher.Recipient)
 func (a aviary) host(t *testing.T, references string) {
 	t.Helper()
 	a.write(t, "hosts/zap.yaml", strings.Replace(hostFixture, "layers: [ssh, ufw, sysctl]", "layers: [ssh, ufw, tailscale: {auth_key: c00}, mine: {key: c01}]", 1)+
-		"secrets:\n"+references, 0o644)
+		"payload: none\nsecrets:\n"+references, 0o644)
 	a.write(t, "layers/mine/layer.yaml", "layer: mine\nsummary: s\nthreat: none\nparams: {key: {type: secret, help: h}}\n"+
 		"cloud-config:\n  runcmd:\n    - [cat, ((key))]\n    - cat ((key)) >/dev/null\n"+
 		"checks: {inside: [{claim: It is at ((key))., run: test -e ((key)), exit: 0, falsify: rm ((key))}]}\n", 0o644)

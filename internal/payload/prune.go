@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -29,6 +30,9 @@ func (b Builder) Prune(ctx context.Context, keep map[string]bool, dry bool) (rem
 		if err != nil {
 			return removed, freed, err
 		}
+		slices.SortStableFunc(entries, func(x, y fs.DirEntry) int { // notes last: what they are about decides
+			return strings.Compare(filepath.Ext(y.Name()), filepath.Ext(x.Name()))
+		})
 		for _, entry := range entries {
 			path := filepath.Join(b.Dir, sub, entry.Name())
 			size, isUnused, err := unused(path, keep)
