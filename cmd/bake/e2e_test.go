@@ -196,10 +196,10 @@ checks:
       falsify: cp /nonexistent /run/x
 `
 
-// TestE2EMain bakes a host with every layer and demands every claim. For `make
+// TestFullMain bakes a host with every layer and demands every claim. For `make
 // e2e-full` that is done on both releases and each claim is falsified as well, with
 // the layer vain among them: its checks are named, all others are seen to fail.
-func TestE2EMain(t *testing.T) {
+func TestFullMain(t *testing.T) {
 	releases := []string{"debian-13"}
 	if isFull() {
 		releases = append(releases, "debian-12")
