@@ -40,6 +40,9 @@ func explainCommand(a *app) *cli.Command {
 }
 
 func runExplain(a *app, h ready, whole bool) error {
+	if h.Offline {
+		a.say("%s: bake image adds which packages the payload has, and its digest", h.Name)
+	}
 	if whole {
 		_, err := a.Stdout.Write(h.words.UserData)
 		return err
