@@ -56,12 +56,12 @@ func TestFullOpenClaw(t *testing.T) {
 		t.Fatalf("the machine stayed shut: %+v", verdict)
 	}
 	h.enter(t)
-	t.Cleanup(func() {
+	defer func() { // while the guest can still be asked
 		if t.Failed() {
-			said, _ := h.try("systemctl status --no-pager -n 40 openclaw.service bake-payload.service 2>&1; free -m")
-			t.Log(said)
+			said, err := h.try("systemctl status --no-pager -n 40 openclaw.service bake-payload.service 2>&1; free -m")
+			t.Log(said, err)
 		}
-	})
+	}()
 	attested := h.run(t, "cut -d' ' -f1 /proc/uptime")
 
 	h.await(t, "the gateway's answer", func() (bool, error) {
