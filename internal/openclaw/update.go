@@ -50,7 +50,7 @@ func (d Depot) Update(ctx context.Context) (p Pair, lock []byte, err error) {
 		d.Stage("asking for the newest OpenClaw and Node")
 	}
 	// --force: one of the two Nodes is for another processor than this machine's.
-	if err := d.npm(ctx, scratch, "install", "--package-lock-only", "--force"); err != nil {
+	if _, err := d.npm(ctx, scratch, "install", "--package-lock-only", "--force"); err != nil {
 		return Pair{}, nil, err
 	}
 	raw, err := os.ReadFile(filepath.Join(scratch, "package-lock.json"))

@@ -32,6 +32,7 @@ import (
 // packages maps a program to the Debian/Ubuntu package that ships it.
 var packages = map[string]string{
 	"npm":                "npm",
+	"node":               "nodejs",
 	"qemu-img":           "qemu-utils",
 	"qemu-system-x86_64": "qemu-system-x86",
 	"virt-xml-validate":  "libvirt-clients",
