@@ -89,7 +89,7 @@ nsenter -t $pid -m -- setpriv --reuid openclaw --regid openclaw --clear-groups s
 for dir in / /* /etc/* /var/* /var/lib/* /var/cache/* /opt/* /opt/openclaw/* /home/* /root /run/*; do
 	(: > "$dir/.probe") 2>/dev/null && rm "$dir/.probe" && echo "$dir"
 done; exit 0' | sort -u | xargs`)
-	if want := "NoNewPrivs: 1 CapBnd: 0000000000000000 Seccomp: 2\n/tmp /var/cache/openclaw /var/lib/openclaw /var/tmp"; !sameWords(writes, want) {
+	if want := "NoNewPrivs: 1 CapBnd: 0000000000000000 Seccomp: 2\n/tmp /var/cache/openclaw /var/lib/openclaw /var/tmp /run/openclaw"; !sameWords(writes, want) {
 		t.Errorf("it can write to\n%s\nwant\n%s", writes, want)
 	}
 
