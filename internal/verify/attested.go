@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -21,6 +22,10 @@ import (
 const (
 	maxTold  = 4 << 20          // bytes of a guest's report
 	tellTime = 30 * time.Second // from the line on the console to the end of the report
+
+	// mournTime is what a guest has to come back after its console said that it has
+	// ended: a kernel told to panic=10 starts again.
+	mournTime = 30 * time.Second
 )
 
 // shutError says that the guest did not open.
@@ -75,6 +80,31 @@ func (r *run) verdict(ctx context.Context) (attest.Verdict, error) {
 		case <-ctx.Done():
 			return attest.Verdict{}, context.Cause(ctx)
 		case <-time.After(time.Second):
+		}
+	}
+}
+
+// mourn gives a guest up that has ended without its QEMU having done so: whose
+// kernel panicked, whose firmware found nothing to boot, which waits for somebody at
+// its console. Nobody will come.
+func (r *run) mourn(ctx context.Context, giveUp context.CancelCauseFunc) {
+	if r.watch == nil {
+		return
+	}
+	look := time.NewTicker(max(r.mourning/30, time.Millisecond))
+	defer look.Stop()
+	for since := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+		switch end := r.watch.end(); {
+		case end == "":
+			since = time.Now()
+		case time.Since(since) >= r.mourning:
+			giveUp(errors.New(end))
+			return
 		}
 	}
 }
@@ -163,6 +193,13 @@ func (w *watcher) opened() time.Time {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
 	return w.opening
+}
+
+// end is how the boot has ended or where it hangs, "" while it goes on.
+func (w *watcher) end() string {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	return w.reader.Reading().End
 }
 
 // last names the stage that was reached, for a boot that ends there.

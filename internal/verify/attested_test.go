@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"strings"
@@ -121,6 +122,34 @@ func TestNoVerdict(t *testing.T) {
 	}
 	if err := r.report.Err(); err == nil || !strings.Contains(r.report.Results[1].Got, `the last that was seen is "cloud-init has begun"`) {
 		t.Errorf("Err = %v, got %q", err, r.report.Results[1].Got)
+	}
+}
+
+// A guest that has ended while its QEMU runs is not waited for, unless it comes back.
+func TestEnded(t *testing.T) {
+	const kernel, panics = "[    0.0] Linux version 6\n", "[    2.7] Kernel panic - not syncing: Fatal exception in interrupt\n"
+	for name, test := range map[string]struct{ console, want string }{
+		"panicked":           {kernel + panics, `"the kernel runs": the kernel panicked: Fatal exception in interrupt`},
+		"nothing to boot":    {"BdsDxe: No bootable option or device was found\n", "the firmware found nothing to boot"},
+		"started once again": {kernel + panics + kernel, "not within"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := attesting(t, tasted(true), nil)
+			r.machine.(*guest).console, r.machine.(*guest).noKeys = "", errors.New("no keys")
+			r.watch, r.mourning = newWatcher(nil, func(string) {}), time.Millisecond
+			if test.want == "not within" {
+				r.Deadline = 100 * time.Millisecond
+			}
+			if _, err := r.watch.Write([]byte(test.console)); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.examine(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			if got := r.report.Results[0].Got; r.report.Err() == nil || !strings.Contains(got, test.want) {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
 	}
 }
 

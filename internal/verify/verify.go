@@ -156,6 +156,7 @@ type run struct {
 	checks   []claim.Check // of the report's results, by index
 	pause    time.Duration // between two looks at a falsified claim
 	patience time.Duration // from the line on the console to the end of the report
+	mourning time.Duration // from a console that says the guest has ended to giving it up
 }
 
 // Boot starts a throwaway machine from a generation and tries every claim. The
@@ -166,7 +167,7 @@ func Boot(ctx context.Context, o Options) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	r := run{Options: o, pause: pause, patience: tellTime, report: &Report{Schema: schema, Host: o.Plan.Host,
+	r := run{Options: o, pause: pause, patience: tellTime, mourning: mournTime, report: &Report{Schema: schema, Host: o.Plan.Host,
 		Generation: o.Generation, Accelerator: accel, Because: reason, Falsify: o.Falsify}}
 	if r.signer, err = newKey(); err != nil {
 		return Report{}, err
@@ -246,11 +247,16 @@ func (r *run) comeUp(ctx context.Context) {
 	waiting, cancel := context.WithTimeoutCause(ctx, r.Deadline,
 		fmt.Errorf("not within %s", r.Deadline))
 	defer cancel()
+	waiting, giveUp := context.WithCancelCause(waiting)
+	defer giveUp(nil)
+	go r.mourn(waiting, giveUp)
 	var shut error
 	if r.Plan.Attest != "" {
 		shut = r.hear(waiting)
 	}
-	r.keys, r.noLogin = r.machine.HostKeys(waiting)
+	if r.keys, r.noLogin = r.machine.HostKeys(waiting); r.noLogin != nil && shut != nil {
+		r.noLogin = shut // the same cause, seen first and told with the last stage
+	}
 	if r.guest == nil {
 		for _, key := range r.keys {
 			r.report.HostKeys = append(r.report.HostKeys, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))))
