@@ -122,7 +122,7 @@ func (a *app) trees(ctx context.Context, h *host.Host) ([]payload.Tree, error) {
 	}
 	defer hold.Close()
 	tree, err := depot.Build(ctx, pair, h.Ref.Arch)
-	return []payload.Tree{{Path: layer.OpenClaw, Dir: tree.Dir, Digest: tree.Digest}}, err
+	return []payload.Tree{{Path: layer.OpenClaw, Dir: tree.Dir, Digest: tree.Digest, Check: tree.Check}}, err
 }
 
 // claws is where trees of OpenClaw are built, by one run at a time.

@@ -115,6 +115,11 @@ type Tree struct {
 	Path   string // on the disk, such as "openclaw"
 	Dir    string // on this machine
 	Digest string // changes whenever anything in Dir does
+
+	// Check, when not nil, says what is wrong with Dir. It is asked before a disk
+	// is made of it, for a digest that was written down says nothing of what was
+	// changed since.
+	Check func() error
 }
 
 // A Disk is a payload disk in the cache.

@@ -345,7 +345,14 @@ func TestReproducible(t *testing.T) {
 	if second, _ := bake(t, other, want); second.SHA256 != first.SHA256 {
 		t.Errorf("%s and %s", first.SHA256, second.SHA256)
 	}
-	want.Trees[0].Digest = "2"
+	spoilt := errors.New("spoilt")
+	want.Trees[0].Digest, want.Trees[0].Check = "3", func() error { return spoilt }
+	for range 2 { // nothing is kept of it
+		if _, err := w.b.Build(context.Background(), want, nil); !errors.Is(err, spoilt) {
+			t.Errorf("a tree that is not what it was: %v", err)
+		}
+	}
+	want.Trees[0].Digest, want.Trees[0].Check = "2", func() error { return nil }
 	if third, err := w.b.Build(context.Background(), want, nil); err != nil || !third.Built {
 		t.Errorf("another tree: %+v, %v", third, err)
 	}
@@ -353,9 +360,10 @@ func TestReproducible(t *testing.T) {
 
 func TestTrees(t *testing.T) {
 	b := Builder{Dir: filepath.Join(t.TempDir(), "payload")}
+	at := func(path, digest string) Tree { return Tree{Path: path, Dir: "x", Digest: digest} }
 	for _, trees := range [][]Tree{
-		{{"apt", "x", "1"}}, {{"apt/x", "x", "1"}}, {{"", "x", "1"}}, {{"/x", "x", "1"}}, {{"../x", "x", "1"}}, {{"a b", "x", "1"}},
-		{{"a", "x", ""}}, {{"a", "x", "1"}, {"a/b", "y", "1"}}, {{"a/b", "x", "1"}, {"a", "y", "1"}},
+		{at("apt", "1")}, {at("apt/x", "1")}, {at("", "1")}, {at("/x", "1")}, {at("../x", "1")}, {at("a b", "1")},
+		{at("a", "")}, {at("a", "1"), at("a/b", "1")}, {at("a/b", "1"), at("a", "1")},
 	} {
 		if _, err := b.Build(context.Background(), Want{Trees: trees}, nil); err == nil || !strings.Contains(err.Error(), "tree") {
 			t.Errorf("%v: %v", trees, err)

@@ -46,6 +46,11 @@ func (b Builder) squash(ctx context.Context, stage, file string, debs []origin.D
 		return err
 	}
 	for _, t := range trees {
+		if t.Check != nil {
+			if err := t.Check(); err != nil {
+				return err
+			}
+		}
 		if err := copyTree(ctx, t.Dir, filepath.Join(stage, t.Path)); err != nil {
 			return err
 		}
