@@ -140,10 +140,15 @@ func registry(t *testing.T, spoil func(name string, content []byte) []byte) Pair
 		case strings.HasSuffix(r.URL.Path, ".tgz"):
 			_, _ = w.Write(spoil(name, content))
 		default:
-			version := map[bool]string{true: "1.0.0", false: "26.1.0"}[name == "openclaw"]
+			// A Node that is too new for this OpenClaw is there as well.
+			versions := map[bool][]string{true: {"1.0.0"}, false: {"26.1.0", "27.0.0"}}[name == "openclaw"]
 			sum := sha512.Sum512(content)
-			fmt.Fprintf(w, `{"name": %q, "dist-tags": {"latest": %q}, "versions": {%q: {"name": %q, "version": %q, "dist": {"tarball": "%s/%s/-/%s.tgz", "integrity": "sha512-%s"}}}}`,
-				name, version, version, name, version, server.URL, name, name, base64.StdEncoding.EncodeToString(sum[:]))
+			var all []string
+			for _, version := range versions {
+				all = append(all, fmt.Sprintf(`%q: {"name": %q, "version": %q, "engines": {"node": "<27"}, "dist": {"tarball": "%s/%s/-/%s.tgz", "integrity": "sha512-%s"}}`,
+					version, name, version, server.URL, name, name, base64.StdEncoding.EncodeToString(sum[:])))
+			}
+			fmt.Fprintf(w, `{"name": %q, "dist-tags": {"latest": %q}, "versions": {%s}}`, name, versions[len(versions)-1], strings.Join(all, ", "))
 		}
 	})
 	t.Setenv("npm_config_registry", server.URL)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 )
@@ -25,9 +26,8 @@ func Of(config string) (Pair, error) {
 	return Read(path, lock)
 }
 
-// Update asks the registry for the newest OpenClaw and the newest Node and returns them
-// with the lock that Read accepts, for LockName. A Node that this OpenClaw refuses is an
-// error with Integrity: they are not a pair.
+// Update asks the registry for the newest OpenClaw and the newest Node that it runs on,
+// and returns them with the lock that Read accepts, for LockName.
 func (d Depot) Update(ctx context.Context) (p Pair, lock []byte, err error) {
 	if err := os.MkdirAll(d.Dir, 0o700); err != nil {
 		return Pair{}, nil, err
@@ -37,31 +37,50 @@ func (d Depot) Update(ctx context.Context) (p Pair, lock []byte, err error) {
 		return Pair{}, nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
-	manifest, err := json.Marshal(map[string]any{"name": "bake-openclaw", "version": "1.0.0", "private": true,
-		"dependencies":         map[string]string{"openclaw": "latest"},
-		"optionalDependencies": map[string]string{nodePackage["amd64"]: "latest", nodePackage["arm64"]: "latest"}})
-	if err != nil {
-		return Pair{}, nil, err
-	}
-	if err := os.WriteFile(filepath.Join(scratch, "package.json"), manifest, 0o600); err != nil {
-		return Pair{}, nil, err
-	}
 	if d.Stage != nil {
 		d.Stage("asking for the newest OpenClaw and Node")
 	}
-	// --force: one of the two Nodes is for another processor than this machine's.
-	if _, err := d.npm(ctx, scratch, "install", "--package-lock-only", "--force"); err != nil {
-		return Pair{}, nil, err
-	}
-	raw, err := os.ReadFile(filepath.Join(scratch, "package-lock.json"))
+	raw, err := d.ask(ctx, scratch, "latest")
 	if err != nil {
 		return Pair{}, nil, err
+	}
+	var l locked
+	if err := json.Unmarshal(raw, &l); err != nil {
+		return Pair{}, nil, &IntegrityError{fmt.Sprintf("the registry's answer: %v", err)}
+	}
+	engines := l.Packages["node_modules/openclaw"].Engines["node"]
+	if fits(l.Packages["node_modules/"+nodePackage["amd64"]].Version, engines) != nil {
+		if raw, err = d.ask(ctx, scratch, engines); err != nil {
+			return Pair{}, nil, err
+		}
 	}
 	if lock, err = plain(raw); err != nil {
 		return Pair{}, nil, err
 	}
 	p, err = Read("the registry's answer", lock)
 	return p, lock, err
+}
+
+// ask returns npm's lock of the newest OpenClaw and the newest Node in a range.
+func (d Depot) ask(ctx context.Context, scratch, node string) ([]byte, error) {
+	manifest, err := json.Marshal(map[string]any{"name": "bake-openclaw", "version": "1.0.0", "private": true,
+		"dependencies":         map[string]string{"openclaw": "latest"},
+		"optionalDependencies": map[string]string{nodePackage["amd64"]: node, nodePackage["arm64"]: node}})
+	if err != nil {
+		return nil, err
+	}
+	lock := filepath.Join(scratch, "package-lock.json")
+	if err := os.RemoveAll(lock); err != nil { // npm would keep to it
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(scratch, "package.json"), manifest, 0o600); err != nil {
+		return nil, err
+	}
+	// --force: one of the two Nodes is for another processor than this machine's.
+	if _, err := d.npm(ctx, scratch, "install", "--package-lock-only", "--force"); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(lock)
 }
 
 // plain takes out of a lock what is no business of an installation: where the registry
