@@ -47,6 +47,7 @@ e2e-full: deps build ## every boot there is: e2e with all falsified, faults, Lyn
 	export BAKE_E2E_FULL=1
 	export BAKE_E2E_DEBIAN_12=$$($(LAB)/base debian-12) BAKE_E2E_DEBIAN_13=$$($(LAB)/base debian-13)
 	$(E2E) -timeout 180m ./cmd/bake -run 'TestE2E|TestFull'
+	$(E2E) -run TestFull ./internal/openclaw
 	for base in "$$BAKE_E2E_DEBIAN_12" "$$BAKE_E2E_DEBIAN_13"; do
 		BAKE_E2E_BASE=$$base $(E2E) ./internal/vm ./internal/inspect
 	done
