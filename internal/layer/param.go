@@ -42,6 +42,7 @@ var (
 	plain    = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,62}$`)
 	word     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_+=:,./-]{0,127}$`)
 	guest    = regexp.MustCompile(`^/[A-Za-z0-9._/@+-]*$`)
+	image    = regexp.MustCompile(`^([a-z0-9][a-z0-9_.:/-]{0,254}@)?sha256:[0-9a-f]{64}$`)
 	duration = regexp.MustCompile(`^([1-9][0-9]{0,8}|0)(s|m|h|d)$`)
 	size     = regexp.MustCompile(`^([1-9][0-9]{0,17})(KiB|MiB|GiB|TiB)?$`)
 )
@@ -62,6 +63,7 @@ var paramTypes = []struct{ name, form string }{
 	{"ssh_keys", "a list of public keys as in authorized_keys, without options"},
 	{"cidr", "an address such as 2001:db8::1, or a network such as 192.0.2.0/24 with zeros after the prefix"},
 	{"word", "a word: letters, digits and _ + = : , . / -, starting with a letter or digit, at most 128"},
+	{"image", "a container image by its digest: NAME@sha256: and 64 hex digits, or the latter alone for one that is loaded by hand"},
 	{"users", "a list of user names"},
 	{"user_keys", "a list of lines: a user name, a blank and a public key as in authorized_keys"},
 	{"names", "a list of names"},
@@ -244,6 +246,8 @@ func (p Param) element(n *doc.Node) (string, bool) {
 		return n.Text, isText && plain.MatchString(n.Text)
 	case "word":
 		return n.Text, isText && word.MatchString(n.Text)
+	case "image":
+		return n.Text, isText && image.MatchString(n.Text)
 	case "path":
 		return n.Text, isText && guest.MatchString(n.Text) && path.Clean(n.Text) == n.Text
 	case "duration":

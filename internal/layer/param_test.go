@@ -24,6 +24,8 @@ func bound(i int64) *int64 { return &i }
 
 // Every type, with values as a host file has them: good ones and their
 // canonical form, and bad ones.
+var hex64 = strings.Repeat("0f", 32)
+
 func TestParam(t *testing.T) {
 	long := strings.Repeat("a", 63)
 	for name, test := range map[string]struct {
@@ -69,6 +71,8 @@ func TestParam(t *testing.T) {
 			[]string{"192.0.2.1/24", "192.0.2", "192.0.2.0/33", "fe80::1%eth0", `"fe80::1%$(id)"`, "x", "5", `"192.0.2.1; id"`}},
 		"word": {Param{Type: "word"}, map[string]string{"UTC": "UTC", "Europe/Berlin": "Europe/Berlin", `"origin=Docker,label=x:y.z_1+a-b"`: "origin=Docker,label=x:y.z_1+a-b"},
 			[]string{`""`, "-a", "/a", ".a", "a b", "a;b", "a$b", "a%b", "a@b", `"a\nb"`, "é", "5", "true", "[a]", strings.Repeat("a", 129)}},
+		"image": {Param{Type: "image"}, map[string]string{"sha256:" + hex64: "sha256:" + hex64, "registry.example:5000/a/b-c_d:1.2@sha256:" + hex64: "registry.example:5000/a/b-c_d:1.2@sha256:" + hex64},
+			[]string{"a/b", "a/b:latest", "a@sha256:" + hex64[1:], "a@sha256:" + hex64 + "0", "'@sha256:" + hex64 + "'", "-a@sha256:" + hex64, "A@sha256:" + hex64, "'a b@sha256:" + hex64 + "'", "'a;id@sha256:" + hex64 + "'", "'a$(id)@sha256:" + hex64 + "'", "a@sha512:" + hex64, "5", `""`, "[a]"}},
 		"words": {Param{Type: "words"}, map[string]string{"[]": "", "[a, B/c]": "a B/c"}, []string{"a", "[a b]", "[5]", "[[a]]", "[null]"}},
 		"users": {Param{Type: "users"}, map[string]string{"[]": "", "[ops, _a]": "ops _a"}, []string{"ops", "[Ops]", "[a.b]", "[5]", "[null]"}},
 		"user_keys": {Param{Type: "user_keys"}, map[string]string{"[]": "", "['ops " + goodKey + "']": "ops " + goodKey},

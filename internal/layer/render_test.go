@@ -305,7 +305,7 @@ func example(t *testing.T, p Param) *doc.Node {
 	text := map[string]string{"bool": "true", "int": "5", "port": "8080", "ports": "[8080]", "user": "agent", "name": "name", "path": "/srv/x",
 		"duration": "10m", "size": "1GiB", "ssh_keys": "[]", "cidr": "192.0.2.0/24",
 		"word": "UTC", "words": "[a]", "users": "[ops]", "user_keys": "[]",
-		"names": "[name]", "paths": "[/srv/x]", "cidrs": "[192.0.2.1]", "string": "text", "secret": "api-key"}[p.Type]
+		"names": "[name]", "paths": "[/srv/x]", "cidrs": "[192.0.2.1]", "string": "text", "image": "sha256:" + hex64, "secret": "api-key"}[p.Type]
 	if p.Type == "enum" {
 		text = p.Of[0]
 	}
