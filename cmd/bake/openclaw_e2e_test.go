@@ -31,13 +31,27 @@ layers:
   - docker-user
   - service-hardening
   - openclaw
+  - openclaw-container: {image: "sha256:0000000000000000000000000000000000000000000000000000000000000000", port: 3000}
 `
+
+// isReady asks a gateway whether it is, and tells each new answer.
+func (h *house) isReady(t *testing.T, port string) func() (bool, error) {
+	last := ""
+	return func() (bool, error) {
+		code, err := h.get("127.0.0.1/"+port, "/readyz")
+		if code != last {
+			last = code
+			t.Logf("the gateway at %s answers %q", port, code)
+		}
+		return code == "200", err
+	}
+}
 
 // get asks the gateway, from the guest itself, with nothing but a shell, for the status
 // that it answers with.
-func (h *house) get(address, path string) (string, error) {
+func (h *house) get(at, path string) (string, error) {
 	return h.try("bash 2>/dev/null <<'END' || :\n" +
-		"exec 3<>/dev/tcp/" + address + "/18789 && printf 'GET " + path + ` HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n' >&3 && head -n 1 <&3 | cut -d' ' -f2` +
+		"exec 3<>/dev/tcp/" + at + " && printf 'GET " + path + ` HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n' >&3 && head -n 1 <&3 | cut -d' ' -f2` +
 		"\nEND\n")
 }
 
@@ -58,19 +72,16 @@ func TestFullOpenClaw(t *testing.T) {
 	h.enter(t)
 	defer func() { // while the guest can still be asked
 		if t.Failed() {
-			said, err := h.try("systemctl status --no-pager -n 40 openclaw.service bake-payload.service 2>&1; free -m")
+			said, err := h.try("systemctl status --no-pager -n 0 openclaw.service 2>&1; journalctl --no-pager -o cat -u openclaw.service | grep -v 'was not run because' | tail -n 60; free -m")
 			t.Log(said, err)
 		}
 	}()
 	attested := h.run(t, "cut -d' ' -f1 /proc/uptime")
 
-	h.await(t, "the gateway's answer", func() (bool, error) {
-		code, err := h.get("127.0.0.1", "/readyz")
-		return code == "200", err
-	})
+	h.await(t, "the gateway's answer", h.isReady(t, "18789"))
 	t.Logf("attested after less than %s s, ready after less than %s s", attested, h.run(t, "cut -d' ' -f1 /proc/uptime"))
 	for _, at := range [][2]string{{"127.0.0.1", "/healthz"}, {"127.0.0.1", "/readyz"}, {"::1", "/healthz"}} {
-		if got, err := h.get(at[0], at[1]); got != "200" {
+		if got, err := h.get(at[0]+"/18789", at[1]); got != "200" {
 			t.Errorf("%s%s: %s, %v", at[0], at[1], got, err)
 		}
 	}
@@ -89,23 +100,65 @@ nsenter -t $pid -m -- setpriv --reuid openclaw --regid openclaw --clear-groups s
 for dir in / /* /etc/* /var/* /var/lib/* /var/cache/* /opt/* /opt/openclaw/* /home/* /root /run/*; do
 	(: > "$dir/.probe") 2>/dev/null && rm "$dir/.probe" && echo "$dir"
 done; exit 0' | sort -u | xargs`)
-	if want := "NoNewPrivs: 1 CapBnd: 0000000000000000 Seccomp: 2\n/tmp /var/cache/openclaw /var/lib/openclaw /var/tmp /run/openclaw"; !sameWords(writes, want) {
+	if want := "NoNewPrivs: 1 CapBnd: 0000000000000000 Seccomp: 2\n/tmp /var/cache/openclaw /var/lib/openclaw /var/tmp /run/openclaw /run/shm"; !sameWords(writes, want) {
 		t.Errorf("it can write to\n%s\nwant\n%s", writes, want)
 	}
 
+	h.demandAudit(t, "openclaw security audit --json")
+	if out, err := h.try("openclaw config set gateway.port 1 2>&1"); err == nil {
+		t.Errorf("its configuration was changed: %s", out)
+	}
+	if verdict := h.again(t, 2); !verdict.OK {
+		t.Fatalf("at the second boot: %+v", verdict)
+	}
+	h.enter(t)
+	h.await(t, "the gateway's answer after a reboot", h.isReady(t, "18789"))
+	t.Run("container", h.testContainer)
+}
+
+// testContainer runs the tree of the payload in a container, of an image that is made
+// here: the one that the host file names is nobody's.
+func (h *house) testContainer(t *testing.T) {
+	h.run(t, `systemctl stop openclaw.service openclaw-container.service
+lib=$(for program in /opt/openclaw/bin/node /bin/sh; do ldd $program | grep -o '/[^ ]*'; done | sort -u | sed 's,^/,,')
+image=$(tar -C / -ch opt/openclaw bin/sh $lib | docker import --change 'WORKDIR /opt/openclaw/node_modules/openclaw' --change 'ENV PATH=/opt/openclaw/bin:/bin' -)
+sed -i "s/^image=.*/image=$image/" /usr/local/lib/bake/openclaw-container
+systemctl reset-failed openclaw-container.service
+systemctl start --no-block openclaw-container.service`)
+	defer func() {
+		if t.Failed() {
+			said, err := h.try("systemctl status --no-pager -n 40 openclaw-container.service 2>&1; docker ps -a; docker logs openclaw 2>&1 | tail")
+			t.Log(said, err)
+		}
+	}()
+	h.await(t, "the container's answer", h.isReady(t, "3000"))
+	if got := h.run(t, `pid=$(docker inspect -f '{{.State.Pid}}' openclaw)
+grep -E '^(NoNewPrivs|Seccomp|CapBnd):' /proc/$pid/status | xargs
+awk '$1 == "Uid:" { print $2 >= 65536 }' /proc/$pid/status
+docker port openclaw; docker diff openclaw`); got != "NoNewPrivs: 1 CapBnd: 0000000000000000 Seccomp: 2\n1\n18789/tcp -> 127.0.0.1:3000" {
+		t.Errorf("the container is\n%s", got)
+	}
+	if answer, err := h.Knock(h.ctx, 3000); err != nil || answer != vm.Silent {
+		t.Errorf("from outside: %v, %v", answer, err)
+	}
+	h.demandAudit(t, "docker exec openclaw node openclaw.mjs security audit --json")
+	h.run(t, "docker kill openclaw")
+	h.await(t, "the answer of a container that was killed", h.isReady(t, "3000"))
+}
+
+// demandAudit wants OpenClaw itself to find nothing critical.
+func (h *house) demandAudit(t *testing.T, command string) {
+	t.Helper()
 	var audit struct {
 		Summary struct{ Critical, Warn, Info int } `json:"summary"`
 	}
-	text := h.run(t, "openclaw security audit --json")
-	if err := json.Unmarshal([]byte(text[strings.IndexByte(text, '{'):]), &audit); err != nil {
+	text := h.run(t, command)
+	if err := json.Unmarshal([]byte(text[max(strings.IndexByte(text, '{'), 0):]), &audit); err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
 	t.Logf("security audit: %+v", audit.Summary)
 	if audit.Summary.Critical != 0 {
 		t.Errorf("critical findings:\n%s", text)
-	}
-	if out, err := h.try("openclaw config set gateway.port 1 2>&1"); err == nil {
-		t.Errorf("its configuration was changed: %s", out)
 	}
 }
 
