@@ -183,10 +183,13 @@ func card(n host.Network) libvirtxml.DomainInterface {
 	} else {
 		source.Network = &libvirtxml.DomainInterfaceSourceNetwork{Network: n.Attach.Network}
 	}
-	return libvirtxml.DomainInterface{
-		MAC:         &libvirtxml.DomainInterfaceMAC{Address: n.MAC},
-		Source:      source,
-		Model:       &libvirtxml.DomainInterfaceModel{Type: "virtio"},
-		PortOptions: &libvirtxml.DomainInterfacePortOptions{Isolated: yes},
+	c := libvirtxml.DomainInterface{
+		MAC:    &libvirtxml.DomainInterfaceMAC{Address: n.MAC},
+		Source: source,
+		Model:  &libvirtxml.DomainInterfaceModel{Type: "virtio"},
 	}
+	if n.Isolated {
+		c.PortOptions = &libvirtxml.DomainInterfacePortOptions{Isolated: yes}
+	}
+	return c
 }

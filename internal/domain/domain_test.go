@@ -29,7 +29,7 @@ func zap() *host.Host {
 			Firmware: host.UEFISecure, TPM: true, ImagesPath: "/var/lib/libvirt/images/bake",
 		},
 		Network: host.Network{
-			MAC: "52:54:00:12:34:56", DHCP: true, Attach: host.Attach{Network: "default"},
+			MAC: "52:54:00:12:34:56", DHCP: true, Isolated: true, Attach: host.Attach{Network: "default"},
 		},
 	}
 }
@@ -38,7 +38,7 @@ func zap() *host.Host {
 func hosts() map[string]*host.Host {
 	secure, plain := zap(), zap()
 	plain.Machine.Firmware, plain.Machine.TPM = host.UEFI, false
-	plain.Network.Attach = host.Attach{Bridge: "br0"}
+	plain.Network.Attach, plain.Network.Isolated = host.Attach{Bridge: "br0"}, false
 	odd := zap()
 	odd.Machine.Memory = 1_500_000_000
 	odd.Machine.ImagesPath = `/srv/a & b/<"images'>`

@@ -17,6 +17,10 @@
 //	  mac: auto                    derived from the host's name
 //	  dhcp: true                   or addresses, gateways, nameservers
 //	  attach: {network: default}   libvirt network, or {bridge: br0}
+//	  isolated: true               nothing goes from it to its neighbours on the bridge, nor back
+//	domain:
+//	  uri: qemu:///system          libvirt that bake up and bake deploy talk to, see URI
+//	  autostart: false             start the machine with its hypervisor
 //	admin: {name: ops, keys: [ssh-ed25519 AAAA... ops@desk]}
 //	layers:                        in the order in which they take effect; attest is always first
 //	  - ssh
@@ -81,6 +85,7 @@ type Host struct {
 	Mirrors map[string]string // URL to fetch images from instead, by distribution; checked by CheckMirror
 	Machine Machine
 	Network Network
+	Domain  Domain
 	Admin   Admin
 	Offline bool             // the packages of its layers come on a disk of their own
 	Secrets []secret.Ref     // sorted by name; nothing has looked for them yet
@@ -100,6 +105,13 @@ type Machine struct {
 	ImagesPath string // directory on the hypervisor that holds base images and generations
 }
 
+// Domain is where and how libvirt runs the machine: nothing that a generation is
+// made of.
+type Domain struct {
+	URI       string // of libvirt, "qemu:///system" unless the host file says otherwise
+	Autostart bool   // the machine starts with its hypervisor
+}
+
 // Firmware names how the machine starts its boot loader.
 type Firmware string
 
@@ -117,6 +129,7 @@ type Network struct {
 	Gateways    []netip.Addr   // at most one of each family
 	Nameservers []netip.Addr
 	Attach      Attach
+	Isolated    bool // from its neighbours on the bridge
 }
 
 // Attach names what the card is plugged into: a libvirt network or a host

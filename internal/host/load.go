@@ -95,7 +95,7 @@ type resolver struct {
 }
 
 func (r *resolver) resolve(name string, shelf layer.Shelf) {
-	get := r.node.Fields("", &r.problems, "host", "base", "mirrors", "machine", "network", "admin",
+	get := r.node.Fields("", &r.problems, "host", "base", "mirrors", "machine", "network", "domain", "admin",
 		"layers", "payload", "secrets", "cloud-config", "override")
 	if r.node.Kind != doc.Map {
 		return
@@ -108,6 +108,7 @@ func (r *resolver) resolve(name string, shelf layer.Shelf) {
 	r.mirrors(get("mirrors"))
 	r.machine(get("machine"))
 	r.network(get("network"), name)
+	r.domain(get("domain"))
 	r.admin(get("admin"))
 	r.host.Secrets = secret.Read(get("secrets"), "secrets", &r.problems)
 	r.payload(get("payload"))

@@ -69,11 +69,11 @@ func (r *resolver) read(n *doc.Node, path string, p layer.Param) (string, bool) 
 
 func (r *resolver) network(n *doc.Node, name string) {
 	net := &r.host.Network
-	*net = Network{MAC: macFor(name), DHCP: true, Attach: Attach{Network: "default"}}
+	*net = Network{MAC: macFor(name), DHCP: true, Isolated: true, Attach: Attach{Network: "default"}}
 	if n == nil {
 		return
 	}
-	get := n.Fields("network", &r.problems, "mac", "dhcp", "addresses", "gateways", "nameservers", "attach")
+	get := n.Fields("network", &r.problems, "mac", "dhcp", "addresses", "gateways", "nameservers", "attach", "isolated")
 	if n := get("mac"); n != nil && n.Text != "auto" {
 		net.MAC = r.mac(n)
 	}
@@ -95,6 +95,9 @@ func (r *resolver) network(n *doc.Node, name string) {
 		r.problems.Add(get("gateways").Problem("network.gateways", "", "gateways go with addresses, not with dhcp"))
 	}
 	r.gateways(get("gateways"))
+	if text, ok := r.read(get("isolated"), "network.isolated", layer.Param{Type: "bool"}); ok {
+		net.Isolated = text == "true"
+	}
 	if n := get("attach"); n != nil {
 		r.attach(n)
 	}
@@ -198,6 +201,24 @@ func (r *resolver) attach(n *doc.Node) {
 	}
 	if text, ok := r.read(get("bridge"), "network.attach.bridge", layer.Param{Type: "name"}); ok {
 		r.host.Network.Attach.Bridge = text
+	}
+}
+
+func (r *resolver) domain(n *doc.Node) {
+	d := &r.host.Domain
+	*d = Domain{URI: "qemu:///system"}
+	if n == nil {
+		return
+	}
+	get := n.Fields("domain", &r.problems, "uri", "autostart")
+	if uri := get("uri"); uri != nil {
+		d.URI = r.text(n, uri, "domain.uri", "uri: qemu:///system")
+		if _, err := ParseURI(d.URI); d.URI != "" && err != nil {
+			r.problems.Add(uri.Problem("domain.uri", "", "%v", err))
+		}
+	}
+	if text, ok := r.read(get("autostart"), "domain.autostart", layer.Param{Type: "bool"}); ok {
+		d.Autostart = text == "true"
 	}
 }
 

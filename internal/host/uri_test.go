@@ -1,0 +1,36 @@
+package host
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestURIs(t *testing.T) {
+	for uri, want := range map[string]string{
+		"qemu:///system":                     "system",
+		"qemu+unix:///session":               "session",
+		"qemu:///system?socket=/x/y":         "system",
+		"qemu+ssh://ops@hv:2222/system":      "system",
+		"xen:///system":                      "!the scheme \"xen\" is not known",
+		"qemu:///":                           "!it ends in neither",
+		"qemu://hv/system":                   "!a host goes with qemu+ssh",
+		"qemu+ssh:///system":                 "!a host goes with qemu+ssh",
+		"qemu+tcp://hv/system":               "!the scheme \"qemu+tcp\" is not known",
+		"qemu+ssh://a:b@hv/system":           "!a password has no place",
+		"qemu:///system?no_verify=1":         "!of parameters there is socket",
+		"qemu:///system?socket=y":            "!no absolute path",
+		"qemu:///system?socket=/a%20b":       "!no absolute path",
+		"qemu+ssh://-oProxyCommand=x/system": "!characters that ssh could take",
+		"qemu+ssh://-l@hv/system":            "!characters that ssh could take",
+		"%":                                  "!invalid URL escape",
+	} {
+		p, err := ParseURI(uri)
+		if bad, isBad := strings.CutPrefix(want, "!"); isBad {
+			if err == nil || !strings.Contains(err.Error(), bad) {
+				t.Errorf("%s: error %v, want one with %q", uri, err, bad)
+			}
+		} else if err != nil || p.Instance != want {
+			t.Errorf("%s: %+v, %v", uri, p, err)
+		}
+	}
+}
