@@ -73,14 +73,14 @@
 //
 // 2026-11: <port isolated='yes'/> needs a Linux bridge behind the network. A
 // network of another kind (macvtap, Open vSwitch) makes libvirt refuse to start
-// the machine, which is better than a guest that is not isolated.
+// the machine, which is better than a guest that is not isolated; so does a kernel
+// without it. network.isolated: false is for those who know.
 //
 // 2026-11: a guest agent channel, though the agent is a root shell for whoever
 // controls the hypervisor: so is the disk.
 package domain
 
 import (
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"net"
@@ -99,10 +99,6 @@ func XML(h *host.Host, generation string) ([]byte, error) {
 	if err := vet(h, generation); err != nil {
 		return nil, fmt.Errorf("rendering the libvirt XML of host %q: %w", h.Name, err)
 	}
-	metadata, err := metadataOf(h.Name, generation)
-	if err != nil {
-		return nil, fmt.Errorf("rendering the libvirt XML of host %q: %w", h.Name, err)
-	}
 	devices := devicesOf(h, generation)
 	d := libvirtxml.Domain{
 		Type:        "kvm",
@@ -110,7 +106,7 @@ func XML(h *host.Host, generation string) ([]byte, error) {
 		UUID:        uuidOf(h.Name),
 		Title:       h.Name + " " + generation,
 		Description: "Host " + h.Name + ", generation " + generation + ", made by bake.",
-		Metadata:    metadata,
+		Metadata:    &libvirtxml.DomainMetadata{XML: "\n    " + Mark{Host: h.Name, Generation: generation}.String() + "\n  "},
 		Memory:      &libvirtxml.DomainMemory{Value: uint(h.Machine.Memory), Unit: "b"},
 		VCPU:        &libvirtxml.DomainVCPU{Placement: "static", Value: uint(h.Machine.VCPUs)},
 		IOThreads:   rootThread,
@@ -196,19 +192,4 @@ func isControl(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }
 // domain to libvirt. See the package comment for the derivation.
 func uuidOf(name string) string {
 	return uuid.NewSHA1(uuid.NameSpaceURL, []byte("urn:bake:host:"+name)).String()
-}
-
-// metadataOf says in a form for programs which host and generation this is.
-func metadataOf(name, generation string) (*libvirtxml.DomainMetadata, error) {
-	machine := struct {
-		XMLName    xml.Name `xml:"bake:machine"`
-		Namespace  string   `xml:"xmlns:bake,attr"`
-		Host       string   `xml:"host,attr"`
-		Generation string   `xml:"generation,attr"`
-	}{Namespace: "urn:bake:domain:1", Host: name, Generation: generation}
-	text, err := xml.Marshal(machine)
-	if err != nil {
-		return nil, fmt.Errorf("encoding the metadata: %w", err)
-	}
-	return &libvirtxml.DomainMetadata{XML: "\n    " + string(text) + "\n  "}, nil
 }

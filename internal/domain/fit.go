@@ -1,0 +1,70 @@
+package domain
+
+import (
+	"fmt"
+
+	"libvirt.org/go/libvirtxml"
+)
+
+// Fit makes a generation's XML fit the hypervisor that is to run it: with the
+// mark, and without KVM where there is none. Under emulation the processor is
+// QEMU's greatest but for two features with which kernels have been seen to
+// panic there: cmpxchg16b (QEMU 7.2) and five-level paging.
+func Fit(text []byte, mark Mark, emulated bool) (string, error) {
+	var d libvirtxml.Domain
+	if err := d.Unmarshal(string(text)); err != nil {
+		return "", fmt.Errorf("reading the XML of a domain: %w", err)
+	}
+	d.Metadata = &libvirtxml.DomainMetadata{XML: "\n    " + mark.String() + "\n  "}
+	if emulated {
+		d.Type = "qemu"
+		d.CPU = &libvirtxml.DomainCPU{Mode: "maximum", Check: "none", Features: []libvirtxml.DomainCPUFeature{
+			{Policy: "disable", Name: "cx16"}, {Policy: "disable", Name: "la57"},
+		}}
+	}
+	return d.Marshal()
+}
+
+// UUID is the one that libvirt knows a host's domain by, see the package comment.
+func UUID(host string) string { return uuidOf(host) }
+
+// Needs is what a generation's XML wants to find on its hypervisor.
+type Needs struct {
+	Disk    string   // path of the root disk
+	State   string   // path of the state disk, "" for none
+	Network string   // of libvirt's, "" for a bridge
+	Shares  []string // directories
+}
+
+// ReadNeeds reads them from XML that this package has rendered.
+func ReadNeeds(text []byte) (n Needs, err error) {
+	var d libvirtxml.Domain
+	if err := d.Unmarshal(string(text)); err != nil {
+		return n, fmt.Errorf("reading the XML of a domain: %w", err)
+	}
+	if d.Devices == nil {
+		return n, fmt.Errorf("reading the XML of a domain: it has no devices")
+	}
+	for _, disk := range d.Devices.Disks {
+		if disk.Source == nil || disk.Source.File == nil {
+			continue
+		}
+		switch disk.Serial {
+		case "bake-root":
+			n.Disk = disk.Source.File.File
+		case "bake-state":
+			n.State = disk.Source.File.File
+		}
+	}
+	for _, card := range d.Devices.Interfaces {
+		if card.Source != nil && card.Source.Network != nil {
+			n.Network = card.Source.Network.Network
+		}
+	}
+	for _, fs := range d.Devices.Filesystems {
+		if fs.Source != nil && fs.Source.Mount != nil {
+			n.Shares = append(n.Shares, fs.Source.Mount.Dir)
+		}
+	}
+	return n, nil
+}

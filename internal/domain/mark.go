@@ -1,0 +1,74 @@
+package domain
+
+import (
+	"encoding/xml"
+	"fmt"
+)
+
+// MarkURI is the namespace of a Mark.
+const MarkURI = "urn:bake:domain:1"
+
+// A Mark is what bake writes into a domain's metadata, for itself and for others
+// who look:
+//
+//	<bake:machine xmlns:bake="urn:bake:domain:1" host="zap" generation="..."
+//	              previous="..." trying="yes"/>
+type Mark struct {
+	Host       string
+	Generation string
+	Previous   string // generation that was there before and has attested, "" for none
+	Trying     bool   // this generation has not attested since it was put there
+}
+
+// String is the element.
+func (m Mark) String() string {
+	return m.element(xml.Name{Local: "bake:machine"}, MarkURI)
+}
+
+// Element is the element without its namespace, as libvirt wants it when it adds
+// that itself.
+func (m Mark) Element() string {
+	return m.element(xml.Name{Local: "machine"}, "")
+}
+
+func (m Mark) element(name xml.Name, space string) string {
+	machine := struct {
+		XMLName    xml.Name
+		Namespace  string `xml:"xmlns:bake,attr,omitempty"`
+		Host       string `xml:"host,attr"`
+		Generation string `xml:"generation,attr"`
+		Previous   string `xml:"previous,attr,omitempty"`
+		Trying     string `xml:"trying,attr,omitempty"`
+	}{XMLName: name, Namespace: space, Host: m.Host, Generation: m.Generation, Previous: m.Previous}
+	if m.Trying {
+		machine.Trying = yes
+	}
+	text, err := xml.Marshal(machine)
+	if err != nil { // there is nothing in it that could fail
+		panic(err)
+	}
+	return string(text)
+}
+
+// ReadMark finds the mark in a domain's XML; false says that there is none, and
+// that the domain is somebody else's.
+func ReadMark(domain string) (Mark, bool, error) {
+	var d struct {
+		Metadata struct {
+			Machine *struct {
+				Host       string `xml:"host,attr"`
+				Generation string `xml:"generation,attr"`
+				Previous   string `xml:"previous,attr"`
+				Trying     string `xml:"trying,attr"`
+			} `xml:"urn:bake:domain:1 machine"`
+		} `xml:"metadata"`
+	}
+	if err := xml.Unmarshal([]byte(domain), &d); err != nil {
+		return Mark{}, false, fmt.Errorf("reading the XML of a domain: %w", err)
+	}
+	m := d.Metadata.Machine
+	if m == nil {
+		return Mark{}, false, nil
+	}
+	return Mark{Host: m.Host, Generation: m.Generation, Previous: m.Previous, Trying: m.Trying == yes}, true, nil
+}
