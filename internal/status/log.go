@@ -26,6 +26,7 @@ const (
 type Log struct {
 	Path    string
 	Reached func(console.Stage) // is told the stages that Look finds; may be nil
+	Pull    func() error        // brings the file up to date before a look; nil where it grows by itself
 
 	// As of the last Look.
 	IsThere bool
@@ -55,6 +56,11 @@ func (l *Log) Close() error {
 
 // Look reads what is new. A log that is not there is no error.
 func (l *Log) Look() error {
+	if l.Pull != nil {
+		if err := l.Pull(); err != nil {
+			return err
+		}
+	}
 	file, info, err := open(l.Path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
