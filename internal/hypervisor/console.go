@@ -1,0 +1,77 @@
+package hypervisor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+// Console copies a domain's log of its console to a file here, as it grows, for
+// those who read files. As virtlogd does, it begins a new file when the log does.
+type Console struct {
+	From *Hypervisor
+	Log  string // its path there
+	To   string // the copy's path here, in a directory that is nobody else's
+
+	offset int64
+}
+
+// Pull copies what is new. A log that is not there is no error, and has no copy.
+func (c *Console) Pull() error {
+	if err := c.pull(); err != nil {
+		return fmt.Errorf("copying the console: %w", err)
+	}
+	return nil
+}
+
+func (c *Console) pull() error {
+	size, err := c.From.Size(c.Log)
+	if errors.Is(err, fs.ErrNotExist) {
+		c.offset = 0
+		return ignore(os.Remove(c.To), fs.ErrNotExist)
+	}
+	if err != nil {
+		return err
+	}
+	if size < c.offset { // full, and renamed by virtlogd, or emptied by a start
+		if err := c.turn(); err != nil {
+			return err
+		}
+	}
+	if size == c.offset && c.offset > 0 {
+		return nil
+	}
+	return c.append(c.Log, size)
+}
+
+// turn follows a log that begins again: what the file of that name before has more
+// is copied, too.
+func (c *Console) turn() error {
+	if size, err := c.From.Size(c.Log + ".0"); err == nil && size >= c.offset {
+		if err := c.append(c.Log+".0", size); err != nil {
+			return err
+		}
+		c.offset = 0
+		return os.Rename(c.To, c.To+".0")
+	}
+	c.offset = 0
+	return ignore(os.Remove(c.To), fs.ErrNotExist)
+}
+
+func (c *Console) append(log string, size int64) error {
+	file, err := os.OpenFile(c.To, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	n, err := c.From.copy(file, log, c.offset, size)
+	c.offset += n
+	return errors.Join(err, file.Close())
+}
+
+func ignore(err, what error) error {
+	if errors.Is(err, what) {
+		return nil
+	}
+	return err
+}

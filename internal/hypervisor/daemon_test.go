@@ -1,0 +1,113 @@
+package hypervisor
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"bake/internal/tool"
+)
+
+// shared is the libvirtd of all tests that do it no harm.
+var shared struct {
+	sync.Once
+	dir string
+	cmd *exec.Cmd
+	err error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	stop(shared.cmd, shared.dir)
+	os.Exit(code)
+}
+
+// daemon returns a directory of this test's own and the URI of a libvirtd.
+func daemon(t *testing.T) (dir, uri string) {
+	t.Helper()
+	need(t)
+	shared.Do(func() { shared.dir, shared.cmd, shared.err = start() })
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	return t.TempDir(), uriOf(shared.dir)
+}
+
+// ownDaemon is for a test that does it harm.
+func ownDaemon(t *testing.T) (dir, uri string) {
+	t.Helper()
+	need(t)
+	dir, cmd, err := start()
+	t.Cleanup(func() { stop(cmd, dir) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir, uriOf(dir)
+}
+
+func uriOf(dir string) string {
+	return "qemu:///system?socket=" + filepath.Join(dir, "run/libvirt-sock")
+}
+
+func need(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("a libvirtd of its own needs root")
+	}
+	if _, err := exec.LookPath("libvirtd"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+}
+
+// start starts a libvirtd in namespaces of its own.
+func start() (dir string, cmd *exec.Cmd, err error) {
+	if dir, err = os.MkdirTemp("", "bake-libvirt-"); err != nil { // a socket's path must be short
+		return dir, nil, err
+	}
+	cmd = exec.Command("../../testdata/lab/libvirt", dir)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		return dir, nil, err
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		if _, err := os.Stat(filepath.Join(dir, "ready")); err == nil {
+			return dir, cmd, nil
+		}
+		if time.Now().After(deadline) {
+			log, _ := os.ReadFile(filepath.Join(dir, "libvirtd.log"))
+			return dir, cmd, fmt.Errorf("libvirtd does not start: %s", log)
+		}
+	}
+}
+
+func stop(cmd *exec.Cmd, dir string) {
+	if cmd != nil {
+		_ = cmd.Process.Kill() // with it end all in its namespace
+		_ = cmd.Wait()
+	}
+	if dir != "" {
+		_ = os.RemoveAll(dir)
+	}
+}
+
+func connect(t *testing.T, uri string) *Hypervisor {
+	t.Helper()
+	h, err := Connect(context.Background(), uri, tool.Box{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}

@@ -1,0 +1,331 @@
+package hypervisor
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strconv"
+
+	"github.com/digitalocean/go-libvirt"
+	"libvirt.org/go/libvirtxml"
+)
+
+const (
+	poolPrefix = "bake-"
+	wholeMark  = ".whole"
+	maxRead    = 4 << 20 // bytes of a file that Read returns
+)
+
+// pool gets at a directory; with build it is made if it is not there.
+func (h *Hypervisor) pool(dir string, build bool) (libvirt.StoragePool, error) {
+	if p, ok := h.pools[dir]; ok {
+		return p, nil
+	}
+	p, err := h.virt.StoragePoolLookupByTargetPath(dir)
+	if err == nil {
+		h.pools[dir], h.made[dir] = p, len(p.Name) > len(poolPrefix) && p.Name[:len(poolPrefix)] == poolPrefix
+		return p, h.virt.StoragePoolRefresh(p, 0)
+	}
+	if !is(err, libvirt.ErrNoStoragePool) {
+		return p, err
+	}
+	// 0711: who is to read a disk below it is made its owner by libvirt.
+	wanted := libvirtxml.StoragePool{Type: "dir", Name: poolPrefix + rand.Text()[:12], Target: &libvirtxml.StoragePoolTarget{
+		Path: dir, Permissions: &libvirtxml.StoragePoolTargetPermissions{Mode: "0711"}}}
+	text, err := wanted.Marshal()
+	if err != nil {
+		return p, err
+	}
+	var flags libvirt.StoragePoolCreateFlags
+	if build {
+		flags = libvirt.StoragePoolCreateWithBuild
+	}
+	if p, err = h.virt.StoragePoolCreateXML(text, flags); err != nil {
+		return p, err
+	}
+	h.pools[dir], h.made[dir] = p, true
+	return p, nil
+}
+
+// leave takes a pool away, and no file.
+func (h *Hypervisor) leave(dir string) {
+	if h.made[dir] {
+		_ = h.virt.StoragePoolDestroy(h.pools[dir]) // another bake may have done that
+	}
+	delete(h.pools, dir)
+	delete(h.made, dir)
+}
+
+// volume finds a file; the error wraps fs.ErrNotExist when it is not there. The
+// pool may have been taken away by another bake since, and is then made again.
+func (h *Hypervisor) volume(name string) (libvirt.StorageVol, error) {
+	for again := true; ; again = false {
+		p, err := h.pool(path.Dir(name), false)
+		var v libvirt.StorageVol
+		if err == nil {
+			v, err = h.virt.StorageVolLookupByName(p, path.Base(name))
+		}
+		if is(err, libvirt.ErrNoStorageVol) && again { // made since, by QEMU or virtlogd
+			if err = h.virt.StoragePoolRefresh(p, 0); err == nil {
+				continue
+			}
+		}
+		switch {
+		case err == nil:
+			return v, nil
+		case again && (is(err, libvirt.ErrNoStoragePool) || is(err, libvirt.ErrOperationInvalid)):
+			delete(h.pools, path.Dir(name))
+			delete(h.made, path.Dir(name))
+		case is(err, libvirt.ErrNoStorageVol), isNoDir(err):
+			return v, fmt.Errorf("%s on %s: %w", name, h.URI, fs.ErrNotExist)
+		default:
+			return v, fmt.Errorf("looking for %s on %s: %w", name, h.URI, err)
+		}
+	}
+}
+
+// Size returns how large a file is in bytes: for a disk that knows, what its
+// guest sees. The error wraps fs.ErrNotExist when it is not there.
+func (h *Hypervisor) Size(name string) (int64, error) {
+	v, err := h.volume(name)
+	if err != nil {
+		return 0, err
+	}
+	_, capacity, _, err := h.virt.StorageVolGetInfo(v)
+	if is(err, libvirt.ErrNoStorageVol) { // deleted behind libvirt's back
+		return 0, fmt.Errorf("%s on %s: %w", name, h.URI, fs.ErrNotExist)
+	}
+	return int64(capacity), err
+}
+
+// Has says whether a file was put there whole.
+func (h *Hypervisor) Has(name string) (bool, error) {
+	_, err := h.volume(name + wholeMark)
+	if err == nil {
+		_, err = h.volume(name)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Put writes a file of size bytes, 0600, in the place of one that is not whole or
+// not the same any more. Progress is told how many bytes are there; it may be nil.
+func (h *Hypervisor) Put(ctx context.Context, name string, from io.Reader, size int64, progress func(done int64)) error {
+	if err := h.put(ctx, name, from, size, progress); err != nil {
+		return fmt.Errorf("writing %s on %s: %w", name, h.URI, err)
+	}
+	return nil
+}
+
+func (h *Hypervisor) put(ctx context.Context, name string, from io.Reader, size int64, progress func(done int64)) error {
+	if err := errors.Join(h.Remove(name+wholeMark), h.Remove(name)); err != nil {
+		return err
+	}
+	v, err := h.create(name, "raw", size)
+	if err != nil {
+		return err
+	}
+	counted := &source{ctx: ctx, Reader: from, progress: progress}
+	err = h.virt.StorageVolUpload(v, counted, 0, uint64(size), 0)
+	switch {
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case err == nil && counted.done != size:
+		err = fmt.Errorf("%d bytes where %d were expected", counted.done, size)
+	}
+	if err == nil {
+		_, err = h.create(name+wholeMark, "raw", 0)
+	}
+	if err != nil {
+		return errors.Join(err, h.virt.StorageVolDelete(v, 0))
+	}
+	return nil
+}
+
+// create makes an empty file; a disk of a format of its own has the size inside.
+func (h *Hypervisor) create(name, format string, size int64) (v libvirt.StorageVol, err error) {
+	p, err := h.pool(path.Dir(name), true)
+	if err != nil {
+		return v, err
+	}
+	wanted := libvirtxml.StorageVolume{Name: path.Base(name),
+		Capacity:   &libvirtxml.StorageVolumeSize{Unit: "bytes", Value: uint64(size)},
+		Allocation: &libvirtxml.StorageVolumeSize{Unit: "bytes", Value: 0},
+		Target: &libvirtxml.StorageVolumeTarget{
+			Format:      &libvirtxml.StorageVolumeTargetFormat{Type: format},
+			Permissions: &libvirtxml.StorageVolumeTargetPermissions{Mode: "0600"}}}
+	text, err := wanted.Marshal()
+	if err != nil {
+		return v, err
+	}
+	return h.virt.StorageVolCreateXML(p, text, 0)
+}
+
+// Remove deletes a file; one that is not there is no error.
+func (h *Hypervisor) Remove(name string) error {
+	v, err := h.volume(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = h.virt.StorageVolDelete(v, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("removing %s on %s: %w", name, h.URI, err)
+	}
+	return nil
+}
+
+// RemoveDir deletes a directory and the files in it, but no directory below. One
+// that is not there is no error.
+func (h *Hypervisor) RemoveDir(dir string) error {
+	names, err := h.List(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, name := range names {
+		err = errors.Join(err, h.Remove(path.Join(dir, name)))
+	}
+	if err != nil {
+		return err
+	}
+	p := h.pools[dir]
+	delete(h.pools, dir)
+	delete(h.made, dir)
+	if err := h.virt.StoragePoolDestroy(p); err != nil {
+		return fmt.Errorf("removing %s on %s: %w", dir, h.URI, err)
+	}
+	// A pool that is not active and not defined is gone, and with it the way to the
+	// directory: it is made once more, as a definition.
+	text := fmt.Sprintf("<pool type='dir'><name>%s</name><target><path>%s</path></target></pool>", p.Name, escape(dir))
+	p, err = h.virt.StoragePoolDefineXML(text, 0)
+	if err == nil {
+		err = errors.Join(h.virt.StoragePoolDelete(p, 0), h.virt.StoragePoolUndefine(p))
+	}
+	if err != nil {
+		return fmt.Errorf("removing %s on %s: %w", dir, h.URI, err)
+	}
+	return nil
+}
+
+// List returns the names in a directory. The error wraps fs.ErrNotExist when there
+// is none.
+func (h *Hypervisor) List(dir string) ([]string, error) {
+	p, err := h.pool(dir, false)
+	if isNoDir(err) {
+		return nil, fmt.Errorf("%s on %s: %w", dir, h.URI, fs.ErrNotExist)
+	}
+	if err == nil {
+		err = h.virt.StoragePoolRefresh(p, 0)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("looking into %s on %s: %w", dir, h.URI, err)
+	}
+	volumes, _, err := h.virt.StoragePoolListAllVolumes(p, 1, 0)
+	if err != nil {
+		return nil, fmt.Errorf("looking into %s on %s: %w", dir, h.URI, err)
+	}
+	var names []string
+	for _, v := range volumes {
+		names = append(names, v.Name)
+	}
+	return names, nil
+}
+
+// Read returns a file of at most 4 MiB. The error wraps fs.ErrNotExist when it is
+// not there.
+func (h *Hypervisor) Read(name string) ([]byte, error) {
+	size, err := h.Size(name)
+	if err == nil && size > maxRead {
+		err = fmt.Errorf("%s on %s has %d bytes, which is more than anybody would read", name, h.URI, size)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	_, err = h.copy(&out, name, 0, size)
+	return out.Bytes(), err
+}
+
+// copy writes a part of a file and returns how many bytes: as many as there were
+// when somebody looked, so that a file that grows has an end.
+func (h *Hypervisor) copy(to io.Writer, name string, from, end int64) (int64, error) {
+	if from >= end {
+		return 0, nil
+	}
+	v, err := h.volume(name)
+	if err != nil {
+		return 0, err
+	}
+	counted := &sink{Writer: to}
+	if err := h.virt.StorageVolDownload(v, counted, uint64(from), uint64(end-from), 0); err != nil {
+		return counted.done, fmt.Errorf("reading %s on %s: %w", name, h.URI, err)
+	}
+	return counted.done, nil
+}
+
+// MakeDisk makes an empty qcow2 disk of size bytes where there is none, and makes
+// one that is smaller larger. It reports whether it has made one. One that is larger
+// is an error: nothing here takes room away from a file system.
+func (h *Hypervisor) MakeDisk(name string, size int64) (isNew bool, err error) {
+	v, err := h.volume(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		_, err = h.create(name, "qcow2", size)
+		isNew = true
+	} else if err == nil {
+		var capacity uint64
+		_, capacity, _, err = h.virt.StorageVolGetInfo(v)
+		switch {
+		case err != nil:
+		case int64(capacity) > size:
+			err = fmt.Errorf("it has %s MiB, which is more than %s", mib(int64(capacity)), mib(size))
+		case int64(capacity) < size:
+			err = h.virt.StorageVolResize(v, uint64(size), 0)
+		}
+	}
+	if err != nil {
+		return false, fmt.Errorf("making the disk %s on %s: %w", name, h.URI, err)
+	}
+	return isNew, nil
+}
+
+func mib(bytes int64) string { return strconv.FormatInt(bytes>>20, 10) }
+
+// source counts what is read, and stops with its context.
+type source struct {
+	ctx context.Context
+	io.Reader
+	done     int64
+	progress func(int64)
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	if s.ctx.Err() != nil {
+		return 0, context.Cause(s.ctx)
+	}
+	n, err := s.Reader.Read(p)
+	s.done += int64(n)
+	if s.progress != nil {
+		s.progress(s.done)
+	}
+	return n, err
+}
+
+// sink counts what is written.
+type sink struct {
+	io.Writer
+	done int64
+}
+
+func (s *sink) Write(p []byte) (int, error) {
+	n, err := s.Writer.Write(p)
+	s.done += int64(n)
+	return n, err
+}

@@ -1,0 +1,258 @@
+package hypervisor
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/digitalocean/go-libvirt"
+	"github.com/google/uuid"
+
+	"bake/internal/domain"
+)
+
+// Machine is a host's domain as libvirt has it.
+type Machine struct {
+	domain.Mark
+	Running bool
+	Paused  bool
+	XML     string // as defined
+}
+
+// Find returns the domain of a host, nil when there is none. The error is a
+// *LackError when there is one of that name that is somebody else's.
+func (h *Hypervisor) Find(host string) (*Machine, error) {
+	d, err := h.virt.DomainLookupByName(host)
+	switch {
+	case is(err, libvirt.ErrNoDomain):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("looking for the domain %s on %s: %w", host, h.URI, err)
+	}
+	m, err := h.describe(d)
+	if err != nil {
+		return nil, fmt.Errorf("looking at the domain %s on %s: %w", host, h.URI, err)
+	}
+	if m == nil {
+		return nil, &LackError{fmt.Sprintf("%s has a domain %s that bake has not made: rename one of the two (virsh domrename)", h.URI, host)}
+	}
+	return m, nil
+}
+
+// describe returns what a domain is, nil when it is not bake's.
+func (h *Hypervisor) describe(d libvirt.Domain) (*Machine, error) {
+	text, err := h.virt.DomainGetXMLDesc(d, libvirt.DomainXMLInactive)
+	if err != nil {
+		return nil, err
+	}
+	mark, ok, err := domain.ReadMark(text)
+	if err != nil || !ok || mark.Host != d.Name || uuid.UUID(d.UUID).String() != domain.UUID(d.Name) {
+		return nil, err
+	}
+	state, _, err := h.virt.DomainGetState(d, 0)
+	if err != nil {
+		return nil, err
+	}
+	s := libvirt.DomainState(state)
+	return &Machine{Mark: mark, XML: text, Paused: s == libvirt.DomainPaused,
+		Running: s != libvirt.DomainShutoff && s != libvirt.DomainCrashed && s != libvirt.DomainNostate}, nil
+}
+
+// Machines returns the domains that are bake's, by name.
+func (h *Hypervisor) Machines() ([]Machine, error) {
+	domains, _, err := h.virt.ConnectListAllDomains(1, 0)
+	if err != nil {
+		return nil, fmt.Errorf("listing the domains of %s: %w", h.URI, err)
+	}
+	all := []Machine{}
+	for _, d := range domains {
+		m, err := h.describe(d)
+		if err != nil && !is(err, libvirt.ErrNoDomain) { // gone since
+			return nil, fmt.Errorf("looking at the domain %s on %s: %w", d.Name, h.URI, err)
+		}
+		if m != nil {
+			all = append(all, *m)
+		}
+	}
+	slices.SortFunc(all, func(a, b Machine) int { return strings.Compare(a.Host, b.Host) })
+	return all, nil
+}
+
+// Define makes libvirt know a domain, or know it otherwise; one that runs goes on as
+// it is. The daemon holds the XML against its schema first.
+func (h *Hypervisor) Define(text string) error {
+	if _, err := h.virt.DomainDefineXMLFlags(text, libvirt.DomainDefineValidate); err != nil {
+		return fmt.Errorf("defining the domain on %s: %w", h.URI, err)
+	}
+	return nil
+}
+
+// with does something to the domain of a host.
+func (h *Hypervisor) with(what, host string, do func(libvirt.Domain) error) error {
+	d, err := h.virt.DomainLookupByName(host)
+	if err == nil {
+		err = do(d)
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s on %s: %w", what, host, h.URI, err)
+	}
+	return nil
+}
+
+// Start starts a domain.
+func (h *Hypervisor) Start(host string) error {
+	return h.with("starting", host, h.virt.DomainCreate)
+}
+
+// Kill ends a domain as a power cut does. One that is off is no error.
+func (h *Hypervisor) Kill(host string) error {
+	return h.with("switching off", host, func(d libvirt.Domain) error {
+		err := h.virt.DomainDestroy(d)
+		if is(err, libvirt.ErrOperationInvalid) {
+			return nil
+		}
+		return err
+	})
+}
+
+// pressAgain is the time between two presses of the power button: a guest that is
+// busy with its boot misses one.
+const pressAgain = 20 * time.Second
+
+// Shutdown presses the power button and waits until the domain is off: for the end
+// of ctx, if need be, which leaves it as it is.
+func (h *Hypervisor) Shutdown(ctx context.Context, host string) error {
+	return h.with("shutting down", host, func(d libvirt.Domain) error {
+		pressed := time.Time{}
+		for {
+			state, _, err := h.virt.DomainGetState(d, 0)
+			if err != nil || libvirt.DomainState(state) == libvirt.DomainShutoff || libvirt.DomainState(state) == libvirt.DomainCrashed {
+				return err
+			}
+			if time.Since(pressed) >= pressAgain {
+				pressed = time.Now()
+				err := h.virt.DomainShutdownFlags(d, libvirt.DomainShutdownAcpiPowerBtn)
+				if err != nil && !is(err, libvirt.ErrOperationInvalid) { // it is off by now, or about to be
+					return err
+				}
+			}
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-time.After(300 * time.Millisecond):
+			}
+		}
+	})
+}
+
+// Undefine makes libvirt forget a domain that is off, with its firmware's variables
+// and its TPM. No disk is deleted.
+func (h *Hypervisor) Undefine(host string) error {
+	return h.with("undefining", host, func(d libvirt.Domain) error {
+		return h.virt.DomainUndefineFlags(d, libvirt.DomainUndefineNvram|libvirt.DomainUndefineManagedSave|
+			libvirt.DomainUndefineSnapshotsMetadata|libvirt.DomainUndefineCheckpointsMetadata)
+	})
+}
+
+// SetMark changes what bake has written into a domain, and nothing else.
+func (h *Hypervisor) SetMark(host string, m domain.Mark) error {
+	return h.with("marking", host, func(d libvirt.Domain) error {
+		flags := libvirt.DomainAffectConfig
+		if state, _, err := h.virt.DomainGetState(d, 0); err == nil && libvirt.DomainState(state) == libvirt.DomainRunning {
+			flags |= libvirt.DomainAffectLive
+		}
+		return h.virt.DomainSetMetadata(d, int32(libvirt.DomainMetadataElement), libvirt.OptString{m.Element()},
+			libvirt.OptString{"bake"}, libvirt.OptString{domain.MarkURI}, flags)
+	})
+}
+
+// SetAutostart says whether a domain starts with the hypervisor.
+func (h *Hypervisor) SetAutostart(host string, on bool) error {
+	return h.with("setting the autostart of", host, func(d libvirt.Domain) error {
+		var value int32
+		if on {
+			value = 1
+		}
+		return h.virt.DomainSetAutostart(d, value)
+	})
+}
+
+// CheckNetwork says what keeps a machine from being plugged into a network of
+// libvirt's.
+func (h *Hypervisor) CheckNetwork(name string) error {
+	n, err := h.virt.NetworkLookupByName(name)
+	if is(err, libvirt.ErrNoNetwork) {
+		return &LackError{fmt.Sprintf("%s has no network %q: see virsh net-list --all, and network.attach in the host file", h.URI, name)}
+	}
+	var active int32
+	if err == nil {
+		active, err = h.virt.NetworkIsActive(n)
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("looking for the network %q on %s: %w", name, h.URI, err)
+	case active == 0:
+		return &LackError{fmt.Sprintf("the network %q of %s is not active: virsh net-start %s", name, h.URI, name)}
+	}
+	return nil
+}
+
+// Addresses returns where a running machine can be reached: by its lease, or by
+// what the hypervisor has seen of it. Link-local ones are left out.
+func (h *Hypervisor) Addresses(host string) ([]netip.Addr, error) {
+	var found []netip.Addr
+	err := h.with("looking for the addresses of", host, func(d libvirt.Domain) error {
+		for _, source := range []libvirt.DomainInterfaceAddressesSource{libvirt.DomainInterfaceAddressesSrcLease, libvirt.DomainInterfaceAddressesSrcArp} {
+			cards, err := h.virt.DomainInterfaceAddresses(d, uint32(source), 0)
+			if err != nil { // a network without leases, a domain that is off
+				continue
+			}
+			for _, card := range cards {
+				for _, address := range card.Addrs {
+					a, err := netip.ParseAddr(address.Addr)
+					if err == nil && a.IsGlobalUnicast() && !slices.Contains(found, a) {
+						found = append(found, a)
+					}
+				}
+			}
+		}
+		return nil
+	})
+	return found, err
+}
+
+// is says whether an error is libvirt's of that number.
+func is(err error, number libvirt.ErrorNumber) bool {
+	var e libvirt.Error
+	return errors.As(err, &e) && e.Code == uint32(number)
+}
+
+// isNoDir says whether an error is about a directory that is not there, for which
+// libvirt has no number of its own.
+func isNoDir(err error) bool {
+	var e libvirt.Error
+	return errors.As(err, &e) && e.Code == uint32(libvirt.ErrSystemError) && strings.Contains(e.Message, "No such file or directory")
+}
+
+func escape(text string) string {
+	var out strings.Builder
+	_ = xml.EscapeText(&out, []byte(text)) // a strings.Builder takes everything
+	return out.String()
+}
+
+// A LackError says that the hypervisor lacks something, or has something else in
+// its place.
+type LackError struct{ Text string }
+
+func (e *LackError) Error() string { return e.Text }
+
+// IsRefused says whether it was libvirt that would not do something.
+func IsRefused(err error) bool {
+	var e libvirt.Error
+	return errors.As(err, &e)
+}
