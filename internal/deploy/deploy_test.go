@@ -1,0 +1,466 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"bake/internal/domain"
+	"bake/internal/hypervisor"
+)
+
+// memory is a hypervisor in memory. The real one is tried where machines boot; here
+// it dies between any two steps, and fails at any of them.
+type memory struct {
+	files   map[string]string
+	machine *hypervisor.Machine
+	fails   string          // step that fails
+	bad     map[string]bool // generations that do not attest
+	used    map[string]int  // root disks and how often they were started
+	states  []string        // contents that the state disk has had
+	starts  int
+}
+
+func newMemory() *memory {
+	return &memory{files: map[string]string{}, bad: map[string]bool{}, used: map[string]int{}}
+}
+
+var errBroken = errors.New("it is broken")
+
+func (m *memory) can(what string) error {
+	if m.fails == what {
+		return errBroken
+	}
+	return nil
+}
+
+func (m *memory) Find(string) (*hypervisor.Machine, error) {
+	if m.machine == nil {
+		return nil, nil
+	}
+	found := *m.machine
+	return &found, nil
+}
+
+func (m *memory) Define(text string) error {
+	if err := m.can("define"); err != nil {
+		return err
+	}
+	mark, ok, err := domain.ReadMark(text)
+	if err != nil || !ok {
+		return fmt.Errorf("%v, %v in %s", ok, err, text)
+	}
+	if m.machine == nil {
+		m.machine = &hypervisor.Machine{}
+	}
+	m.machine.Mark, m.machine.XML = mark, text
+	return nil
+}
+
+func (m *memory) Start(string) error {
+	if err := m.can("start"); err != nil {
+		return err
+	}
+	if m.machine.Running {
+		return errors.New("it runs")
+	}
+	needs, err := domain.ReadNeeds([]byte(m.machine.XML))
+	if err != nil {
+		return err
+	}
+	for _, file := range []string{needs.Disk, needs.State} {
+		if _, ok := m.files[file]; !ok && file != "" {
+			return fmt.Errorf("%s is not there", file)
+		}
+	}
+	m.used[m.machine.Generation]++
+	m.starts++
+	m.files[needs.Disk] = "used"
+	m.machine.Running = true
+	return nil
+}
+
+func (m *memory) Kill(string) error { m.machine.Running = false; return nil }
+
+func (m *memory) Shutdown(ctx context.Context, _ string) error {
+	if err := m.can("shutdown"); err != nil {
+		return err
+	}
+	m.machine.Running = false
+	return nil
+}
+
+func (m *memory) Undefine(string) error {
+	if m.machine.Running {
+		return errors.New("it runs")
+	}
+	m.machine = nil
+	return nil
+}
+
+func (m *memory) SetMark(_ string, mark domain.Mark) error { m.machine.Mark = mark; return nil }
+func (m *memory) SetAutostart(string, bool) error          { return nil }
+func (m *memory) CheckNetwork(string) error                { return m.can("network") }
+
+func (m *memory) Has(name string) (bool, error) {
+	_, ok := m.files[name+whole]
+	return ok, nil
+}
+
+func (m *memory) Size(name string) (int64, error) {
+	text, ok := m.files[name]
+	if !ok {
+		return 0, fs.ErrNotExist
+	}
+	return int64(len(text)), nil
+}
+
+func (m *memory) Put(_ context.Context, name string, from io.Reader, size int64, _ func(int64)) error {
+	if err := m.can("put " + path.Base(name)); err != nil {
+		return err
+	}
+	data, err := io.ReadAll(from)
+	if err == nil && int64(len(data)) != size {
+		err = errors.New("other size")
+	}
+	m.files[name], m.files[name+whole] = string(data), ""
+	return err
+}
+
+func (m *memory) Read(name string) ([]byte, error) {
+	text, ok := m.files[name]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return []byte(text), nil
+}
+
+func (m *memory) List(dir string) ([]string, error) {
+	names := map[string]bool{}
+	for file := range m.files {
+		if rest, ok := strings.CutPrefix(file, dir+"/"); ok {
+			name, _, _ := strings.Cut(rest, "/")
+			names[name] = true
+		}
+	}
+	if len(names) == 0 {
+		return nil, fs.ErrNotExist
+	}
+	return slices.Sorted(maps.Keys(names)), nil
+}
+
+func (m *memory) Remove(name string) error { delete(m.files, name); return nil }
+
+func (m *memory) RemoveDir(dir string) error {
+	maps.DeleteFunc(m.files, func(file, _ string) bool { return path.Dir(file) == path.Clean(dir) })
+	return nil
+}
+
+func (m *memory) MakeDisk(name string, size int64) (bool, error) {
+	if err := m.can("disk"); err != nil {
+		return false, err
+	}
+	if m.machine != nil && m.machine.Running {
+		return false, errors.New("the machine runs")
+	}
+	old, ok := m.files[name]
+	m.files[name] = old + strings.Repeat("0", int(size)-len(old))
+	return !ok, nil
+}
+
+const (
+	one, two, three = "1111111111111111", "2222222222222222", "3333333333333333"
+	home            = "/images/zap/"
+	statePath       = home + stateDisk
+)
+
+func (m *memory) deployment() *Deployment {
+	return &Deployment{Host: Host{Name: "zap", Images: "/images", Network: "default", State: 8}, At: m, Patience: time.Second,
+		Say: func(string) {},
+		Wait: func(_ context.Context, generation string) (Verdict, error) {
+			switch {
+			case m.machine == nil || !m.machine.Running:
+				return Verdict{Reason: "it is off"}, nil
+			case generation != m.machine.Generation:
+				return Verdict{}, fmt.Errorf("waiting for %s while %s runs", generation, m.machine.Generation)
+			case m.bad[generation]:
+				return Verdict{Reason: "ufw: UFW is active."}, nil
+			}
+			return Verdict{OK: true}, nil
+		}}
+}
+
+// baked is a generation in a directory of the test's.
+func baked(t testing.TB, name string) Generation {
+	t.Helper()
+	dir := t.TempDir()
+	text := `<domain type="kvm"><name>zap</name><devices>
+<disk type="file" device="disk"><source file="` + home + name + `/disk.qcow2"></source><serial>bake-root</serial></disk>
+<disk type="file" device="disk"><source file="` + statePath + `"></source><serial>bake-state</serial></disk></devices></domain>`
+	file := func(name, content string) File {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return File{Path: filepath.Join(dir, name), Name: name}
+	}
+	base := file("base.qcow2", "base")
+	return Generation{Name: name, XML: []byte(text), Base: &base, Secrets: file("secrets.iso", "secret").Path,
+		Files: []File{file("disk.qcow2", "new"), file("domain.xml", text)}}
+}
+
+// must demands that there is no error.
+func must(t *testing.T) func(Outcome, error) Outcome {
+	return func(out Outcome, err error) Outcome {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+}
+
+// runs demands what is there now.
+func (m *memory) runs(t *testing.T, generation, previous string) {
+	t.Helper()
+	if m.machine == nil || !m.machine.Running || m.machine.Mark != (domain.Mark{Host: "zap", Generation: generation, Previous: previous}) {
+		t.Fatalf("%+v", m.machine)
+	}
+	for file := range m.files {
+		rest := strings.TrimPrefix(file, home)
+		if name, _, isIn := strings.Cut(rest, "/"); isIn && rest != file && name != generation && name != previous {
+			t.Errorf("%s is left", file)
+		}
+		if path.Base(file) == secrets {
+			t.Errorf("%s is left", file)
+		}
+	}
+	if m.files[statePath][:8] != "00000000" && m.files[statePath][:4] != "mine" {
+		t.Errorf("the state is %q", m.files[statePath])
+	}
+}
+
+func TestUpAndDeploy(t *testing.T) {
+	m := newMemory()
+	d := m.deployment()
+	out := must(t)(d.Up(t.Context(), baked(t, one)))
+	if !out.Changed || out.Generation != one {
+		t.Errorf("%+v", out)
+	}
+	m.runs(t, one, "")
+	m.files[statePath] = "mine0000"
+	if out := must(t)(d.Up(t.Context(), baked(t, one))); out.Changed || m.starts != 1 {
+		t.Errorf("up once more: %+v, %d starts", out, m.starts)
+	}
+	if out := must(t)(d.Up(t.Context(), baked(t, two))); out.Changed || out.Generation != one || out.Wanted != two {
+		t.Errorf("up with another generation: %+v", out)
+	}
+	m.runs(t, one, "")
+	d.Host.State = 16
+	must(t)(d.Deploy(t.Context(), baked(t, two)))
+	m.runs(t, two, one)
+	if m.files[statePath] != "mine000000000000" {
+		t.Errorf("the state is %q", m.files[statePath])
+	}
+	must(t)(d.Deploy(t.Context(), baked(t, three)))
+	m.runs(t, three, two)
+	must(t)(d.Rollback(t.Context()))
+	m.runs(t, two, three)
+	if m.used[two] != 2 || m.files[home+two+"/disk.qcow2"] != "used" {
+		t.Errorf("it did not go back to its own disk: %d starts", m.used[two])
+	}
+	if out := must(t)(d.Down(t.Context(), false)); !out.Changed || m.machine.Running {
+		t.Errorf("%+v", out)
+	}
+	if out := must(t)(d.Down(t.Context(), false)); out.Changed {
+		t.Errorf("%+v", out)
+	}
+	must(t)(d.Up(t.Context(), baked(t, two)))
+	m.runs(t, two, three)
+	if err := d.Destroy(t.Context(), false); err != nil || m.machine != nil {
+		t.Fatal(err)
+	}
+	if rest := slices.Sorted(maps.Keys(m.files)); len(rest) != 3 || !slices.Contains(rest, statePath) {
+		t.Errorf("left: %v", rest)
+	}
+	must(t)(d.Up(t.Context(), baked(t, one)))
+	if m.files[statePath] != "mine000000000000" {
+		t.Errorf("the state is %q", m.files[statePath])
+	}
+	if err := d.Destroy(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := m.files[statePath]; ok {
+		t.Error("the state disk is left")
+	}
+	if _, err := d.Rollback(t.Context()); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+func TestFailedGenerationGoesBack(t *testing.T) {
+	m := newMemory()
+	d := m.deployment()
+	m.bad[two] = true
+	must(t)(d.Up(t.Context(), baked(t, one)))
+	_, err := d.Deploy(t.Context(), baked(t, two))
+	var failed *FailedError
+	if !errors.As(err, &failed) || failed.Back != one || failed.BackReason != "" || !strings.Contains(err.Error(), "UFW is active") {
+		t.Fatal(err)
+	}
+	m.runs(t, one, "")
+	m.bad[one] = true // and now nothing attests any more
+	if _, err = d.Deploy(t.Context(), baked(t, two)); !errors.As(err, &failed) || failed.Back != one || failed.BackReason == "" {
+		t.Fatal(err)
+	}
+	if m.machine.Generation != one || !m.machine.Running {
+		t.Errorf("%+v", m.machine)
+	}
+}
+
+// TestFirstFails: it stays to be looked at, and the next one takes its place.
+func TestFirstFails(t *testing.T) {
+	m := newMemory()
+	d := m.deployment()
+	m.bad[one] = true
+	var failed *FailedError
+	for range 2 {
+		if _, err := d.Up(t.Context(), baked(t, one)); !errors.As(err, &failed) || failed.Back != "" {
+			t.Fatal(err)
+		}
+	}
+	if !m.machine.Running || !m.machine.Trying {
+		t.Errorf("%+v", m.machine)
+	}
+	must(t)(d.Up(t.Context(), baked(t, two)))
+	m.runs(t, two, "")
+	m.bad[two] = true // a machine that has attested before and does not now is told of, and left
+	if _, err := d.Up(t.Context(), baked(t, three)); !errors.As(err, &failed) || failed.Generation != two || !m.machine.Running {
+		t.Error(err)
+	}
+}
+
+// TestWhatFails: whatever the hypervisor refuses, the machine that ran runs again.
+func TestWhatFails(t *testing.T) {
+	for _, fails := range []string{"network", "put base.qcow2", "put disk.qcow2", "put domain.xml", "put secrets.iso", "disk", "define", "start", "shutdown"} {
+		t.Run(fails, func(t *testing.T) {
+			m := newMemory()
+			d := m.deployment()
+			if fails != "shutdown" {
+				m.fails = fails
+				if _, err := d.Up(t.Context(), baked(t, one)); !errors.Is(err, errBroken) || m.machine != nil {
+					t.Errorf("up: %v, %+v", err, m.machine)
+				}
+				m.fails = ""
+			}
+			must(t)(d.Up(t.Context(), baked(t, one)))
+			m.files[statePath], d.Host.State = "mine0000", 16
+			delete(m.files, "/images/.base/base.qcow2"+whole)
+			m.fails = fails
+			if _, err := d.Deploy(t.Context(), baked(t, two)); !errors.Is(err, errBroken) {
+				t.Errorf("deploy: %v", err)
+			}
+			m.fails = "" // the one who refused once does so again when the old one is to start
+			must(t)(d.Up(t.Context(), baked(t, one)))
+			m.runs(t, one, "")
+			must(t)(d.Deploy(t.Context(), baked(t, two)))
+			m.runs(t, two, one)
+			if m.files[statePath] != "mine000000000000" {
+				t.Errorf("the state is %q", m.files[statePath])
+			}
+		})
+	}
+}
+
+func TestStateDoesNotShrink(t *testing.T) {
+	m := newMemory()
+	d := m.deployment()
+	must(t)(d.Up(t.Context(), baked(t, one)))
+	d.Host.State = 4
+	var lacks *hypervisor.LackError
+	if _, err := d.Deploy(t.Context(), baked(t, two)); !errors.As(err, &lacks) {
+		t.Error(err)
+	}
+	m.runs(t, one, "")
+}
+
+// killed is what a run dies of at a step.
+type killed struct{}
+
+// TestKilled: a run that dies at any step is finished by bake up, on the state that
+// was there.
+func TestKilled(t *testing.T) {
+	for name, bad := range map[string]bool{"good": false, "bad": true} {
+		t.Run(name, func(t *testing.T) {
+			total := 1
+			for at := -1; at < total; at++ { // the first one lives
+
+				m := newMemory()
+				d := m.deployment()
+				must(t)(d.Up(t.Context(), baked(t, one)))
+				m.files[statePath] = "mine0000"
+				m.bad[two] = bad
+				steps := dieAt(at, func() { _, _ = d.Deploy(t.Context(), baked(t, two)) })
+				total = max(total, steps)
+				out, err := d.Up(t.Context(), baked(t, one))
+				var failed *FailedError
+				if err != nil && !(bad && errors.As(err, &failed) && failed.Back == one) {
+					t.Fatalf("killed at step %d: %v", at, err)
+				}
+				if !m.machine.Running || m.machine.Trying || m.files[statePath] != "mine0000" {
+					t.Fatalf("killed at step %d: %+v, state %q", at, m.machine, m.files[statePath])
+				}
+				if bad && m.machine.Generation != one {
+					t.Errorf("killed at step %d: %s runs", at, m.machine.Generation)
+				}
+				previous := out.Previous
+				if err != nil {
+					previous = ""
+				}
+				m.runs(t, m.machine.Generation, previous)
+			}
+			if total < 10 {
+				t.Errorf("there are only %d steps", total)
+			}
+		})
+	}
+}
+
+// dieAt runs until a step and returns how many there were.
+func dieAt(at int, run func()) (steps int) {
+	defer func() {
+		reached = func(string) {}
+		if r := recover(); r != nil && r != (killed{}) {
+			panic(r)
+		}
+	}()
+	reached = func(string) {
+		if steps++; steps-1 == at {
+			panic(killed{})
+		}
+	}
+	run()
+	return steps
+}
+
+func TestDryRun(t *testing.T) {
+	m := newMemory()
+	d := m.deployment()
+	d.DryRun = true
+	var said []string
+	d.Say = func(text string) { said = append(said, text) }
+	must(t)(d.Up(t.Context(), baked(t, one)))
+	if m.machine != nil || len(m.files) > 0 || !strings.Contains(strings.Join(said, "\n"), "starting generation "+one) {
+		t.Errorf("%+v, %v, %q", m.machine, m.files, said)
+	}
+}

@@ -1,0 +1,271 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+
+	"bake/internal/domain"
+	"bake/internal/hypervisor"
+)
+
+// first makes a machine of a generation where none has attested.
+func (d *Deployment) first(ctx context.Context, g Generation) (Outcome, error) {
+	if err := d.vet(); err != nil {
+		return Outcome{}, err
+	}
+	if err := d.put(ctx, g); err != nil {
+		return Outcome{}, err
+	}
+	if err := d.disk(); err != nil {
+		return Outcome{}, err
+	}
+	mark := domain.Mark{Host: d.Host.Name, Generation: g.Name, Trying: true}
+	if err := d.define(g.XML, mark); err != nil {
+		return Outcome{}, err
+	}
+	if err := d.start(g.Name); err != nil { // a machine that cannot start is none
+		return Outcome{}, errors.Join(err, d.step("undefining the domain", func() error { return d.At.Undefine(d.Host.Name) }))
+	}
+	return d.judge(ctx, mark)
+}
+
+// swap stops the machine that is there and starts another generation, whose files
+// are there.
+func (d *Deployment) swap(ctx context.Context, m *hypervisor.Machine, to string, text []byte) (Outcome, error) {
+	mark := domain.Mark{Host: d.Host.Name, Generation: to, Previous: m.Generation, Trying: true}
+	if m.Trying { // it has never attested: there is nothing to go back to
+		mark.Previous = m.Previous
+	}
+	if m.Running {
+		if err := d.shutdown(ctx, m); err != nil {
+			return Outcome{}, err
+		}
+	}
+	err := d.disk()
+	if err == nil {
+		err = d.define(text, mark)
+	}
+	if err == nil {
+		err = d.start(to)
+	}
+	if err != nil { // not the machine's fault: what was there goes on
+		d.Say(err.Error())
+		return Outcome{}, errors.Join(err, d.restore(m))
+	}
+	return d.judge(ctx, mark)
+}
+
+// restore defines and starts a machine as it was found.
+func (d *Deployment) restore(m *hypervisor.Machine) error {
+	err := d.step("defining generation "+m.Generation+" again", func() error { return d.At.Define(m.XML) })
+	if err == nil && m.Running {
+		err = d.start(m.Generation)
+	}
+	return err
+}
+
+// settle brings a machine that is there to its verdict.
+func (d *Deployment) settle(ctx context.Context, m *hypervisor.Machine) (Outcome, error) {
+	if m.Paused {
+		return Outcome{}, fmt.Errorf("%s is paused: virsh resume %s", d.Host.Name, d.Host.Name)
+	}
+	if !m.Running {
+		if err := d.start(m.Generation); err != nil {
+			return Outcome{}, err
+		}
+	}
+	out, err := d.judge(ctx, m.Mark)
+	out.Changed = out.Changed || !m.Running
+	return out, err
+}
+
+// judge waits for the verdict about the generation that a mark names, and does
+// what follows from it.
+func (d *Deployment) judge(ctx context.Context, mark domain.Mark) (Outcome, error) {
+	out := Outcome{Host: d.Host.Name, Generation: mark.Generation, Previous: mark.Previous, Wanted: mark.Generation, Changed: mark.Trying}
+	if d.DryRun {
+		return out, nil
+	}
+	verdict, err := d.Wait(ctx, mark.Generation)
+	if err != nil {
+		return out, err
+	}
+	failed := &FailedError{Host: d.Host.Name, Generation: mark.Generation, Reason: verdict.Reason}
+	switch {
+	case verdict.OK:
+		return out, d.accept(mark)
+	case !mark.Trying || mark.Previous == "":
+		return out, failed
+	}
+	out.Generation, out.Previous = mark.Previous, ""
+	return out, d.back(ctx, mark, failed)
+}
+
+// accept takes note that a generation has attested.
+func (d *Deployment) accept(mark domain.Mark) error {
+	if mark.Trying {
+		mark.Trying = false
+		if err := d.step("generation "+mark.Generation+" has attested", func() error { return d.At.SetMark(d.Host.Name, mark) }); err != nil {
+			return err
+		}
+		if err := d.At.SetAutostart(d.Host.Name, d.Host.Autostart); err != nil {
+			return err
+		}
+	}
+	return d.tidy(mark)
+}
+
+// back puts the generation before in the place of one that has failed. The error is
+// failed, with what came of it.
+func (d *Deployment) back(ctx context.Context, mark domain.Mark, failed *FailedError) error {
+	d.Say(failed.Error())
+	text, err := d.At.Read(d.path(mark.Previous, "domain.xml"))
+	if err == nil {
+		err = d.step("switching off "+mark.Generation, func() error { return d.At.Kill(d.Host.Name) })
+	}
+	if err == nil {
+		err = d.define(text, domain.Mark{Host: d.Host.Name, Generation: mark.Previous})
+	}
+	if err == nil {
+		err = d.start(mark.Previous)
+	}
+	if err != nil {
+		return errors.Join(failed, fmt.Errorf("going back to generation %s: %w", mark.Previous, err))
+	}
+	verdict, err := d.Wait(ctx, mark.Previous)
+	if err != nil {
+		return errors.Join(failed, err)
+	}
+	failed.Back = mark.Previous
+	if !verdict.OK {
+		failed.BackReason = verdict.Reason
+		return failed
+	}
+	if err := d.tidy(domain.Mark{Generation: mark.Previous}); err != nil {
+		return errors.Join(failed, err)
+	}
+	return failed
+}
+
+// vet finds out what would stand in the way, before anything is changed.
+func (d *Deployment) vet() error {
+	if d.Host.Network != "" {
+		if err := d.At.CheckNetwork(d.Host.Network); err != nil {
+			return err
+		}
+	}
+	size, err := d.At.Size(path.Join(d.Host.Images, d.Host.Name, stateDisk))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case size > d.Host.State && d.Host.State > 0:
+		return &hypervisor.LackError{Text: fmt.Sprintf("the state disk of %s has %d MiB, machine.state asks for %d: it can grow, not shrink", d.Host.Name, size>>20, d.Host.State>>20)}
+	}
+	return nil
+}
+
+// disk makes the state disk, or makes it larger. The machine is off.
+func (d *Deployment) disk() error {
+	if d.Host.State == 0 {
+		return nil
+	}
+	name := path.Join(d.Host.Images, d.Host.Name, stateDisk)
+	if size, err := d.At.Size(name); err == nil && size == d.Host.State {
+		return nil
+	}
+	return d.step(fmt.Sprintf("the state disk %s shall have %d MiB", name, d.Host.State>>20), func() error {
+		_, err := d.At.MakeDisk(name, d.Host.State)
+		return err
+	})
+}
+
+// put brings a generation's files to the hypervisor, as new.
+func (d *Deployment) put(ctx context.Context, g Generation) error {
+	if err := d.step("making room for generation "+g.Name, func() error { return d.At.RemoveDir(d.path(g.Name, "")) }); err != nil {
+		return err
+	}
+	if g.Base != nil {
+		name := path.Join(d.Host.Images, ".base", g.Base.Name)
+		has, err := d.At.Has(name)
+		if err == nil && !has {
+			err = d.send(ctx, g.Base.Path, name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, f := range g.Files {
+		if err := d.send(ctx, f.Path, d.path(g.Name, f.Name)); err != nil {
+			return err
+		}
+	}
+	if g.Secrets == "" {
+		return nil
+	}
+	return d.send(ctx, g.Secrets, path.Join(d.Host.Images, d.Host.Name, secrets))
+}
+
+func (d *Deployment) send(ctx context.Context, from, to string) error {
+	return d.step("writing "+to, func() error {
+		file, size, err := open(from)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		var progress func(int64)
+		if d.Progress != nil {
+			tell := d.Progress(path.Base(to))
+			progress = func(done int64) { tell(done, size) }
+		}
+		return d.At.Put(ctx, to, file, size, progress)
+	})
+}
+
+func (d *Deployment) define(text []byte, mark domain.Mark) error {
+	fit, err := domain.Fit(text, mark, d.Host.Emulated)
+	if err != nil {
+		return err
+	}
+	return d.step("defining generation "+mark.Generation, func() error { return d.At.Define(fit) })
+}
+
+func (d *Deployment) start(generation string) error {
+	return d.step("starting generation "+generation, func() error { return d.At.Start(d.Host.Name) })
+}
+
+func (d *Deployment) shutdown(ctx context.Context, m *hypervisor.Machine) error {
+	late := fmt.Errorf("it has not shut down within %s, and runs on; it may yet do so", d.Patience)
+	waiting, cancel := context.WithTimeoutCause(ctx, d.Patience, late)
+	defer cancel()
+	return d.step("shutting down generation "+m.Generation, func() error { return d.At.Shutdown(waiting, d.Host.Name) })
+}
+
+// tidy deletes what a machine that has attested has no more use for: secrets that
+// it has, and generations that are neither it nor the one before.
+func (d *Deployment) tidy(mark domain.Mark) error {
+	home := path.Join(d.Host.Images, d.Host.Name)
+	names, err := d.At.List(home)
+	if err != nil {
+		return err
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		file := path.Join(home, name)
+		switch {
+		case name == secrets, name == secrets+whole:
+			err = d.step("deleting "+file+", which has been delivered", func() error { return d.At.Remove(file) })
+		case isGeneration.MatchString(name) && name != mark.Generation && name != mark.Previous:
+			err = d.step("deleting generation "+name, func() error { return d.At.RemoveDir(file) })
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
