@@ -67,7 +67,8 @@ func newCLI(a *app) *cli.App {
 			cli.HelpFlag, // the library adds it by itself only along with its own help command
 		},
 		Commands: []*cli.Command{
-			imageCommand(a), seedCommand(a), verifyCommand(a), statusCommand(a), sshCommand(a), pullCommand(a), imagesCommand(a), inspectCommand(a),
+			imageCommand(a), seedCommand(a), verifyCommand(a), upCommand(a), deployCommand(a), rollbackCommand(a), downCommand(a), destroyCommand(a),
+			listCommand(a), statusCommand(a), sshCommand(a), pullCommand(a), imagesCommand(a), inspectCommand(a),
 			layersCommand(a), explainCommand(a), initCommand(a), versionCommand(a), helpCommand(),
 		},
 		Action: func(c *cli.Context) error {

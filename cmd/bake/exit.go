@@ -8,8 +8,10 @@ import (
 	"syscall"
 
 	"bake/internal/base"
+	"bake/internal/deploy"
 	"bake/internal/diag"
 	"bake/internal/host"
+	"bake/internal/hypervisor"
 	"bake/internal/payload"
 	"bake/internal/secret"
 	"bake/internal/tool"
@@ -58,6 +60,9 @@ func exitCode(err error) int {
 		lookup  *net.DNSError
 		claim   claimError
 		refused *secret.CommandError
+		nobody  *hypervisor.ConnectError
+		lacks   *hypervisor.LackError
+		failed  *deploy.FailedError
 	)
 	switch {
 	case err == nil:
@@ -68,13 +73,14 @@ func exitCode(err error) int {
 		return 3
 	case errors.As(err, &broken) && broken.Integrity():
 		return 5
-	case errors.As(err, &claim):
+	case errors.As(err, &claim), errors.As(err, &failed):
 		return 7
 	case errors.Is(err, errInterrupted), errors.Is(err, context.Canceled):
 		return 130
 	case errors.As(err, &remote) && remote.Network(): // its cause may be a file that is missing, over there
 		return 6
 	case errors.As(err, &missing), errors.As(err, &lack), errors.As(err, &place), errors.As(err, &cache), errors.As(err, &refused),
+		errors.As(err, &nobody), errors.As(err, &lacks), hypervisor.IsRefused(err),
 		errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR),
 		errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist):
 		return 4

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"bake/internal/host"
+	"bake/internal/hypervisor"
+)
+
+func listCommand(a *app) *cli.Command {
+	return &cli.Command{
+		Name:  "list",
+		Usage: "list the machines of a hypervisor that bake has made",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "connect", Aliases: []string{"c"}, Value: "qemu:///system", Usage: "libvirt URI", EnvVars: []string{"LIBVIRT_DEFAULT_URI"}},
+		},
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			if _, err := host.ParseURI(c.String("connect")); err != nil {
+				return usageError{err}
+			}
+			return runList(c.Context, a, c.String("connect"))
+		},
+	}
+}
+
+// listView is a machine as it is listed.
+type listView struct {
+	Host       string   `json:"host"`
+	State      string   `json:"state"` // "running", "paused" or "off"
+	Generation string   `json:"generation"`
+	Previous   string   `json:"previous,omitempty"`
+	Trying     bool     `json:"trying,omitempty"` // has not attested as this generation, as far as bake has seen
+	Addresses  []string `json:"addresses"`
+}
+
+func runList(ctx context.Context, a *app, uri string) (err error) {
+	at, err := hypervisor.Connect(ctx, uri, a.Tools)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, at.Close()) }()
+	machines, err := at.Machines()
+	if err != nil {
+		return err
+	}
+	views := []listView{}
+	for _, m := range machines {
+		v := listView{Host: m.Host, State: "off", Generation: m.Generation, Previous: m.Previous, Trying: m.Trying, Addresses: []string{}}
+		if m.Running {
+			v.State = map[bool]string{true: "paused", false: "running"}[m.Paused]
+			addresses, err := at.Addresses(m.Host)
+			if err != nil {
+				return err
+			}
+			for _, address := range addresses {
+				v.Addresses = append(v.Addresses, address.String())
+			}
+		}
+		views = append(views, v)
+	}
+	if a.json {
+		return a.printJSON(views)
+	}
+	var lines []string
+	for _, v := range views {
+		line := fmt.Sprintf("%-20s %-8s %s", v.Host, v.State, v.Generation)
+		if v.Trying {
+			line += " (has yet to attest)"
+		}
+		for _, address := range v.Addresses {
+			line += " " + address
+		}
+		lines = append(lines, line)
+	}
+	return a.printLines(lines)
+}

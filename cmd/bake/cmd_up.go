@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"bake/internal/deploy"
+)
+
+func upCommand(a *app) *cli.Command {
+	return deployCommandOf(a, "up", "make a host's machine run under libvirt, and wait until it has attested",
+		`Where there is no machine the generation is put on the hypervisor, defined and
+started. A machine that is there is started if it is off; one that a killed bake
+deploy has left half done is brought to its end. A machine that runs and has
+attested stays as it is, whatever generation it is: bake deploy changes that.
+
+The generation is current, the last that passed bake verify --boot.`,
+		func(ctx context.Context, m *machine, g deploy.Generation) (deploy.Outcome, error) {
+			return m.Up(ctx, g)
+		})
+}
+
+func deployCommand(a *app) *cli.Command {
+	return deployCommandOf(a, "deploy", "put a generation in the place of the one that runs, or put that back if it does not attest",
+		`What the generation needs is put on the hypervisor; then the machine shuts down,
+with time for OpenClaw to finish, and starts as the new generation, on a new root
+disk and the same state disk. If that has not attested by the deadline, the
+generation before is started again from its own root disk; when that has attested
+the exit status is 7. One that could not be defined or started costs the machine
+no more than the time.
+
+Of generations on the hypervisor two stay: the one that runs and the one before,
+for bake rollback.`,
+		func(ctx context.Context, m *machine, g deploy.Generation) (deploy.Outcome, error) {
+			return m.Deploy(ctx, g)
+		})
+}
+
+func deployCommandOf(a *app, name, usage, description string, do func(context.Context, *machine, deploy.Generation) (deploy.Outcome, error)) *cli.Command {
+	return &cli.Command{Name: name, Usage: usage, Description: description,
+		Flags: append(libvirtFlags(), &cli.StringFlag{Name: "generation", Value: "current", Usage: "current, latest or a generation's name"}),
+		Action: func(c *cli.Context) error {
+			o, err := a.readLibvirtFlags(c)
+			if err != nil {
+				return err
+			}
+			return runMachine(c.Context, a, o, func(m *machine) (deploy.Outcome, error) {
+				g, err := a.parcel(c.Context, m, c.String("generation"))
+				if err != nil {
+					return deploy.Outcome{}, err
+				}
+				return do(c.Context, m, g)
+			})
+		},
+	}
+}
+
+func rollbackCommand(a *app) *cli.Command {
+	return &cli.Command{
+		Name:  "rollback",
+		Usage: "put the generation back that ran before the last bake deploy",
+		Description: `It starts from the root disk that it had, and must attest as in bake deploy. What
+has happened to the state disk since stays.`,
+		Flags: libvirtFlags(),
+		Action: func(c *cli.Context) error {
+			o, err := a.readLibvirtFlags(c)
+			if err != nil {
+				return err
+			}
+			return runMachine(c.Context, a, o, func(m *machine) (deploy.Outcome, error) { return m.Rollback(c.Context) })
+		},
+	}
+}
+
+// runMachine does something to a host's machine and says what came of it.
+func runMachine(ctx context.Context, a *app, o libvirtOptions, do func(*machine) (deploy.Outcome, error)) (err error) {
+	m, err := a.reach(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	out, err := do(m)
+	a.stage("")
+	return a.tellOutcome(m, out, err)
+}
+
+// outcomeView is what became of a machine.
+type outcomeView struct {
+	deploy.Outcome
+	Attested  bool     `json:"attested"`
+	Claims    int      `json:"claims,omitempty"`
+	Addresses []string `json:"addresses,omitempty"`
+	Known     string   `json:"known_hosts,omitempty"`
+}
+
+func (v outcomeView) lines() []string {
+	text := fmt.Sprintf("%s: generation %s", v.Host, v.Generation)
+	switch {
+	case !v.Attested:
+		text += " runs"
+	case v.Changed:
+		text += fmt.Sprintf(" runs and has attested: %d claims hold", v.Claims)
+	default:
+		text += fmt.Sprintf(" runs as before: %d claims hold, nothing to do", v.Claims)
+	}
+	lines := []string{text}
+	if v.Wanted != v.Generation {
+		lines = append(lines, fmt.Sprintf("    wanted      %s: bake deploy --host %s changes to it", v.Wanted, v.Host))
+	}
+	if v.Previous != "" {
+		lines = append(lines, "    before      "+v.Previous)
+	}
+	for _, address := range v.Addresses {
+		lines = append(lines, "    address     "+address)
+	}
+	if v.Known != "" {
+		lines = append(lines, "    known_hosts "+v.Known)
+	}
+	return lines
+}

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"bake/internal/artifact"
+	"bake/internal/console"
+	"bake/internal/deploy"
+	"bake/internal/domain"
+	"bake/internal/host"
+	"bake/internal/hypervisor"
+	"bake/internal/vm"
+)
+
+// libvirtOptions say which libvirt to talk to and how long to wait for what.
+type libvirtOptions struct {
+	host     string
+	uri      string // "" for the host file's
+	accel    string
+	deadline time.Duration // for a boot
+	patience time.Duration // for shutting down
+	dryRun   bool
+}
+
+func libvirtFlags() []cli.Flag {
+	return append(hostFlags(),
+		&cli.StringFlag{Name: "connect", Aliases: []string{"c"}, Usage: "libvirt URI (default: domain.uri of the host file)"},
+		&cli.StringFlag{Name: "accel", Usage: "kvm or tcg (default: KVM, unless this machine is the hypervisor and KVM does not work)", EnvVars: []string{"BAKE_ACCEL"}},
+		&cli.DurationFlag{Name: "deadline", Value: 20 * time.Minute, Usage: "how long a boot may take until it has attested"},
+		// OpenClaw has 330 s to finish what it is at.
+		&cli.DurationFlag{Name: "patience", Value: 7 * time.Minute, Usage: "how long the machine may take to shut down"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and do nothing"},
+	)
+}
+
+func (a *app) readLibvirtFlags(c *cli.Context) (o libvirtOptions, err error) {
+	o = libvirtOptions{uri: c.String("connect"), accel: c.String("accel"), deadline: c.Duration("deadline"),
+		patience: c.Duration("patience"), dryRun: c.Bool("dry-run")}
+	names, err := a.hosts(c)
+	if err == nil {
+		err = noArguments(c)
+	}
+	switch {
+	case err != nil:
+		return o, err
+	case len(names) > 1:
+		return o, usageError{errors.New("want one host: a machine that fails must not be one of many")}
+	case o.deadline <= 0, o.patience <= 0:
+		return o, usageError{errors.New("--deadline and --patience: want more than nothing")}
+	case o.accel != "" && o.accel != "kvm" && o.accel != "tcg":
+		return o, usageError{fmt.Errorf("--accel %q: want kvm or tcg", o.accel)}
+	}
+	o.host = names[0]
+	if o.uri != "" {
+		if _, err := host.ParseURI(o.uri); err != nil {
+			return o, usageError{err}
+		}
+	}
+	return o, nil
+}
+
+// machine is a host's machine on its hypervisor, with all that is held while
+// something is done to it.
+type machine struct {
+	*deploy.Deployment
+	host    *host.Host
+	at      *hypervisor.Hypervisor
+	console *deploy.Console
+	close   []func() error
+}
+
+// reach locks a host and connects to its hypervisor.
+func (a *app) reach(ctx context.Context, o libvirtOptions) (m *machine, err error) {
+	h, err := host.Load(a.config, o.host, a.shelf())
+	if err != nil {
+		return nil, err
+	}
+	m = &machine{host: h}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, m.Close())
+		}
+	}()
+	lock, err := artifact.Lock(ctx, a.out, h.Name)
+	if err != nil {
+		return m, lackError{err}
+	}
+	m.close = append(m.close, lock.Close)
+	dir, err := os.MkdirTemp("", "bake-console-")
+	if err != nil {
+		return m, err
+	}
+	m.close = append(m.close, func() error { return os.RemoveAll(dir) })
+	if m.at, err = hypervisor.Connect(ctx, cmp.Or(o.uri, h.Domain.URI), a.Tools); err != nil {
+		return m, err
+	}
+	m.close = append(m.close, m.at.Close)
+	place := deploy.Host{Name: h.Name, Images: h.Machine.ImagesPath, Network: h.Network.Attach.Network, Autostart: h.Domain.Autostart}
+	if place.Emulated, err = a.emulated(ctx, m.at, o.accel); err != nil {
+		return m, err
+	}
+	begun := time.Now()
+	m.console = &deploy.Console{At: m.at, Host: place, Dir: dir, Deadline: o.deadline,
+		Reached: func(s console.Stage) {
+			a.tellStage("%s: %s after %d s", h.Name, s.Words, int(time.Since(begun).Seconds()))
+		}}
+	m.close = append(m.close, m.console.Close)
+	m.Deployment = &deploy.Deployment{Host: place, At: m.at, Wait: m.console.Wait, Patience: o.patience, DryRun: o.dryRun,
+		Say: func(text string) { a.say("%s: %s", h.Name, text) },
+		Progress: func(file string) func(done, size int64) {
+			return func(done, size int64) { a.stage("%s: %s: %s of %s", h.Name, file, amount(done), amount(size)) }
+		}}
+	return m, nil
+}
+
+// emulated says whether a hypervisor has to do without KVM. Of another machine
+// nobody can tell but libvirt, by what becomes of a start.
+func (a *app) emulated(ctx context.Context, at *hypervisor.Hypervisor, accel string) (bool, error) {
+	if accel != "" || at.IsRemote() {
+		return accel == "tcg", nil
+	}
+	accel, reason, err := vm.Accelerator(ctx, a.Tools, a.cacheDir(), "")
+	if err == nil && accel == "tcg" {
+		a.say("the machine is emulated, which is slow, because %s", reason)
+	}
+	return accel == "tcg", err
+}
+
+// Close lets go of all, the last first.
+func (m *machine) Close() error {
+	var err error
+	for i := len(m.close) - 1; i >= 0; i-- {
+		err = errors.Join(err, m.close[i]())
+	}
+	m.close = nil
+	return err
+}
+
+// parcel collects what of a generation goes to a hypervisor, after a look at every
+// byte of it, and what its machine must find there.
+func (a *app) parcel(ctx context.Context, m *machine, which string) (p deploy.Generation, err error) {
+	g, err := artifact.Open(a.out, m.host.Name, which)
+	if err != nil {
+		return p, err
+	}
+	a.stage("%s: checking generation %s", m.host.Name, g.Manifest.Generation)
+	if err := g.Verify(ctx); err != nil {
+		return p, err
+	}
+	p.Name = g.Manifest.Generation
+	if p.XML, err = os.ReadFile(g.Path("domain.xml")); err != nil {
+		return p, err
+	}
+	needs, err := domain.ReadNeeds(p.XML)
+	if err != nil {
+		return p, err
+	}
+	if home := path.Dir(path.Dir(needs.Disk)); home != path.Join(m.Host.Images, m.Host.Name) {
+		return p, lackError{fmt.Errorf("generation %s was baked for %s, and machine.images is %s now: run bake image --host %s",
+			p.Name, home, m.Host.Images, m.Host.Name)}
+	}
+	m.Host.Network = needs.Network
+	if !m.at.IsRemote() {
+		for _, dir := range needs.Shares {
+			if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+				return p, lackError{fmt.Errorf("%s is not there, or is no directory: generation %s shares it with its machine", dir, p.Name)}
+			}
+		}
+	}
+	for _, name := range []string{"disk.qcow2", "seed.iso", payloadName, "claims.json", "domain.xml", "manifest.json"} {
+		if _, ok := g.Manifest.Files[name]; ok || name == "manifest.json" {
+			p.Files = append(p.Files, deploy.File{Path: g.Path(name), Name: name})
+		}
+	}
+	blob, err := a.store().Get(ctx, g.Manifest.Base.SHA256)
+	if err != nil {
+		return p, err
+	}
+	p.Base = &deploy.File{Path: blob.Path, Name: filepath.Base(blob.Path)}
+	p.Secrets, err = a.volumeOf(g)
+	return p, err
+}
+
+// tellOutcome says what became of a machine, and where it answers; its host keys
+// are kept as bake status keeps them.
+func (a *app) tellOutcome(m *machine, out deploy.Outcome, failed error) error {
+	if m.DryRun || out.Generation == "" {
+		return failed
+	}
+	view := outcomeView{Outcome: out, Attested: failed == nil}
+	if failed == nil {
+		w := &watched{name: m.host.Name, host: m.host, log: m.console.Log()}
+		status, err := a.view(w)
+		if err != nil {
+			return err
+		}
+		view.Claims, view.Known = status.Claims, status.Known
+	}
+	addresses, err := m.at.Addresses(m.host.Name)
+	if err != nil {
+		return errors.Join(failed, err)
+	}
+	for _, address := range addresses {
+		view.Addresses = append(view.Addresses, address.String())
+	}
+	if a.json {
+		err = a.printJSON(view)
+	} else {
+		err = a.printLines(view.lines())
+	}
+	return errors.Join(failed, err)
+}
