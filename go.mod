@@ -18,13 +18,13 @@ require (
 	libvirt.org/go/libvirtxml v1.12007.0
 )
 
-require github.com/gopacket/gopacket v1.5.0
-
 require (
-	filippo.io/hpke v0.4.0 // indirect
-	github.com/Masterminds/semver/v3 v3.5.0 // indirect
-	github.com/digitalocean/go-libvirt v0.0.0-20261013170128-efbbdf578ac8 // indirect
+	github.com/Masterminds/semver/v3 v3.5.0
+	github.com/digitalocean/go-libvirt v0.0.0-20261013170128-efbbdf578ac8
+	github.com/gopacket/gopacket v1.5.0
 )
+
+require filippo.io/hpke v0.4.0 // indirect
 
 require (
 	github.com/BurntSushi/toml v1.5.0 // indirect
