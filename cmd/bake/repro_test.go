@@ -140,7 +140,7 @@ func TestDiffers(t *testing.T) {
 	}
 	bake("the host file")
 	for _, change := range [][2]string{
-		{"disk: 1GiB", "disk: 2GiB"}, {"disk: 1GiB", "disk: 1GiB, vcpus: 3"}, {"disk: 1GiB", "disk: 1GiB, tpm: true"},
+		{"disk: 1GiB", "disk: 2GiB"}, {"disk: 1GiB", "disk: 1GiB, vcpus: 3"}, {"disk: 1GiB", "disk: 1GiB, tpm: true"}, {"disk: 1GiB", "disk: 1GiB, state: 1GiB"},
 		{"disk: 1GiB", "disk: 1GiB, images: /srv"}, {"name: ops", "name: eve"}, {"ops@example", "eve@example"},
 		{"ufw,", "ufw: {logging: high},"}, {"ssh, ufw", "ufw, ssh"}, {", sysctl", ""},
 		{"layers:", "network: {mac: \"52:54:00:00:00:01\"}\nlayers:"},

@@ -14,7 +14,7 @@ const (
 	on  = "on"
 	off = "off"
 
-	rootThread = 1 // the one I/O thread, which serves the root disk
+	rootThread = 1 // the one I/O thread, which serves the disks that are written to
 )
 
 func yesNo(b bool) string {
@@ -104,6 +104,9 @@ func devicesOf(h *host.Host, generation string) *libvirtxml.DomainDeviceList {
 	if h.Offline {
 		d.Disks = append(d.Disks, onceDisk("vdd", "bake-payload", path.Join(home, generation, "payload.squashfs")))
 	}
+	if h.Machine.State > 0 { // beside the generations: it outlives them
+		d.Disks = append(d.Disks, keptDisk("vde", "bake-state", path.Join(home, "state.qcow2")))
+	}
 	for _, l := range h.Layers {
 		for _, s := range l.Shares {
 			d.Filesystems = append(d.Filesystems, share(s.Dir, s.Tag, s.ReadOnly))
@@ -121,6 +124,14 @@ func devicesOf(h *host.Host, generation string) *libvirtxml.DomainDeviceList {
 }
 
 func rootDisk(file string) libvirtxml.DomainDisk {
+	disk := keptDisk("vda", "bake-root", file)
+	disk.Boot = &libvirtxml.DomainDeviceBoot{Order: 1}
+	return disk
+}
+
+// keptDisk is one that the guest writes to, and without which the machine does not
+// start.
+func keptDisk(dev, serial, file string) libvirtxml.DomainDisk {
 	thread := uint(rootThread)
 	return libvirtxml.DomainDisk{
 		Device: "disk",
@@ -129,9 +140,8 @@ func rootDisk(file string) libvirtxml.DomainDisk {
 			Discard: "unmap", DetectZeros: "unmap", IOThread: &thread,
 		},
 		Source: &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: file}},
-		Target: &libvirtxml.DomainDiskTarget{Dev: "vda", Bus: "virtio"},
-		Serial: "bake-root",
-		Boot:   &libvirtxml.DomainDeviceBoot{Order: 1},
+		Target: &libvirtxml.DomainDiskTarget{Dev: dev, Bus: "virtio"},
+		Serial: serial,
 	}
 }
 

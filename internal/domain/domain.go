@@ -45,7 +45,11 @@
 // machine stays shut without it and says so, which tells more than one that does
 // not start.
 //
-// 2026-11: cache=none io=native for the root disk, not io=io_uring: hardened
+// 2026-11: the state disk, <images>/<host>/state.qcow2, is not optional at start. A
+// machine without it would come up shut; one that does not start says so at once, and
+// has not made itself a second identity.
+//
+// 2026-11: cache=none io=native for root and state disk, not io=io_uring: hardened
 // hypervisors switch io_uring off (kernel.io_uring_disabled, SELinux, seccomp)
 // and QEMU then does not start at all. The XML is rendered without seeing the
 // hypervisor, so it takes what runs on all of them. Would change if the XML were

@@ -50,7 +50,9 @@ func hosts() map[string]*host.Host {
 	secrets.Secrets = []secret.Ref{{Name: "db", File: "db"}}
 	offline := zap()
 	offline.Offline = true
-	return map[string]*host.Host{"offline": offline, "secure": secure, "plain": plain, "odd": odd, "shares": shares, "secrets": secrets}
+	state := zap()
+	state.Machine.State = 20 << 30
+	return map[string]*host.Host{"state": state, "offline": offline, "secure": secure, "plain": plain, "odd": odd, "shares": shares, "secrets": secrets}
 }
 
 func render(t *testing.T, h *host.Host) []byte {

@@ -10,6 +10,7 @@
 //	  vcpus: 2
 //	  memory: 3GiB
 //	  disk: 60GiB                  virtual size of the root disk
+//	  state: 20GiB                 of a disk that survives a rebuild; none without it
 //	  firmware: uefi               or uefi-secure
 //	  tpm: false
 //	  images: /var/lib/libvirt/images/bake
@@ -100,6 +101,7 @@ type Machine struct {
 	VCPUs      int
 	Memory     int64    // bytes
 	Disk       int64    // virtual size of the root disk in bytes
+	State      int64    // of the disk that survives a rebuild, 0 for none
 	Firmware   Firmware // "uefi" or "uefi-secure"
 	TPM        bool
 	ImagesPath string // directory on the hypervisor that holds base images and generations

@@ -170,6 +170,10 @@ func TestRefuses(t *testing.T) {
 		{"machine: {disk: 1023MiB}", "5:17", "from 1GiB"},
 		{"machine: {disk: 65TiB}", "5:17", "a size such as"},
 		{"machine: {disk: 1073741825}", "5:17", "whole number of MiB"},
+		{"machine: {state: 63MiB}", "5:18", "from 64MiB"},
+		{"machine: {state: 17TiB}", "5:18", "to 16TiB"},
+		{"machine: {state: 67108865}", "5:18", "whole number of MiB"},
+		{"machine: {state: true}", "5:18", "a size such as"},
 		{"machine: {firmware: bios}", "5:21", "uefi, uefi-secure"},
 		{"machine: {tpm: 1}", "5:16", "true or false"},
 		{"machine: {images: images}", "5:19", "an absolute path"},
@@ -266,6 +270,8 @@ func TestRefuses(t *testing.T) {
 func TestAccepts(t *testing.T) {
 	for _, key := range []string{
 		"machine: {memory: 512MiB, disk: 1GiB, vcpus: 512, images: /}",
+		"machine: {state: 64MiB}",
+		"machine: {state: 16TiB}",
 		"network: {mac: auto, dhcp: true, nameservers: [192.0.2.53]}",
 		"network: {mac: \"52-54-00-AB-CD-EF\"}",
 		"network: {addresses: [192.0.2.9/31]}",

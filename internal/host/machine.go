@@ -24,7 +24,7 @@ func (r *resolver) machine(n *doc.Node) {
 	if n == nil {
 		return
 	}
-	get := n.Fields("machine", &r.problems, "vcpus", "memory", "disk", "firmware", "tpm", "images")
+	get := n.Fields("machine", &r.problems, "vcpus", "memory", "disk", "state", "firmware", "tpm", "images")
 	if text, ok := r.read(get("vcpus"), "machine.vcpus", layer.Param{Type: "int", Min: at(1), Max: at(512)}); ok {
 		m.VCPUs, _ = strconv.Atoi(text)
 	}
@@ -36,6 +36,13 @@ func (r *resolver) machine(n *doc.Node) {
 		m.Disk, _ = strconv.ParseInt(text, 10, 64)
 		if m.Disk%mib != 0 {
 			r.problems.Add(get("disk").Problem("machine.disk", "", "%d bytes is not a whole number of MiB", m.Disk))
+		}
+	}
+	// Less than 64 MiB is all journal; more than 16 TiB ext4 does not number with 32 bits.
+	if text, ok := r.read(get("state"), "machine.state", layer.Param{Type: "size", Min: at(64 * mib), Max: at(16 << 40)}); ok {
+		m.State, _ = strconv.ParseInt(text, 10, 64)
+		if m.State%mib != 0 {
+			r.problems.Add(get("state").Problem("machine.state", "", "%d bytes is not a whole number of MiB", m.State))
 		}
 	}
 	if n := get("memory"); n != nil && m.Memory%mib != 0 {
