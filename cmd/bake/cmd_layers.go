@@ -34,6 +34,7 @@ type layerView struct {
 	Requires []string    `json:"requires,omitempty"`
 	After    []string    `json:"after,omitempty"`
 	Packages []string    `json:"packages,omitempty"`
+	State    []string    `json:"state,omitempty"`
 	Params   []paramView `json:"params,omitempty"`
 	Claims   []string    `json:"claims,omitempty"`
 }
@@ -86,6 +87,9 @@ func runLayers(a *app, only string) error {
 func viewLayer(l *layer.Layer) layerView {
 	view := layerView{Layer: l.Name, Summary: l.Summary, Threat: l.Threat, Builtin: l.Builtin,
 		Refs: l.Refs, Requires: l.Requires, After: l.After, Packages: l.Packages, Claims: l.Claims()}
+	for _, dir := range l.State {
+		view.State = append(view.State, dir.String())
+	}
 	for _, p := range l.Params {
 		view.Params = append(view.Params, paramView{p.Name, p.Type, p.Documented(), p.Of, p.Min, p.Max, p.Help})
 	}
@@ -106,6 +110,7 @@ func (a *app) showLayer(view layerView) error {
 	line("requires", strings.Join(view.Requires, ", "))
 	line("after", strings.Join(view.After, ", "))
 	line("packages", strings.Join(view.Packages, ", "))
+	line("state", strings.Join(view.State, ", "))
 	for _, p := range view.Params {
 		about := p.Type
 		switch {

@@ -16,6 +16,7 @@ type Facts struct {
 	AdminName string
 	AdminKeys []string
 	Secrets   []string // their names
+	State     []string // what outlives the root disk, each as StateDir.String has it
 }
 
 // placeholder matches ((name)); a $ before it makes it shell arithmetic.
@@ -38,6 +39,7 @@ func newScope(facts Facts, problems *diag.List) *scope {
 	s := &scope{values: map[string]value{}, problems: problems}
 	s.put("host.name", value{kind: doc.String, safe: true, text: []string{facts.Host}})
 	s.put("host.secrets", value{kind: doc.String, list: true, safe: true, text: facts.Secrets})
+	s.put("host.state", value{kind: doc.String, list: true, safe: true, text: facts.State})
 	s.put("admin.name", value{kind: doc.String, safe: true, text: []string{facts.AdminName}})
 	s.put("admin.keys", value{kind: doc.String, list: true, text: facts.AdminKeys})
 	return s

@@ -18,6 +18,8 @@
 //	packages      Debian packages it needs, and what these only recommend; a|b: the first
 //	              that the image's archives have
 //	payload       what the payload must have beside them: openclaw
+//	state         directories that must outlive the root disk: a list of PATH, or PATH: the
+//	              number of the user whose alone it is, the same after every rebuild
 //	files         guest path: {mode, owner, when} where it is not 0644 root:root early
 //	cloud-config  cloud-init's own keys
 //	domain        what the machine must have: share: {dir, tag, readonly}
@@ -31,7 +33,7 @@
 // (type string) has no place in a shell command, in part of a scalar or bare in
 // a template: there it must go through a quoting function, as in
 // {{shell .motd}}. Parameters of the host itself: host.name, host.secrets (names),
-// admin.name, admin.keys.
+// host.state (PATH or PATH:OWNER of all its layers), admin.name, admin.keys.
 //
 // A parameter of the type secret is given the name of one of the host's secrets
 // and is, in the layer, the path of the file that has it in the guest,
@@ -79,6 +81,7 @@ type Layer struct {
 	Params   []Param
 	Packages []string
 	Payload  []string
+	State    []StateDir
 	Builtin  bool
 	Origin   string // folder as messages call it, e.g. "layers/ufw"
 
@@ -122,8 +125,9 @@ type Rendered struct {
 	CloudConfig *doc.Node // a Map, or nil
 	Files       []File    // sorted by path
 	Packages    []string
-	Payload     []string // what else the payload must have
-	Shares      []Share  // what it needs from the machine
+	Payload     []string   // what else the payload must have
+	State       []StateDir `json:",omitempty"` // what outlives the root disk
+	Shares      []Share    // what it needs from the machine
 	Checks      []claim.Check
 }
 
@@ -145,6 +149,9 @@ func (r Rendered) Digest() (string, error) {
 	}
 	if len(r.Payload) > 0 {
 		parts = append(parts, r.Payload)
+	}
+	if len(r.State) > 0 {
+		parts = append(parts, r.State)
 	}
 	content, err := json.Marshal(parts)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 // keyOrder is the order in which a layer's keys must stand, so that every
 // layer reads alike: what and why, then the knobs, the deed, the proof.
 var keyOrder = []string{"layer", "replaces", "summary", "threat", "refs", "requires", "after",
-	"params", "packages", "payload", "files", "cloud-config", "domain", "checks"}
+	"params", "packages", "payload", "state", "files", "cloud-config", "domain", "checks"}
 
 // maxFile bounds a file of a layer's tree, in bytes: a whole seed has no more.
 const maxFile = 16 << 20
@@ -50,6 +50,7 @@ func load(fsys fs.FS, name, origin string, builtin bool) (*Layer, error) {
 		l.order()
 		l.words(get)
 		l.params(get("params"))
+		l.states(get("state"))
 		l.tree(get("files"))
 		l.cloudConfig, l.domain, l.checks = get("cloud-config"), get("domain"), get("checks")
 		l.cloudConfigShape()
