@@ -89,7 +89,8 @@ type Plan struct {
 	Host     string       `json:"host"`
 	Admin    string       `json:"admin"`
 	VCPUs    int          `json:"vcpus"`
-	Memory   int64        `json:"memory"` // bytes
+	Memory   int64        `json:"memory"`          // bytes
+	State    int64        `json:"state,omitempty"` // bytes of the state disk, which is an empty one here
 	MAC      string       `json:"mac"`
 	Firmware string       `json:"firmware"`
 	Address  netip.Prefix `json:"address,omitzero"` // static IPv4, if any
@@ -234,7 +235,7 @@ func (r *run) spec(accel string) (vm.Spec, error) {
 	if err != nil {
 		return vm.Spec{}, err
 	}
-	return vm.Spec{Disk: r.Disk, Seed: r.Seed, Secrets: r.Secrets, Payload: r.Payload, Accel: accel, Firmware: r.Plan.Firmware,
+	return vm.Spec{Disk: r.Disk, Seed: r.Seed, Secrets: r.Secrets, Payload: r.Payload, State: r.Plan.State, Accel: accel, Firmware: r.Plan.Firmware,
 		VCPUs: r.Plan.VCPUs, Memory: r.Plan.Memory, MAC: r.Plan.MAC,
 		Address: r.Plan.Address, Gateway: r.Plan.Gateway,
 		Credentials: credentials, Console: r.Console, Ports: []string{shellPort, errorsPort, attest.Port}, Wire: r.Exposure}, nil

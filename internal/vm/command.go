@@ -13,10 +13,11 @@ import (
 
 // Names that the monitor's commands use as well.
 const (
-	netdev   = "net0"
-	cardWire = "card" // of the first card, where this process is between it and its network
-	rootDisk = "root"
-	varsDisk = "vars"
+	netdev    = "net0"
+	cardWire  = "card" // of the first card, where this process is between it and its network
+	rootDisk  = "root"
+	varsDisk  = "vars"
+	stateDisk = "state"
 )
 
 // Descriptors that QEMU inherits, in this order. The first tap has tapFD, the
@@ -178,7 +179,25 @@ func (s Spec) prepare(ctx context.Context, tools tool.Box, firm firmware, at *sc
 		}
 		disks = append(disks, disk{name: once.name, path: path, format: "raw", readOnly: true, device: ",serial=" + once.serial})
 	}
-	return disks, nil
+	state, err := s.prepareState(ctx, tools, at)
+	if err != nil || state == "" {
+		return disks, err
+	}
+	return append(disks, disk{name: stateDisk, path: state, format: "qcow2", device: ",serial=bake-state"}), nil
+}
+
+// prepareState returns the state disk, "" for none: the caller's, or an empty one of
+// its own that goes away with the machine.
+func (s Spec) prepareState(ctx context.Context, tools tool.Box, at *scratch) (string, error) {
+	if s.StateDisk != "" {
+		return filepath.Abs(s.StateDisk)
+	}
+	if s.State == 0 {
+		return "", nil
+	}
+	path := at.path("state.qcow2")
+	_, err := tools.Run(ctx, "qemu-img", "create", "-q", "-f", "qcow2", path, fmt.Sprint(s.State))
+	return path, err
 }
 
 // escape makes a path safe inside a list of options.

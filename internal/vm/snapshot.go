@@ -9,8 +9,14 @@ import (
 )
 
 // writable are the disks that a snapshot holds, by node name. The others are
-// read-only and stay as they are.
-var writable = []string{rootDisk, varsDisk}
+// read-only and stay as they are. A state disk of the caller's is left with its
+// snapshots.
+func (s Spec) writable() []string {
+	if s.State == 0 && s.StateDisk == "" {
+		return []string{rootDisk, varsDisk}
+	}
+	return []string{rootDisk, varsDisk, stateDisk}
+}
 
 // Snapshot keeps the whole machine as it is now, memory, devices and disks,
 // under a name that is not yet taken. The guest stands still meanwhile: half a
@@ -51,7 +57,7 @@ func (m *Machine) transfer(ctx context.Context, command, name string) error {
 	m.jobs++ // a job that was given up keeps its name
 	id := fmt.Sprintf("job%d", m.jobs)
 	if _, err := m.monitor.do(ctx, command, map[string]any{
-		"job-id": id, "tag": name, "vmstate": rootDisk, "devices": writable,
+		"job-id": id, "tag": name, "vmstate": rootDisk, "devices": m.writable,
 	}); err != nil {
 		return err
 	}

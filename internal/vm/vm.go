@@ -9,7 +9,8 @@
 // cards, on taps that the caller opened: see Spec.Cards.
 //
 // It promises that
-//   - disk, seed and secrets are opened read-only: the guest writes to an overlay;
+//   - disk, seed and secrets are opened read-only: the guest writes to an overlay,
+//     and to a state disk that is empty, unless the caller gives one;
 //   - QEMU and its files go away with Close, with the context and, if this
 //     process is killed, with the process (its directory with the next Start);
 //   - all that a guest says is data: console, packets and keys are bounded,
@@ -99,11 +100,16 @@ type Spec struct {
 	Seed     string // NoCloud image (iso or vfat), raw, attached read-only; "" for none
 	Secrets  string // volume of secrets, raw, attached read-only; "" for none
 	Payload  string // disk with packages, raw, attached read-only; "" for none
+	State    int64  // bytes of an empty state disk that goes away with the machine; 0 for none
 	Accel    string // "kvm" or "tcg", as Accelerator found
 	Firmware string // "uefi" or "uefi-secure" (Microsoft's keys enrolled)
 	VCPUs    int    // at least 1
 	Memory   int64  // bytes, at least 128 MiB; a fraction of a MiB is cut off
 	MAC      string // of the first network card; "" leaves it to QEMU
+
+	// StateDisk is a state disk that stays, qcow2, in place of an empty one. It is
+	// the only file of the caller's that the guest writes to.
+	StateDisk string
 
 	// Address and Gateway are the guest's static IPv4 configuration, around
 	// which the network is laid out. The zero values mean that the guest
@@ -140,18 +146,19 @@ type Spec struct {
 
 // A Machine is a running guest. Its methods may be used concurrently.
 type Machine struct {
-	child   *process
-	console *consoleText
-	heard   chan struct{} // closed when the console has ended
-	monitor *monitor
-	lan     lan
-	scratch *scratch
-	ports   []net.Conn
-	wire    *Wire              // nil unless Spec.Wire
-	stop    context.CancelFunc // kills QEMU
-	isClose atomic.Bool
-	once    sync.Once
-	closing error
+	child    *process
+	console  *consoleText
+	heard    chan struct{} // closed when the console has ended
+	monitor  *monitor
+	lan      lan
+	scratch  *scratch
+	ports    []net.Conn
+	wire     *Wire              // nil unless Spec.Wire
+	writable []string           // disks that a snapshot holds
+	stop     context.CancelFunc // kills QEMU
+	isClose  atomic.Bool
+	once     sync.Once
+	closing  error
 
 	forwards sync.Mutex // held while forwarded ports change
 	sshPort  int        // forwarded to port 22, 0 before the first use
@@ -189,7 +196,7 @@ func start(ctx context.Context, tools tool.Box, spec Spec) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Machine{lan: lan, scratch: scratch, console: newConsole(spec.Console), heard: make(chan struct{})}
+	m := &Machine{lan: lan, scratch: scratch, console: newConsole(spec.Console), heard: make(chan struct{}), writable: spec.writable()}
 	ctx, m.stop = context.WithCancel(ctx)
 	if err := m.boot(ctx, tools, spec, firm); err != nil {
 		return nil, errors.Join(err, m.Close())
