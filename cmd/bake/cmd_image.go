@@ -79,6 +79,7 @@ func runImage(ctx context.Context, a *app, o imageOptions) error {
 			return err
 		}
 		baked = append(baked, generation)
+		a.warnOfLoss(h.Host)
 		a.say("%s: generation %s, %s", h.Name, generation.Manifest.Generation, a.standing(generation, o.boot != nil))
 		if err := a.printProduct(h.Name, generation.Dir, secrets); err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"bake/internal/artifact"
 	"bake/internal/base"
@@ -213,6 +214,13 @@ func writeWords(draft *artifact.Draft, h *host.Host, words seed.Seed, generation
 		return err
 	}
 	return os.WriteFile(draft.Path("claims.json"), claims, 0o600)
+}
+
+// warnOfLoss says what the machine has that its next rebuild will not.
+func (a *app) warnOfLoss(h *host.Host) {
+	if dirs := h.Losing(); len(dirs) > 0 {
+		a.say("%s: a rebuild will lose %s: machine: {state: 20GiB} keeps it on a disk of its own", h.Name, strings.Join(dirs, ", "))
+	}
 }
 
 // plan collects what verify needs to know of a host, as JSON.

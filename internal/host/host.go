@@ -60,6 +60,11 @@
 // does what the host's own cloud-config lists under packages in any case. Offline
 // is what a host gets without asking: a first boot must not depend on a mirror.
 //
+// 2026-11: a host with machine.state has the layer state, before payload, whose
+// packages may start what keeps its state there. Without machine.state a layer's state
+// is on the root disk: that is said, and not refused, as a machine that is never
+// rebuilt loses nothing.
+//
 // 2026-11: the machine is amd64, and so is its base image. A machine.arch would
 // have to reach the firmware, the libvirt XML and the emulator; it comes when
 // those can do something with it.
@@ -177,6 +182,20 @@ func (h *Host) Applied() (list string, check claim.Check, err error) {
 	}
 	list, check = claim.Applied(names, digests)
 	return list, check, nil
+}
+
+// Losing returns the directories of layers that a rebuild loses: all of them, where
+// the machine has no disk that outlives it.
+func (h *Host) Losing() []string {
+	var dirs []string
+	for _, l := range h.Layers {
+		for _, d := range l.State {
+			if h.Machine.State == 0 {
+				dirs = append(dirs, d.Dir)
+			}
+		}
+	}
+	return dirs
 }
 
 // FromNetwork returns the host as it is where there is no payload: cloud-init

@@ -283,7 +283,7 @@ func TestAccepts(t *testing.T) {
 		"layers: [{a: {}}]",
 		"cloud-config: {a: {b: 1}}\noverride: [a.b, a]",
 	} {
-		if _, err := load(t, plain(key), shelf()); err != nil {
+		if _, err := load(t, plain(key), shelf("state", "")); err != nil {
 			t.Errorf("%s: %v", key, err)
 		}
 	}

@@ -54,10 +54,10 @@ func (r *resolver) layers(n *doc.Node, shelf layer.Shelf) {
 		}
 		all = append(all, c)
 	}
-	all = r.delivery(r.packages(all, n, shelf), shelf)
+	all = r.delivery(r.keeping(r.packages(all, n, shelf), shelf), shelf)
 	// Shut the door first: what other layers do before the network happens behind it.
 	slices.SortStableFunc(all, func(a, b chosen) int { return rank(a) - rank(b) })
-	facts := layer.Facts{Host: r.host.Name, AdminName: r.host.Admin.Name, AdminKeys: r.host.Admin.Keys, Secrets: secret.Names(r.host.Secrets)}
+	facts := layer.Facts{Host: r.host.Name, AdminName: r.host.Admin.Name, AdminKeys: r.host.Admin.Keys, Secrets: secret.Names(r.host.Secrets), State: r.outliving(all)}
 	if facts.AdminName == "" { // reported already; the layers are not to blame
 		facts.AdminName = "nobody"
 	}
