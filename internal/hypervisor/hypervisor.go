@@ -62,6 +62,9 @@ import (
 // taking away what was made.
 const grace = 10 * time.Second
 
+// parting is how long hanging up may take.
+const parting = 2 * time.Second
+
 // Hypervisor is a connection to a libvirt daemon.
 type Hypervisor struct {
 	URI string
@@ -134,7 +137,10 @@ func (h *Hypervisor) Close() error {
 		h.leave(dir)
 	}
 	h.stop()
-	_ = h.virt.Disconnect() // it has been said
+	// A helper at the other end of an ssh may be gone before it has handed the answer on.
+	cut := time.AfterFunc(parting, func() { h.conn.Close() })
+	defer cut.Stop()
+	_ = h.virt.Disconnect() // nothing depends on it
 	_ = h.conn.Close()
 	return nil
 }

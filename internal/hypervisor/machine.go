@@ -86,7 +86,11 @@ func (h *Hypervisor) Machines() ([]Machine, error) {
 // Define makes libvirt know a domain, or know it otherwise; one that runs goes on as
 // it is. The daemon holds the XML against its schema first.
 func (h *Hypervisor) Define(text string) error {
-	if _, err := h.virt.DomainDefineXMLFlags(text, libvirt.DomainDefineValidate); err != nil {
+	_, err := h.virt.DomainDefineXMLFlags(text, libvirt.DomainDefineValidate)
+	if err != nil && strings.Contains(err.Error(), "virtiofs does not yet support read-only mode") {
+		err = fmt.Errorf("%w: that is in libvirt 11.0; before, share a read-only bind mount and say readonly: false", err)
+	}
+	if err != nil {
 		return fmt.Errorf("defining the domain on %s: %w", h.URI, err)
 	}
 	return nil

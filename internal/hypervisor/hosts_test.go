@@ -1,0 +1,137 @@
+package hypervisor
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"libvirt.org/go/libvirtxml"
+
+	"bake/internal/domain"
+	"bake/internal/host"
+	"bake/internal/layer"
+	"bake/internal/secret"
+)
+
+// anyHost draws one of all kinds of hosts.
+func anyHost(r *rand.Rand, i int) *host.Host {
+	coin := func() bool { return r.IntN(2) == 0 }
+	pick := func(words ...string) string { return words[r.IntN(len(words))] }
+	h := &host.Host{Name: fmt.Sprintf("h%d", i),
+		Machine: host.Machine{VCPUs: 1 + r.IntN(64), Memory: int64(512+r.IntN(1<<20)) << 20, Disk: 1 << 30, Firmware: host.UEFI,
+			TPM: coin(), ImagesPath: pick("/var/lib/libvirt/images/bake", "/srv/a b", "/x&y", "/srv/ü")},
+		Network: host.Network{MAC: fmt.Sprintf("52:54:00:%02x:%02x:%02x", r.IntN(256), r.IntN(256), r.IntN(256)), DHCP: true, Isolated: coin()},
+		Offline: coin()}
+	if coin() {
+		h.Machine.State = int64(1+r.IntN(1000)) << 30
+	}
+	if coin() {
+		h.Machine.Firmware = host.UEFISecure
+	}
+	if coin() {
+		h.Network.Attach.Bridge = pick("br0", "virbr1")
+	} else {
+		h.Network.Attach.Network = pick("default", "lab-1", "a&b")
+	}
+	if coin() {
+		h.Secrets = []secret.Ref{{Name: "db", File: "db"}}
+	}
+	for n := range r.IntN(4) {
+		h.Layers = append(h.Layers, layer.Rendered{Name: fmt.Sprintf("l%d", n), Shares: []layer.Share{
+			{Dir: pick("/srv/a", "/srv/a & b", "/srv/<x>") + fmt.Sprint(n), Tag: fmt.Sprintf("tag%d", n), ReadOnly: coin()}}})
+	}
+	return h
+}
+
+// TestEveryHost: the daemon accepts the XML of all kinds of hosts, with KVM and
+// without, and gives back what matters of it.
+func TestEveryHost(t *testing.T) {
+	_, uri := daemon(t)
+	h := connect(t, uri)
+	r := rand.New(rand.NewPCG(7, 11))
+	for i := range 200 {
+		wanted := anyHost(r, i)
+		mark := domain.Mark{Host: wanted.Name, Generation: "0123456789abcdef", Trying: true}
+		err := define(h, wanted, mark)
+		if err != nil && strings.Contains(err.Error(), "virtiofs does not yet support read-only mode") && makeWritable(wanted) {
+			err = define(h, wanted, mark) // libvirt before 11.0, see package domain
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := h.Find(wanted.Name)
+		if err != nil || m == nil || m.Mark != mark {
+			t.Fatalf("%+v, %v", m, err)
+		}
+		var back libvirtxml.Domain
+		if err := back.Unmarshal(m.XML); err != nil {
+			t.Fatal(err)
+		}
+		if complaint := compare(wanted, &back); complaint != "" {
+			t.Errorf("%s in\n%s", complaint, m.XML)
+		}
+		needs, err := domain.ReadNeeds([]byte(m.XML))
+		if err != nil || needs.Disk == "" || (needs.State != "") != (wanted.Machine.State > 0) || needs.Network != wanted.Network.Attach.Network {
+			t.Errorf("%+v, %v", needs, err)
+		}
+		if err := h.Undefine(wanted.Name); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func compare(wanted *host.Host, back *libvirtxml.Domain) string {
+	shared := back.MemoryBacking != nil && back.MemoryBacking.MemoryAccess != nil && back.MemoryBacking.MemoryAccess.Mode == "shared" &&
+		back.MemoryBacking.MemorySource != nil && back.MemoryBacking.MemorySource.Type == "memfd"
+	isolated := len(back.Devices.Interfaces) == 1 && back.Devices.Interfaces[0].PortOptions != nil && back.Devices.Interfaces[0].PortOptions.Isolated == "yes"
+	disks := 2
+	for _, is := range []bool{wanted.Machine.State > 0, len(wanted.Secrets) > 0, wanted.Offline} {
+		if is {
+			disks++
+		}
+	}
+	switch {
+	case len(back.Devices.Filesystems) != len(wanted.Layers):
+		return "other shares"
+	case shared != (len(wanted.Layers) > 0):
+		return "virtiofs without shared memory, or the other way round"
+	case isolated != wanted.Network.Isolated:
+		return "another port"
+	case len(back.Devices.Disks) != disks:
+		return "other disks"
+	case back.Memory.Value != uint(wanted.Machine.Memory>>10) || back.Memory.Unit != "KiB":
+		return "other memory"
+	case int(back.VCPU.Value) != wanted.Machine.VCPUs:
+		return "other processors"
+	case len(back.Devices.Graphics)+len(back.Devices.Sounds)+len(back.Devices.Inputs) > 2: // libvirt adds the two PS/2 devices of the chipset
+		return "devices that nobody asked for"
+	case (len(back.Devices.TPMs) > 0) != wanted.Machine.TPM:
+		return "another TPM"
+	}
+	return ""
+}
+
+func define(h *Hypervisor, wanted *host.Host, mark domain.Mark) error {
+	text, err := domain.XML(wanted, mark.Generation)
+	if err != nil {
+		return err
+	}
+	fit, err := domain.Fit(text, mark, true) // this daemon's QEMU has no KVM
+	if err != nil {
+		return err
+	}
+	if err := h.Define(fit); err != nil {
+		return fmt.Errorf("%w in\n%s", err, fit)
+	}
+	return nil
+}
+
+// makeWritable reports whether a share was not.
+func makeWritable(h *host.Host) (changed bool) {
+	for _, l := range h.Layers {
+		changed = changed || l.Shares[0].ReadOnly
+		l.Shares[0].ReadOnly = false
+	}
+	return changed
+}
