@@ -7,7 +7,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"bake/internal/host"
 	"bake/internal/hypervisor"
 )
 
@@ -16,14 +15,14 @@ func listCommand(a *app) *cli.Command {
 		Name:  "list",
 		Usage: "list the machines of a hypervisor that bake has made",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "connect", Aliases: []string{"c"}, Value: "qemu:///system", Usage: "libvirt URI", EnvVars: []string{"LIBVIRT_DEFAULT_URI"}},
+			&cli.StringFlag{Name: "connect", Aliases: []string{"c"}, Value: usualURI, Usage: "libvirt URI", EnvVars: []string{"LIBVIRT_DEFAULT_URI"}},
 		},
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
 			}
-			if _, err := host.ParseURI(c.String("connect")); err != nil {
-				return usageError{err}
+			if err := checkURI(c.String("connect")); err != nil {
+				return err
 			}
 			return runList(c.Context, a, c.String("connect"))
 		},
@@ -40,6 +39,23 @@ type listView struct {
 	Addresses  []string `json:"addresses"`
 }
 
+func viewOf(m hypervisor.Machine) listView {
+	v := listView{Host: m.Host, State: "off", Generation: m.Generation, Previous: m.Previous, Trying: m.Trying, Addresses: []string{}}
+	if m.Running {
+		v.State = map[bool]string{true: "paused", false: "running"}[m.Paused]
+	}
+	return v
+}
+
+func addressesOf(at *hypervisor.Hypervisor, host string) ([]string, error) {
+	addresses, err := at.Addresses(host)
+	texts := []string{}
+	for _, address := range addresses {
+		texts = append(texts, address.String())
+	}
+	return texts, err
+}
+
 func runList(ctx context.Context, a *app, uri string) (err error) {
 	at, err := hypervisor.Connect(ctx, uri, a.Tools)
 	if err != nil {
@@ -52,15 +68,10 @@ func runList(ctx context.Context, a *app, uri string) (err error) {
 	}
 	views := []listView{}
 	for _, m := range machines {
-		v := listView{Host: m.Host, State: "off", Generation: m.Generation, Previous: m.Previous, Trying: m.Trying, Addresses: []string{}}
+		v := viewOf(m)
 		if m.Running {
-			v.State = map[bool]string{true: "paused", false: "running"}[m.Paused]
-			addresses, err := at.Addresses(m.Host)
-			if err != nil {
+			if v.Addresses, err = addressesOf(at, m.Host); err != nil {
 				return err
-			}
-			for _, address := range addresses {
-				v.Addresses = append(v.Addresses, address.String())
 			}
 		}
 		views = append(views, v)

@@ -12,6 +12,7 @@ import (
 type statusOptions struct {
 	hosts    []string
 	console  string // a log, "" for where libvirt writes it
+	uri      string // of libvirt, "" for the host file's; without either the log is a file here
 	follow   bool
 	deadline time.Duration
 }
@@ -36,17 +37,21 @@ are 0: nothing is known to be wrong, and "state" in --json tells them apart.
 With --follow 0 means attested and nothing else: a machine that is not by the
 deadline is exit status 7, too.
 
-A log cannot tell whether the machine still runs: virsh domstate does.
+With a domain.uri in the host file, or --connect, libvirt is asked: for the log,
+which may be on another machine, whether the machine runs, what generation it is
+and where it answers. Without, the log is a file here, and cannot tell whether the
+machine still runs.
 
 Of a machine that has attested with claims that are known here, the ssh host
 keys are kept in OUT/HOST/known_hosts, for bake ssh. Keys that are others than
 the last time are told, whatever the options.`,
 		Flags: append(hostFlags(),
 			&cli.StringFlag{Name: "console", Usage: "log to read (default: console.log in HOST in machine.images of the host file)"},
+			&cli.StringFlag{Name: "connect", Aliases: []string{"c"}, Usage: "libvirt URI to ask (default: domain.uri of the host file, if it has one)"},
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "read on until the machine has a verdict, and say the stages of its boot"},
 			&cli.DurationFlag{Name: "deadline", Value: 20 * time.Minute, Usage: "with --follow: for how long"}),
 		Action: func(c *cli.Context) error {
-			o := statusOptions{console: c.String("console"), follow: c.Bool("follow"), deadline: c.Duration("deadline")}
+			o := statusOptions{console: c.String("console"), uri: c.String("connect"), follow: c.Bool("follow"), deadline: c.Duration("deadline")}
 			err := noArguments(c)
 			if err == nil {
 				o.hosts, err = a.hosts(c)
@@ -54,6 +59,10 @@ the last time are told, whatever the options.`,
 			switch {
 			case err != nil:
 				return err
+			case o.console != "" && o.uri != "":
+				return usageError{errors.New("--console and --connect exclude each other")}
+			case o.uri != "" && checkURI(o.uri) != nil:
+				return checkURI(o.uri)
 			case o.console != "" && len(o.hosts) > 1:
 				return usageError{fmt.Errorf("--console names one log, there are %d hosts", len(o.hosts))}
 			case c.IsSet("deadline") && !o.follow:
@@ -69,11 +78,11 @@ the last time are told, whatever the options.`,
 func runStatus(ctx context.Context, a *app, o statusOptions) error {
 	var all []*watched
 	for _, name := range o.hosts {
-		w, err := a.watch(name, o.console)
+		w, err := a.watch(ctx, name, o)
 		if err != nil {
 			return err
 		}
-		defer w.log.Close()
+		defer w.Close()
 		all = append(all, w)
 	}
 	late, err := a.follow(ctx, all, o)

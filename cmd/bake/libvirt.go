@@ -21,6 +21,9 @@ import (
 	"bake/internal/vm"
 )
 
+// usualURI is libvirt on this machine.
+const usualURI = "qemu:///system"
+
 // libvirtOptions say which libvirt to talk to and how long to wait for what.
 type libvirtOptions struct {
 	host     string
@@ -61,11 +64,16 @@ func (a *app) readLibvirtFlags(c *cli.Context) (o libvirtOptions, err error) {
 	}
 	o.host = names[0]
 	if o.uri != "" {
-		if _, err := host.ParseURI(o.uri); err != nil {
-			return o, usageError{err}
-		}
+		return o, checkURI(o.uri)
 	}
 	return o, nil
+}
+
+func checkURI(uri string) error {
+	if _, err := host.ParseURI(uri); err != nil {
+		return usageError{err}
+	}
+	return nil
 }
 
 // machine is a host's machine on its hypervisor, with all that is held while
@@ -100,11 +108,11 @@ func (a *app) reach(ctx context.Context, o libvirtOptions) (m *machine, err erro
 		return m, err
 	}
 	m.close = append(m.close, func() error { return os.RemoveAll(dir) })
-	if m.at, err = hypervisor.Connect(ctx, cmp.Or(o.uri, h.Domain.URI), a.Tools); err != nil {
+	if m.at, err = hypervisor.Connect(ctx, cmp.Or(o.uri, h.Domain.URI, usualURI), a.Tools); err != nil {
 		return m, err
 	}
 	m.close = append(m.close, m.at.Close)
-	place := deploy.Host{Name: h.Name, Images: h.Machine.ImagesPath, Network: h.Network.Attach.Network, Autostart: h.Domain.Autostart}
+	place := deploy.Host{Name: h.Name, Images: h.Machine.ImagesPath, State: h.Machine.State, Autostart: h.Domain.Autostart}
 	if place.Emulated, err = a.emulated(ctx, m.at, o.accel); err != nil {
 		return m, err
 	}
@@ -169,6 +177,9 @@ func (a *app) parcel(ctx context.Context, m *machine, which string) (p deploy.Ge
 			p.Name, home, m.Host.Images, m.Host.Name)}
 	}
 	m.Host.Network = needs.Network
+	if (needs.State != "") != (m.Host.State > 0) {
+		return p, lackError{fmt.Errorf("machine.state of the host file and generation %s do not agree: run bake image --host %s", p.Name, m.host.Name)}
+	}
 	if !m.at.IsRemote() {
 		for _, dir := range needs.Shares {
 			if info, err := os.Stat(dir); err != nil || !info.IsDir() {
@@ -205,12 +216,9 @@ func (a *app) tellOutcome(m *machine, out deploy.Outcome, failed error) error {
 		}
 		view.Claims, view.Known = status.Claims, status.Known
 	}
-	addresses, err := m.at.Addresses(m.host.Name)
-	if err != nil {
+	var err error
+	if view.Addresses, err = addressesOf(m.at, m.host.Name); err != nil {
 		return errors.Join(failed, err)
-	}
-	for _, address := range addresses {
-		view.Addresses = append(view.Addresses, address.String())
 	}
 	if a.json {
 		err = a.printJSON(view)

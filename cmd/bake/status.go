@@ -1,16 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
 	"bake/internal/console"
+	"bake/internal/deploy"
 	"bake/internal/host"
+	"bake/internal/hypervisor"
 	"bake/internal/status"
 )
 
@@ -21,11 +25,23 @@ type watched struct {
 	plans []string   // digests of the claims that the host file makes now, with a payload and without
 	log   *status.Log
 	begun time.Time
+	at    *hypervisor.Hypervisor // nil where the log is a file here
+	close []func() error
+}
+
+// Close lets go of the log and of what it took to get at it.
+func (w *watched) Close() error {
+	err := w.log.Close()
+	for i := len(w.close) - 1; i >= 0; i-- {
+		err = errors.Join(err, w.close[i]())
+	}
+	return err
 }
 
 // watch finds out where a machine's console is. A host file is not needed where
 // that is known.
-func (a *app) watch(name, path string) (*watched, error) {
+func (a *app) watch(ctx context.Context, name string, o statusOptions) (*watched, error) {
+	path := o.console
 	w := &watched{name: name, begun: time.Now()}
 	h, err := host.Load(a.config, name, a.shelf())
 	var unknown *host.UnknownError
@@ -43,11 +59,56 @@ func (a *app) watch(name, path string) (*watched, error) {
 	default:
 		return nil, err
 	}
+	if uri := cmp.Or(o.uri, domainURI(h)); path == "" && uri != "" {
+		return w, a.ask(ctx, w, uri)
+	}
 	if path == "" {
 		path = filepath.Join(h.Machine.ImagesPath, name, "console.log")
 	}
 	w.log = &status.Log{Path: path}
 	return w, nil
+}
+
+func domainURI(h *host.Host) string {
+	if h == nil {
+		return ""
+	}
+	return h.Domain.URI
+}
+
+// ask has libvirt say what a file here would.
+func (a *app) ask(ctx context.Context, w *watched, uri string) error {
+	dir, err := os.MkdirTemp("", "bake-console-")
+	if err != nil {
+		return err
+	}
+	w.close = append(w.close, func() error { return os.RemoveAll(dir) })
+	if w.at, err = hypervisor.Connect(ctx, uri, a.Tools); err != nil {
+		return errors.Join(err, os.RemoveAll(dir))
+	}
+	w.close = append(w.close, w.at.Close)
+	at := &deploy.Console{At: w.at, Host: deploy.Host{Name: w.name, Images: w.host.Machine.ImagesPath}, Dir: dir}
+	w.log = at.Log()
+	return nil
+}
+
+// domainOf is what libvirt says of a machine, nil where nobody has asked.
+func (w *watched) domainOf() (*domainView, error) {
+	if w.at == nil {
+		return nil, nil
+	}
+	m, err := w.at.Find(w.name)
+	if err != nil {
+		return nil, err
+	}
+	if m == nil {
+		return &domainView{Hypervisor: w.at.URI, listView: listView{Host: w.name, State: "none", Addresses: []string{}}}, nil
+	}
+	v := &domainView{Hypervisor: w.at.URI, listView: viewOf(*m)}
+	if m.Running {
+		v.Addresses, err = addressesOf(w.at, w.name)
+	}
+	return v, err
 }
 
 // follow looks at the logs once, or until all machines have a verdict; late says

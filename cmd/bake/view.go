@@ -21,12 +21,13 @@ import (
 // statusView is what is known of a machine.
 type statusView struct {
 	status.Status
-	Generation  string     `json:"generation,omitempty"`  // whose claims the guest tried
-	IsHostFile  bool       `json:"host_file,omitempty"`   // they are those of the host file as it is now
-	Generations []keptView `json:"generations"`           // that are kept here
-	Keys        []keyView  `json:"ssh_host_keys"`         // that it has printed
-	Known       string     `json:"known_hosts,omitempty"` // where they are kept
-	Changes     []string   `json:"key_changes,omitempty"` // since the last time
+	Generation  string      `json:"generation,omitempty"`  // whose claims the guest tried
+	IsHostFile  bool        `json:"host_file,omitempty"`   // they are those of the host file as it is now
+	Generations []keptView  `json:"generations"`           // that are kept here
+	Keys        []keyView   `json:"ssh_host_keys"`         // that it has printed
+	Known       string      `json:"known_hosts,omitempty"` // where they are kept
+	Changes     []string    `json:"key_changes,omitempty"` // since the last time
+	Domain      *domainView `json:"domain,omitempty"`      // what libvirt says, where it was asked
 	isQuiet     time.Duration
 }
 
@@ -37,6 +38,12 @@ type keptView struct {
 	IsCurrent bool   `json:"current,omitempty"`
 	Plan      string `json:"plan,omitempty"` // digest of the claims that its guest tries
 	Verified  string `json:"verified"`       // what bake verify said last
+}
+
+// domainView is the machine as libvirt knows it; its State may be "none".
+type domainView struct {
+	Hypervisor string `json:"hypervisor"`
+	listView
 }
 
 type keyView struct {
@@ -56,6 +63,9 @@ func (a *app) view(w *watched) (statusView, error) {
 		view.isQuiet = time.Since(view.Grew)
 	}
 	var err error
+	if view.Domain, err = w.domainOf(); err != nil {
+		return view, err
+	}
 	if view.Generations, err = a.kept(w.name); err != nil {
 		return view, err
 	}
@@ -168,6 +178,12 @@ func (v statusView) lines() []string {
 	if v.End != "" && v.End != v.Reason {
 		add("ended", "%s", v.End)
 	}
+	if d := v.Domain; d != nil {
+		add("domain", "%s", d)
+		for _, address := range d.Addresses {
+			add("address", "%s", address)
+		}
+	}
 	switch {
 	case v.Plan == "":
 	case v.Generation != "":
@@ -191,7 +207,7 @@ func (v statusView) lines() []string {
 	if v.Boots > 1 {
 		add("boot", "number %d in this log", v.Boots)
 	}
-	if v.isQuiet > quiet {
+	if v.isQuiet > quiet && v.Domain == nil {
 		add("silent", "for %s: so is one that hangs, is paused or was destroyed; virsh domstate %s tells", ago(v.isQuiet), v.Host)
 	}
 	for _, key := range v.Keys {
@@ -204,6 +220,21 @@ func (v statusView) lines() []string {
 		add("known_hosts", "%s", v.Known)
 	}
 	return lines
+}
+
+// String is what libvirt says, without the host.
+func (d *domainView) String() string {
+	if d.Generation == "" {
+		return "none on " + d.Hypervisor
+	}
+	text := d.State + " on " + d.Hypervisor + ", generation " + d.Generation
+	if d.Trying {
+		text += ", which has yet to attest"
+	}
+	if d.Previous != "" {
+		text += "; before it was " + d.Previous
+	}
+	return text
 }
 
 // ago is a duration as people say it.

@@ -46,7 +46,7 @@ func (c *Console) Name() string {
 
 func (c *Console) open() *status.Log {
 	copied := &hypervisor.Console{From: c.At, Log: c.Name(), To: filepath.Join(c.Dir, c.Host.Name+".console.log")}
-	return &status.Log{Path: copied.To, Pull: copied.Pull, Reached: c.Reached}
+	return &status.Log{Path: copied.To, Name: c.Name(), Pull: copied.Pull, Reached: c.Reached}
 }
 
 // Close lets go of the copy.

@@ -115,7 +115,7 @@ type Machine struct {
 // Domain is where and how libvirt runs the machine: nothing that a generation is
 // made of.
 type Domain struct {
-	URI       string // of libvirt, "qemu:///system" unless the host file says otherwise
+	URI       string // of libvirt, "" where the host file has none: that is qemu:///system for those who need one
 	Autostart bool   // the machine starts with its hypervisor
 }
 

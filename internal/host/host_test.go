@@ -86,7 +86,6 @@ func TestDefaults(t *testing.T) {
 		Ref:     origin.Ref{Kind: origin.Release, Arch: "amd64", Distro: "debian", Version: "13", Codename: "trixie"},
 		Machine: Machine{VCPUs: 2, Memory: 2 << 30, Disk: 20 << 30, Firmware: UEFI, ImagesPath: "/var/lib/libvirt/images/bake"},
 		Network: Network{MAC: macFor("zap"), DHCP: true, Isolated: true, Attach: Attach{Network: "default"}},
-		Domain:  Domain{URI: "qemu:///system"},
 		Admin:   Admin{Name: "ops", Keys: []string{key}},
 		Layers:  []layer.Rendered{{Name: "a", Summary: "s"}},
 	}

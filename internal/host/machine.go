@@ -213,7 +213,6 @@ func (r *resolver) attach(n *doc.Node) {
 
 func (r *resolver) domain(n *doc.Node) {
 	d := &r.host.Domain
-	*d = Domain{URI: "qemu:///system"}
 	if n == nil {
 		return
 	}

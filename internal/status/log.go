@@ -25,6 +25,7 @@ const (
 // one: that is one log.
 type Log struct {
 	Path    string
+	Name    string              // what people know it by, Path if that is ""
 	Reached func(console.Stage) // is told the stages that Look finds; may be nil
 	Pull    func() error        // brings the file up to date before a look; nil where it grows by itself
 

@@ -31,6 +31,7 @@
 package status
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -82,7 +83,7 @@ type Status struct {
 // Of judges a log as far as it has been read.
 func Of(host string, l *Log) Status {
 	r := l.Reading()
-	s := Status{Host: host, Console: l.Path, Bytes: l.Size, Grew: l.Grew.UTC(), Boots: r.Boots,
+	s := Status{Host: host, Console: cmp.Or(l.Name, l.Path), Bytes: l.Size, Grew: l.Grew.UTC(), Boots: r.Boots,
 		Stages: append([]console.Stage{}, r.Stages...), Uptime: r.Uptime, End: r.End,
 		Claims: r.Trying, Failures: append([]string{}, r.Failed...), Said: r.Said}
 	if v := r.Verdict; v != nil {
