@@ -45,24 +45,8 @@ func newRack(t *testing.T) *rack {
 		}
 	}
 	command(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", h.key)
-	cmd := exec.Command("../../testdata/lab/libvirt", h.dir)
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // killed, and all in its namespaces with it
-	})
-	h.pid = cmd.Process.Pid
-	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
-		if _, err := os.Stat(filepath.Join(h.dir, "ready")); err == nil {
-			return h
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("libvirtd does not start")
-		}
-	}
+	h.pid = startLibvirt(t, h.dir)
+	return h
 }
 
 // configure writes the host file, whose swappiness tells generations apart.

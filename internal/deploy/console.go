@@ -72,10 +72,12 @@ func (c *Console) Wait(ctx context.Context, generation string) (Verdict, error) 
 	waiting, cancel := context.WithTimeoutCause(ctx, c.Deadline, late)
 	defer cancel()
 	asked := time.Now()
+	c.log.Reached = nil // what was reached before anybody waited is no news
 	for {
 		if err := c.log.Look(); err != nil {
 			return Verdict{}, err
 		}
+		c.log.Reached = c.Reached
 		s := status.Of(c.Host.Name, c.log)
 		switch {
 		case s.State.IsFailed():
