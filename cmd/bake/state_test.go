@@ -115,6 +115,7 @@ func TestStateDisk(t *testing.T) {
 		"ext4 without a label":     {empty + "mke2fs -q -t ext4 disk; ", "refused: /disk has ext4 labelled ''," + foreign},
 		"vfat of the same label":   {empty + "mkfs.vfat -n bakestate disk > /dev/null 2>&1; ", "refused: /disk has vfat labelled 'bakestate'," + foreign},
 		"the label, no name":       {empty + "mke2fs -q -t ext4 -L bakestate disk; ", "refused: /disk does not say whose state it is, its file system may be broken: it was not touched"},
+		"its own, broken":          {own + "printf 'bake state zap' | put; head -c 60000 /dev/urandom | dd of=disk bs=4096 seek=1 conv=notrunc status=none; ", "refused: /disk does not say whose state it is, its file system may be broken: it was not touched"},
 		"one byte":                 {empty + "printf x | dd of=disk bs=1 seek=1048575 conv=notrunc status=none; ", unknown},
 		"a partition table":        {empty + "echo 2048,, | sfdisk --quiet disk; ", unknown},
 		"somebody's words, begun":  {empty + "mke2fs -q -t ext4 -L thesis disk; printf 'bake state zap' | put; ", "refused: /disk has ext4 labelled 'thesis'," + foreign},
