@@ -205,7 +205,7 @@ func TestFullStateRefused(t *testing.T) {
 			if err := h.PowerDown(ctx); err != nil {
 				t.Fatal(err)
 			}
-			command(t, "qemu-img", "compare", "-s", filepath.Join(dir, "raw"), disk)
+			command(t, "qemu-img", "compare", filepath.Join(dir, "raw"), disk)
 		})
 	}
 }
