@@ -34,8 +34,8 @@
 //
 // # Snapshots
 //
-// Snapshot and Restore keep and bring back memory, devices, root disk and the
-// firmware's variables. What is outside of the guest is not turned back: the
+// Snapshot and Restore keep and bring back memory, devices, root disk, state disk
+// and the firmware's variables. What is outside of the guest is not turned back: the
 // console's text goes on, forwarded ports stay, and QEMU's user-mode network
 // knows connections that the restored guest does not (and the other way round),
 // so each login is made anew. A login works at once, half a second after.
