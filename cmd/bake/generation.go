@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -135,7 +136,9 @@ func (a *app) ground(ctx context.Context, h *host.Host, o imageOptions) (blob im
 		return blob, from, nil, err
 	}
 	a.stage("%s: checking the base image", h.Name)
-	blob, err = store.Add(ctx, path)
+	if blob, err = store.Get(ctx, verified); verified == "" || errors.Is(err, fs.ErrNotExist) {
+		blob, err = store.Add(ctx, path)
+	}
 	if err == nil && verified != "" && blob.SHA256 != verified {
 		err = &image.IntegrityError{Path: path, Want: verified, Got: blob.SHA256}
 	}

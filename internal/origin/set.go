@@ -111,6 +111,9 @@ func (l Lock) Kept(reference, image, arch string) []Deb {
 	return all
 }
 
+// Sets returns all sets, in the order of the file.
+func (l Lock) Sets() []Set { return slices.Clone(l.sets) }
+
 // Digests are the SHA-256 of all package files that are pinned.
 func (l Lock) Digests() map[string]bool {
 	all := map[string]bool{}
