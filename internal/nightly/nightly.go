@@ -190,10 +190,10 @@ func (r *run) note(i int, o Outcome) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	r.night.Hosts[i] = o
+	r.changed = r.changed || o.Verdict == Promoted || o.Verdict == Failed || len(o.Pruned) > 0
 	if o.Verdict == Unchanged || r.Report == nil {
 		return
 	}
-	r.changed = r.changed || o.Verdict == Promoted || o.Verdict == Failed
 	if err := r.Report(r.night); err != nil && r.failed == nil {
 		r.failed = err
 	}
