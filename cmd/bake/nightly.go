@@ -110,17 +110,18 @@ func (a *app) wholeNight(ctx context.Context, o nightOptions) (err error) {
 		return err
 	}
 	unheard := sender.Start(ctx)
-	tonight, err = a.doNight(ctx, dir, o, tonight, entry.Write)
+	tonight, err = a.doNight(ctx, dir, o, tonight, entry)
 	return a.endNight(ctx, sender, entry, tonight, err, unheard)
 }
 
 // doNight is the night itself.
-func (a *app) doNight(ctx context.Context, dir string, o nightOptions, tonight nightly.Night, report func(nightly.Night) error) (nightly.Night, error) {
+func (a *app) doNight(ctx context.Context, dir string, o nightOptions, tonight nightly.Night, entry *nightly.Entry) (nightly.Night, error) {
 	n, err := a.newNight(dir, o)
 	if err != nil {
 		return tonight, err
 	}
-	job := nightly.Job{Hosts: o.hosts, Builds: o.jobs, Boots: cmp.Or(o.boots, n.boots()), Steps: n.steps(), Now: time.Now, Report: report}
+	job := nightly.Job{Hosts: o.hosts, Builds: o.jobs, Boots: cmp.Or(o.boots, n.boots()), Steps: n.steps(), Now: time.Now,
+		Untidy: entry.IsAfterBreak(), Report: entry.Write}
 	tonight, err = job.Run(ctx, tonight)
 	return tonight, errors.Join(nightError(tonight), err, n.release())
 }

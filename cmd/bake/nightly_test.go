@@ -18,6 +18,7 @@ import (
 
 	"bake/internal/artifact"
 	"bake/internal/nightly"
+	"bake/internal/tool"
 	"bake/internal/verify"
 	"bake/layers"
 )
@@ -41,8 +42,8 @@ func (s *sleep) night(args ...string) outcome {
 	s.t.Helper()
 	s.t.Chdir(s.dir)
 	var stdout, stderr bytes.Buffer
-	e := env{Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr, Layers: layers.FS,
-		Getenv: func(name string) string { return s.env[name] }}
+	getenv := func(name string) string { return s.env[name] }
+	e := env{Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr, Layers: layers.FS, Getenv: getenv, Tools: tool.Box{Getenv: getenv}}
 	e.Boot = func(_ context.Context, o verify.Options) (verify.Report, error) {
 		s.mutex.Lock()
 		s.booted = append(s.booted, o.Plan.Host+" "+o.Generation)
@@ -65,9 +66,14 @@ func (s *sleep) must(code int, words []string, args ...string) nightly.Night {
 			s.t.Errorf("it does not say %q:\n%s%s", word, o.stdout, o.stderr)
 		}
 	}
-	var n nightly.Night
+	return nightOf(s.t, o)
+}
+
+// nightOf reads what --json printed.
+func nightOf(t *testing.T, o outcome) (n nightly.Night) {
+	t.Helper()
 	if err := json.Unmarshal([]byte(o.stdout), &n); err != nil {
-		s.t.Fatalf("%v\n%s%s", err, o.stdout, o.stderr)
+		t.Fatalf("%v\n%d %s%s", err, o.code, o.stdout, o.stderr)
 	}
 	return n
 }

@@ -114,6 +114,12 @@ func (j Journal) file(number int) string {
 	return filepath.Join(j.Dir, fmt.Sprintf("%06d.json", number))
 }
 
+// IsAfterBreak says whether the night before this one was cut off.
+func (e *Entry) IsAfterBreak() bool {
+	last, err := read(e.journal.file(e.number - 1))
+	return err != nil && e.number > 1 || err == nil && last.Ended.IsZero()
+}
+
 // Night is one that has just begun.
 func (e *Entry) Night(began time.Time) Night {
 	return Night{Schema: schema, Number: e.number, Began: began.UTC().Truncate(time.Second)}

@@ -27,9 +27,18 @@ func TestJournal(t *testing.T) {
 	when := time.Date(2026, 11, 28, 3, 0, 0, 0, time.UTC)
 	for i := range 5 {
 		e := mustBegin(t, j)
+		if e.IsAfterBreak() != (i == 4) {
+			t.Errorf("night %d comes after a break: %v", i, e.IsAfterBreak())
+		}
 		n := e.Night(when.AddDate(0, 0, -i)) // a clock that goes backwards
 		if err := e.Write(n); err != nil {
 			t.Fatal(err)
+		}
+		if i == 3 { // this one is cut off
+			if err := e.Close(); err != nil {
+				t.Fatal(err)
+			}
+			continue
 		}
 		n.Ended, n.Hosts = when, []Outcome{{Host: "zap", Verdict: Promoted, err: errors.New("not kept")}}
 		if err := errors.Join(e.Write(n), e.Close()); err != nil {

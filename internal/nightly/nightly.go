@@ -118,7 +118,7 @@ type Steps struct {
 	Verify  func(ctx context.Context, host, generation string) (Proof, error)  // and makes it current if no claim failed
 	Prune   func(ctx context.Context, host string) (removed []string, e error) // what need not stay
 	Adopt   func(ctx context.Context, proven []string) ([]string, error)       // pins what these hosts are on; says what moved
-	Tidy    func(ctx context.Context) error                                    // what no host needs any more; after a night with changes
+	Tidy    func(ctx context.Context) error                                    // what no host needs any more, after changes
 	Exit    func(error) int                                                    // the class of an error
 }
 
@@ -128,6 +128,7 @@ type Job struct {
 	Builds int // at once
 	Boots  int // at once
 	Dry    bool
+	Untidy bool // what others have left is to be tidied in any case: the last night was cut off
 	Steps
 	Now    func() time.Time
 	Report func(Night) error // after each host that was worked on; nil: nobody
@@ -319,7 +320,7 @@ func (r *run) finish(ctx context.Context) error {
 	}
 	moved, err := r.Adopt(ctx, proven)
 	r.night.Moved = moved
-	if err == nil && r.changed {
+	if err == nil && (r.changed || r.Untidy) {
 		err = r.Tidy(ctx)
 	}
 	return err

@@ -215,6 +215,14 @@ func TestShare(t *testing.T) {
 	if count != 2 || s.tidied != 1 {
 		t.Errorf("%d refreshes, tidied %d times", count, s.tidied)
 	}
+	s = newStage("a")
+	s.wanted["a"] = "old"
+	for tidied, untidy := range map[int]bool{0: false, 1: true} {
+		s.tidied = 0
+		if n, err := s.night(t.Context(), Job{Hosts: []string{"a"}, Untidy: untidy}); err != nil || s.tidied != tidied {
+			t.Errorf("%s, %v, tidied %d times, want %d", n, err, s.tidied, tidied)
+		}
+	}
 	s = newStage("a1", "a2", "b1")
 	s.panics["refresh a1"] = true
 	n, err = s.night(t.Context(), Job{Hosts: []string{"a1", "a2", "b1"}, Builds: 3, Boots: 1})

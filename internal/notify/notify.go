@@ -107,7 +107,12 @@ func Read(dir string) (Config, error) {
 	if d := get("deploy"); d != nil && (d.Kind != doc.String || d.Text != "never") {
 		problems.Add(d.Problem("deploy", "write deploy: never, or leave it out", "bake does not deploy at night yet"))
 	}
-	c.read(get("notify"), dir, &problems)
+	var below diag.List
+	c.read(get("notify"), dir, &below)
+	for i := range below { // whoever has put a URL there has put it on some line
+		below[i].Secret = true
+	}
+	problems.Add(below...)
 	return c, problems.Err()
 }
 
