@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"runtime"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -120,8 +122,14 @@ func (a *app) readNight(c *cli.Context) (o nightOptions, err error) {
 
 // runNightly does a night, and tells of it.
 func runNightly(ctx context.Context, a *app, o nightOptions) error {
+	known := host.Names(a.config)
 	if len(o.hosts) == 0 {
 		return usageError{fmt.Errorf("there is no host file in %s", a.config)}
+	}
+	for _, name := range o.hosts {
+		if !slices.Contains(known, name) {
+			return &host.UnknownError{Name: name, Dir: filepath.Join(a.config, "hosts"), Known: known}
+		}
 	}
 	if o.dry {
 		return a.dryNight(ctx, o)

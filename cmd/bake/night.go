@@ -12,6 +12,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -90,7 +91,23 @@ func (a *app) newNight(dir string, o nightOptions) (*night, error) {
 			return all[0], nil
 		})}
 	}
+	n.readAll()
 	return n, nil
+}
+
+// readAll reads the files of all hosts, as many at once as there are processors: who
+// asks for them next asks in turn.
+func (n *night) readAll() {
+	var all sync.WaitGroup
+	places := make(chan struct{}, runtime.NumCPU())
+	for _, h := range n.hosts {
+		all.Go(func() {
+			places <- struct{}{}
+			defer func() { <-places }()
+			_, _ = h.read() // its error is the host's, and comes again
+		})
+	}
+	all.Wait()
 }
 
 // steps are what the job does.
