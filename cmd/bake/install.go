@@ -125,6 +125,8 @@ func (a *app) unitJob(o nightOptions) (j unit.Job, err error) {
 		return j, usageError{fmt.Errorf("--at %q: want a time such as 03:00 or Mon..Fri 02:30 (man systemd.time)", o.unit.at)}
 	case o.unit.onFailure != "" && !unitName.MatchString(o.unit.onFailure):
 		return j, usageError{fmt.Errorf("--on-failure %q: want a service or a target", o.unit.onFailure)}
+	case o.isUserUnit && !filepath.IsAbs(a.Getenv("HOME")):
+		return j, lackError{errors.New("there is no home of yours: set HOME")}
 	case o.isUserUnit && o.unit.user != "":
 		return j, usageError{errors.New("--user and --run-as exclude each other: units of your own run as you")}
 	}
@@ -164,7 +166,7 @@ func (a *app) unitJob(o nightOptions) (j unit.Job, err error) {
 			j.Groups = []string{"kvm"}
 		}
 	} else {
-		j.EnvFile = "%h/.config/bake/nightly.env"
+		j.EnvFile = filepath.Join(home, ".config", "bake", "nightly.env")
 	}
 	j.Writes = []string{*paths[1], *paths[2]}
 	for _, place := range [][2]string{{"XDG_CACHE_HOME", ".cache"}, {"XDG_STATE_HOME", ".local/state"}} {

@@ -322,7 +322,7 @@ func TestNightOptions(t *testing.T) {
 		{"install --jobs 3", 2, "nightly.yaml has numbers"},
 		{"install --at x;y", 2, "--at"},
 		{"install --run-as nobody-of-that-name", 2, "there is no such user"},
-		{"install --user --run-as root", 2, "exclude each other"},
+		{"install --user", 4, "set HOME"},
 		{"install --on-failure x", 2, "--on-failure"},
 		{"--host absent", 3, "unknown host"},
 		{"status", 0, "there was no night yet"},
