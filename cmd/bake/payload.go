@@ -104,11 +104,12 @@ func (a *app) choose(ctx context.Context, builder payload.Builder, w payload.Wan
 			Message: fmt.Sprintf("the packages of host %s for %s are not pinned, and --locked adds no pin", w.Name, on.reference),
 			Hint:    fmt.Sprintf("run bake pull --host %s and commit bake.lock", w.Name)}}
 	}
-	var keep []origin.Deb
-	if !o.Update {
-		keep = lock.Kept(set.Reference, set.Image, set.Arch)
+	var found []origin.Deb
+	if o.Update {
+		found, err = builder.Newest(ctx, w, on.sha256)
+	} else {
+		found, err = builder.Resolve(ctx, w, lock.Kept(set.Reference, set.Image, set.Arch))
 	}
-	found, err := builder.Resolve(ctx, w, keep)
 	if err != nil {
 		return err
 	}
