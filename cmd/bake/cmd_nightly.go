@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
-	"runtime"
 	"slices"
 
 	"github.com/urfave/cli/v2"
@@ -63,9 +61,9 @@ told what a night came to (go doc ./internal/notify describes it).`,
 
 func nightFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.IntFlag{Name: "jobs", Usage: "hosts to build at once (default: nightly.yaml, or one for each processor)"},
-		&cli.IntFlag{Name: "boots", Usage: "machines to boot at once (default: nightly.yaml, or as many as memory allows)"},
-		&cli.IntFlag{Name: "keep", Usage: "proven generations to keep beside latest and current (default: nightly.yaml, or 3)"},
+		&cli.IntFlag{Name: "jobs", Usage: "hosts to build at once", DefaultText: "nightly.yaml, or one for each processor"},
+		&cli.IntFlag{Name: "boots", Usage: "machines to boot at once", DefaultText: "nightly.yaml, or as many as memory allows"},
+		&cli.IntFlag{Name: "keep", Usage: "proven generations to keep beside latest and current", DefaultText: "nightly.yaml, or 3"},
 		&cli.BoolFlag{Name: "dry-run", Usage: "only ask what is newest and say what would be built; with install: only show the units"},
 		&cli.BoolFlag{Name: "user", Usage: "with install and logs: units of your own, not of the system"},
 		&cli.StringFlag{Name: "at", Value: "03:00", Usage: "with install: when, as systemd's OnCalendar has it"},
@@ -75,49 +73,6 @@ func nightFlags() []cli.Flag {
 		&cli.IntFlag{Name: "nights", Value: 14, Usage: "with status: how many"},
 		&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "with logs: read on"},
 	}
-}
-
-// readNight returns what a command line and nightly.yaml say, and defaults for what
-// neither does.
-func (a *app) readNight(c *cli.Context) (o nightOptions, err error) {
-	if err := checkNightWords(c); err != nil {
-		return o, err
-	}
-	if o.from, err = readBaseFlags(c); err != nil {
-		return o, err
-	}
-	if o.from.Locked {
-		return o, usageError{errors.New("--locked and a night exclude each other: it is there to move pins")}
-	}
-	if o.boot, err = readBootFlags(c); err != nil {
-		return o, err
-	}
-	if names := c.StringSlice("host"); len(names) == 0 && !c.Bool("all") {
-		o.hosts = host.Names(a.config)
-	} else if o.hosts, err = a.hosts(c); err != nil {
-		return o, err
-	}
-	if o.config, err = notify.Read(a.config); err != nil {
-		return o, err
-	}
-	o.dry, o.nights, o.follow, o.isUserUnit = c.Bool("dry-run"), c.Int("nights"), c.Bool("follow"), c.Bool("user")
-	o.unit = unitOptions{hosts: c.StringSlice("host"), at: c.String("at"), user: c.String("run-as"), onFailure: c.String("on-failure"), dir: c.String("unit-dir")}
-	for _, number := range []struct {
-		flag            string
-		to              *int
-		config, natural int
-	}{{"jobs", &o.jobs, o.config.Jobs, runtime.NumCPU()}, {"boots", &o.boots, o.config.Boots, 0}, {"keep", &o.keep, o.config.Keep, 3}} {
-		*number.to = number.natural
-		if number.config > 0 {
-			*number.to = number.config
-		}
-		if c.IsSet(number.flag) {
-			if *number.to = c.Int(number.flag); *number.to < 1 {
-				return o, usageError{fmt.Errorf("--%s %d: want at least 1", number.flag, *number.to)}
-			}
-		}
-	}
-	return o, nil
 }
 
 // runNightly does a night, and tells of it.

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"bake/internal/diag"
+	"bake/internal/host"
 	"bake/internal/nightly"
 	"bake/internal/notify"
 )
@@ -59,6 +60,49 @@ func checkNightWords(c *cli.Context) error {
 		return usageError{fmt.Errorf("--dry-run does not go with bake nightly %s, which changes nothing", word)}
 	}
 	return nil
+}
+
+// readNight returns what a command line and nightly.yaml say, and defaults for what
+// neither does.
+func (a *app) readNight(c *cli.Context) (o nightOptions, err error) {
+	if err := checkNightWords(c); err != nil {
+		return o, err
+	}
+	if o.from, err = readBaseFlags(c); err != nil {
+		return o, err
+	}
+	if o.from.Locked {
+		return o, usageError{errors.New("--locked and a night exclude each other: it is there to move pins")}
+	}
+	if o.boot, err = readBootFlags(c); err != nil {
+		return o, err
+	}
+	if names := c.StringSlice("host"); len(names) == 0 && !c.Bool("all") {
+		o.hosts = host.Names(a.config)
+	} else if o.hosts, err = a.hosts(c); err != nil {
+		return o, err
+	}
+	if o.config, err = notify.Read(a.config); err != nil {
+		return o, err
+	}
+	o.dry, o.nights, o.follow, o.isUserUnit = c.Bool("dry-run"), c.Int("nights"), c.Bool("follow"), c.Bool("user")
+	o.unit = unitOptions{hosts: c.StringSlice("host"), at: c.String("at"), user: c.String("run-as"), onFailure: c.String("on-failure"), dir: c.String("unit-dir")}
+	for _, number := range []struct {
+		flag            string
+		to              *int
+		config, natural int
+	}{{"jobs", &o.jobs, o.config.Jobs, runtime.NumCPU()}, {"boots", &o.boots, o.config.Boots, 0}, {"keep", &o.keep, o.config.Keep, 3}} {
+		*number.to = number.natural
+		if number.config > 0 {
+			*number.to = number.config
+		}
+		if c.IsSet(number.flag) {
+			if *number.to = c.Int(number.flag); *number.to < 1 {
+				return o, usageError{fmt.Errorf("--%s %d: want at least 1", number.flag, *number.to)}
+			}
+		}
+	}
+	return o, nil
 }
 
 // dryNight says what a night would do.

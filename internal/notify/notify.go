@@ -254,7 +254,7 @@ func choice(n *doc.Node, path string, problems *diag.List) string {
 			return word
 		}
 	}
-	problems.Add(n.Problem(path, diag.DidYouMean(n.Text, moments), "want always, change or failure"))
+	problems.Add(n.Problem(path, "", "want always, change or failure"))
 	return ""
 }
 
