@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"bake/internal/artifact"
 	"bake/internal/base"
@@ -29,6 +30,7 @@ type night struct {
 	o          nightOptions
 	real       *app // with those of bake.lock
 	candidates string
+	began      origin.Lock // bake.lock, as the night found it
 	hosts      map[string]*nightHost
 
 	mutex    sync.Mutex
@@ -66,16 +68,16 @@ func (a *app) nightDir() (string, error) {
 
 // newNight prepares pins that are those of bake.lock as it is now.
 func (a *app) newNight(dir string, o nightOptions) (*night, error) {
-	n := &night{real: a, o: o, candidates: filepath.Join(dir, "pins"), hosts: map[string]*nightHost{},
+	lock, err := origin.ReadLock(filepath.Join(a.config, "bake.lock"))
+	if err != nil {
+		return nil, err
+	}
+	n := &night{real: a, began: lock, o: o, candidates: filepath.Join(dir, "pins"), hosts: map[string]*nightHost{},
 		packages: map[string]func() error{}, newest: map[string]origin.Target{}}
 	if err := os.MkdirAll(n.candidates, 0o700); err != nil {
 		return nil, err
 	}
-	lock, err := origin.ReadLock(filepath.Join(a.config, "bake.lock"))
-	if err == nil {
-		err = lock.Write(filepath.Join(n.candidates, "bake.lock"))
-	}
-	if err != nil {
+	if err := lock.Write(filepath.Join(n.candidates, "bake.lock")); err != nil {
 		return nil, err
 	}
 	own := *a
@@ -349,7 +351,7 @@ func (n *night) adopt(ctx context.Context, proven []string) ([]string, error) {
 	isSet := func(s origin.Set) bool {
 		return sets[fmt.Sprint(s.Reference, " ", s.Image, " ", s.Arch, " ", s.Packages)]
 	}
-	moved, err := n.real.depot().Adopt(ctx, from, isImage, isSet)
+	moved, err := n.real.depot().Adopt(ctx, from, n.began, isImage, isSet)
 	for _, line := range moved {
 		n.say("bake.lock: %s", line)
 	}
@@ -362,16 +364,38 @@ func (n *night) tidy(ctx context.Context) error {
 	if err := n.release(); err != nil {
 		return err
 	}
-	_, err := n.real.depot().Prune(ctx, n.generations, false)
+	depot := n.real.depot()
+	depot.Others = n.otherLocks()
+	_, err := depot.Prune(ctx, n.generations, false)
 	var busy *base.DirError
 	if err == nil {
-		_, _, err = n.prunePayloads(ctx, false)
+		_, _, err = n.prunePayloads(ctx, false, depot.Others...)
 	}
 	if errors.As(err, &busy) {
 		n.say("%v", err)
 		return nil
 	}
 	return err
+}
+
+// abandoned is how long a configuration is without a night before its pins do not
+// keep anything any more.
+const abandoned = 60 * 24 * time.Hour
+
+// otherLocks are the pins of all nights of this user: other configurations may use the
+// same cache.
+func (n *night) otherLocks() []string {
+	dir, _ := filepath.Split(filepath.Dir(n.candidates))
+	var files []string
+	if entries, err := os.ReadDir(dir); err == nil {
+		for _, entry := range entries {
+			file := filepath.Join(dir, entry.Name(), filepath.Base(n.candidates), "bake.lock")
+			if info, err := os.Stat(file); err == nil && time.Since(info.ModTime()) < abandoned {
+				files = append(files, file)
+			}
+		}
+	}
+	return files
 }
 
 // isProven says whether a generation passed verification when it was last tried.

@@ -221,7 +221,13 @@ func checkOut(dir string) error {
 
 func (a *app) sender(o nightOptions, history func() []nightly.Night) *notify.Sender {
 	return &notify.Sender{Config: o.config, Dir: a.config, Getenv: a.Getenv, Tools: a.Tools, History: history,
-		Table: func(n nightly.Night) string { return strings.Join(nightLines(n), "\n") + "\n" }}
+		Table: func(n nightly.Night) string {
+			text := ""
+			for _, line := range nightLines(n) {
+				text += diag.Printable(line) + "\n"
+			}
+			return text
+		}}
 }
 
 // machineOverhead is what QEMU and its firmware take beside a guest's memory.

@@ -46,7 +46,8 @@ func TestFullNightly(t *testing.T) {
 		if err := json.Unmarshal([]byte(text), &n); err != nil || len(n.Hosts) != 1 {
 			t.Fatalf("%v\n%s", err, text)
 		}
-		if panickedEarly.MatchString(text) && want != nightly.Failed {
+		if report, err := os.ReadFile(filepath.Join(l.out, "zap", n.Hosts[0].Generation, "report.json")); err == nil &&
+			n.Hosts[0].Verdict == nightly.Failed && panickedEarly.MatchString(strings.ReplaceAll(string(report), `\"`, `"`)) {
 			t.Log("the emulated processor failed its kernel before anything of bake's ran: once more")
 			got, text = l.bake(t, "nightly", "--json", "--deadline", "45m")
 			n = nightly.Night{}
@@ -93,7 +94,7 @@ func TestFullNightly(t *testing.T) {
 	if back := night(0, nightly.Unchanged); back.Generation != first.Generation {
 		t.Errorf("%+v", back)
 	}
-	if code, text := l.bake(t, "nightly", "status"); code != 0 || !strings.Contains(text, "P=F=") {
+	if code, text := l.bake(t, "nightly", "status"); code != 0 || !strings.Contains(text, "F=") {
 		t.Errorf("exit status %d\n%s", code, text)
 	}
 }

@@ -240,15 +240,15 @@ func (a *app) pullPackages(ctx context.Context, hosts []ready, o fetchOptions) (
 }
 
 // prunePayloads removes the payloads that no generation has, and the packages that
-// bake.lock does not pin.
-func (a *app) prunePayloads(ctx context.Context, dry bool) ([]string, int64, error) {
+// neither bake.lock pins nor others like it.
+func (a *app) prunePayloads(ctx context.Context, dry bool, others ...string) ([]string, int64, error) {
 	dir := a.cacheDir()
 	if dir == "" {
 		return nil, 0, nil
 	}
 	keep := map[string]bool{}
-	for _, pins := range []string{a.config, a.lockDir()} {
-		lock, err := origin.ReadLock(filepath.Join(pins, "bake.lock"))
+	for _, file := range append(others, filepath.Join(a.config, "bake.lock")) {
+		lock, err := origin.ReadLock(file)
 		if err != nil {
 			return nil, 0, err
 		}

@@ -79,8 +79,9 @@ func (d Depot) PinSet(ctx context.Context, set origin.Set, update bool) ([]origi
 }
 
 // Adopt moves the pins in bake.lock to those of another lock for which image and set
-// say yes, and returns what has changed. Others stay.
-func (d Depot) Adopt(ctx context.Context, from origin.Lock, image func(origin.Target) bool, set func(origin.Set) bool) ([]string, error) {
+// say yes, and returns what has changed. The other lock began as since; a pin that
+// somebody else has moved since then stays where they moved it.
+func (d Depot) Adopt(ctx context.Context, from, since origin.Lock, image func(origin.Target) bool, set func(origin.Set) bool) ([]string, error) {
 	hold, err := holdDir(ctx, d.Config, unix.LOCK_EX)
 	if err != nil {
 		return nil, err
@@ -92,12 +93,12 @@ func (d Depot) Adopt(ctx context.Context, from origin.Lock, image func(origin.Ta
 	}
 	after := before
 	for _, target := range from.Pins() {
-		if image(target) {
+		if image(target) && pinnedTo(before, target) == pinnedTo(since, target) {
 			err = errors.Join(err, after.Set(target))
 		}
 	}
 	for _, s := range from.Sets() {
-		if set(s) {
+		if set(s) && (s.IsFile() || pinnedTo(after, origin.Target{Reference: s.Reference, Arch: s.Arch}) == pinnedTo(from, origin.Target{Reference: s.Reference, Arch: s.Arch})) {
 			err = errors.Join(err, after.SetDebs(s))
 		}
 	}
@@ -106,4 +107,14 @@ func (d Depot) Adopt(ctx context.Context, from origin.Lock, image func(origin.Ta
 		return nil, err
 	}
 	return changes, after.Write(d.lockFile())
+}
+
+// pinnedTo returns what a target's reference is pinned to, if it is.
+func pinnedTo(lock origin.Lock, target origin.Target) origin.Target {
+	for _, pinned := range lock.Pins() {
+		if pinned.Reference == target.Reference && pinned.Arch == target.Arch {
+			return pinned
+		}
+	}
+	return origin.Target{}
 }

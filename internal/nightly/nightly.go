@@ -54,6 +54,9 @@
 // 2026-11: reports are not in the directory of artifacts. A night in which nothing
 // changed writes nothing there.
 //
+// 2026-11: how long something took is taken from the monotonic clock, and which night
+// was last from its number: a clock that jumps changes neither.
+//
 // 2026-11: machines are not deployed from here. Night.Promoted is what a deployment
 // would go by.
 package nightly
@@ -285,7 +288,7 @@ func (r *run) verify(ctx context.Context, o *Outcome) {
 		}
 		o.Verdict = Failed
 		o.fail(r.Exit, err)
-		o.Reason = proof.First
+		o.Reason = cut(proof.First)
 	case err == nil:
 		o.fail(r.Exit, errors.New("there was no claim to try"))
 	default:
@@ -302,7 +305,7 @@ func (r *run) prune(ctx context.Context, o *Outcome) {
 	}
 	var err error
 	if o.Pruned, err = r.Prune(ctx, o.Host); err != nil {
-		o.Notes = append(o.Notes, err.Error())
+		o.Notes = append(o.Notes, cut(err.Error()))
 		o.err = errors.Join(o.err, err)
 	}
 }
@@ -352,8 +355,17 @@ func (o Outcome) Err() error { return o.err }
 func (o *Outcome) fail(class func(error) int, err error) {
 	o.err = errors.Join(o.err, err)
 	if err != nil {
-		o.Reason, o.Exit = err.Error(), class(err)
+		o.Reason, o.Exit = cut(err.Error()), class(err)
 	}
+}
+
+// cut bounds what a report has of an error, at the end of a character.
+func cut(text string) string {
+	const most = 4 << 10
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "..."
 }
 
 // A Night is what one came to.

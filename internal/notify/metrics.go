@@ -53,7 +53,7 @@ func exposition(nights []nightly.Night) string {
 	}
 	single("bake_nightly_last_end_timestamp_seconds", "When the last night ended.", float64(last.Ended.Unix()))
 	single("bake_nightly_last_exit_status", "Exit status of the last night.", float64(last.Exit))
-	single("bake_nightly_last_duration_seconds", "How long the last night took.", last.Ended.Sub(last.Began).Seconds())
+	single("bake_nightly_last_duration_seconds", "How long the last night took.", max(last.Ended.Sub(last.Began).Seconds(), 0)) // a clock may have been put back
 	each := func(name, help string, value func(host string) (float64, bool)) {
 		var lines []string
 		for _, o := range last.Hosts {
