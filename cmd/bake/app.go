@@ -28,6 +28,7 @@ type app struct {
 	out    string // directory of artifacts
 	layers string // directory of the user's own layers
 	json   bool
+	pins   string // directory of bake.lock, "" for config: a night has one of its own
 }
 
 // run executes one command line and returns the exit status.
@@ -69,7 +70,7 @@ func newCLI(a *app) *cli.App {
 		Commands: []*cli.Command{
 			imageCommand(a), seedCommand(a), verifyCommand(a), upCommand(a), deployCommand(a), rollbackCommand(a), downCommand(a), destroyCommand(a),
 			listCommand(a), statusCommand(a), sshCommand(a), pullCommand(a), imagesCommand(a), inspectCommand(a),
-			layersCommand(a), explainCommand(a), initCommand(a), versionCommand(a), helpCommand(),
+			layersCommand(a), explainCommand(a), nightlyCommand(a), initCommand(a), versionCommand(a), helpCommand(),
 		},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {

@@ -24,7 +24,7 @@ var keyring []byte
 
 // depot is where this run gets base images from, and who is told of it.
 func (a *app) depot() base.Depot {
-	d := base.Depot{Copies: a.store().Dir, State: a.stateDir(), Config: a.config, Tools: a.Tools, Keyring: keyring,
+	d := base.Depot{Copies: a.store().Dir, State: a.stateDir(), Config: a.lockDir(), Tools: a.Tools, Keyring: keyring,
 		Say:   func(text string) { a.say("%s", text) },
 		Stage: func(text string) { a.stage("%s", text) },
 		Progress: func(reference, address string) (func(done, total int64), func(received int64)) {
@@ -36,6 +36,9 @@ func (a *app) depot() base.Depot {
 	}
 	return d
 }
+
+// lockDir is the directory that has bake.lock.
+func (a *app) lockDir() string { return cmp.Or(a.pins, a.config) }
 
 // obtain returns the base image of a reference, of which the host file that
 // names it may have mirrors.

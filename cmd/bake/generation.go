@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,6 +24,47 @@ import (
 	"bake/internal/verify"
 )
 
+// recipe is all that one generation is made of, found and checked, before anything
+// of it is written.
+type recipe struct {
+	host     ready
+	disk     diskForm
+	blob     image.Blob
+	load     *packed
+	manifest artifact.Manifest
+	hold     io.Closer // of the base image
+}
+
+// compose finds what a generation of a host is made of: its base image, its payload,
+// its words, and the name that follows from them. The recipe's hold must be closed.
+func (a *app) compose(ctx context.Context, h ready, o imageOptions) (r recipe, err error) {
+	blob, from, hold, err := a.ground(ctx, h.Host, o)
+	if err != nil {
+		return r, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, hold.Close())
+		}
+	}()
+	if h.Machine.Disk < blob.VirtualSize {
+		return r, diag.List{{Pos: diag.Position{File: h.File}, Path: "machine.disk",
+			Message: fmt.Sprintf("%d MiB is smaller than the base image %s, which has %d MiB", h.Machine.Disk>>20, from.name, blob.VirtualSize>>20),
+			Hint:    "a smaller disk would cut off the end of the image's file systems"}}
+	}
+	load, err := a.pack(ctx, h.Host, footing{blob.Path, blob.SHA256, from.Reference}, o.from)
+	if err != nil {
+		return r, err
+	}
+	if load != nil {
+		if h.words, err = a.words(h.Host, load.seed()); err != nil {
+			return r, err
+		}
+	}
+	m, err := manifest(h.Host, h.words, from.Base, o.disk, load)
+	return recipe{h, o.disk, blob, load, m, hold}, err
+}
+
 // bake makes one generation: words, then bytes, then both under one name.
 func (a *app) bake(ctx context.Context, h ready, o imageOptions) (g artifact.Generation, secrets string, err error) {
 	lock, err := artifact.Lock(ctx, a.out, h.Name)
@@ -30,48 +72,30 @@ func (a *app) bake(ctx context.Context, h ready, o imageOptions) (g artifact.Gen
 		return g, "", lackError{err}
 	}
 	defer lock.Close()
-	blob, from, hold, err := a.ground(ctx, h.Host, o)
+	r, err := a.compose(ctx, h, o)
 	if err != nil {
 		return g, "", err
 	}
-	defer hold.Close()
-	if h.Machine.Disk < blob.VirtualSize {
-		return g, "", diag.List{{Pos: diag.Position{File: h.File}, Path: "machine.disk",
-			Message: fmt.Sprintf("%d MiB is smaller than the base image %s, which has %d MiB", h.Machine.Disk>>20, from.name, blob.VirtualSize>>20),
-			Hint:    "a smaller disk would cut off the end of the image's file systems"}}
-	}
-	load, err := a.pack(ctx, h.Host, footing{blob.Path, blob.SHA256, from.Reference}, o.from)
-	if err != nil {
-		return g, "", err
-	}
-	if load != nil {
-		if h.words, err = a.words(h.Host, load.seed()); err != nil {
-			return g, "", err
-		}
-	}
-	m, err := manifest(h.Host, h.words, from.Base, o.disk, load)
-	if err != nil {
-		return g, "", err
-	}
+	defer r.hold.Close()
 	draft, err := artifact.Begin(a.out, h.Name)
 	if err != nil {
 		return g, "", err
 	}
 	defer func() { err = errors.Join(err, draft.Discard()) }()
-	if err := a.writeDisk(ctx, draft, h, blob, o.disk); err != nil {
+	if err := a.writeDisk(ctx, draft, r.host, r.blob, r.disk); err != nil {
 		return g, "", err
 	}
-	if err := load.share(ctx, draft); err != nil {
+	if err := r.load.share(ctx, draft); err != nil {
 		return g, "", err
 	}
-	if err := writeWords(draft, h.Host, h.words, m.Generation); err != nil {
+	if err := writeWords(draft, h.Host, r.host.words, r.manifest.Generation); err != nil {
 		return g, "", err
 	}
 	// Not before: what is left can hardly fail. Not after: who sees the generation finds its secrets.
 	if secrets, err = a.writeSecrets(filepath.Join(a.out, h.Name, secretsName), h); err != nil {
 		return g, "", err
 	}
-	g, err = draft.Commit(m)
+	g, err = draft.Commit(r.manifest)
 	return g, secrets, err
 }
 
@@ -113,7 +137,9 @@ func (a *app) ground(ctx context.Context, h *host.Host, o imageOptions) (blob im
 		return blob, from, nil, err
 	}
 	a.stage("%s: checking the base image", h.Name)
-	blob, err = store.Add(ctx, path)
+	if blob, err = store.Get(ctx, verified); verified == "" || errors.Is(err, fs.ErrNotExist) {
+		blob, err = store.Add(ctx, path)
+	}
 	if err == nil && verified != "" && blob.SHA256 != verified {
 		err = &image.IntegrityError{Path: path, Want: verified, Got: blob.SHA256}
 	}

@@ -42,13 +42,16 @@ var mayImport = map[string][]string{
 	"internal/hypervisor": {"internal/domain", "internal/host", "internal/tool"},
 	"internal/deploy":     {"internal/console", "internal/domain", "internal/hypervisor", "internal/status"},
 	"internal/artifact":   {},
+	"internal/nightly":    {},
+	"internal/notify":     {"internal/diag", "internal/doc", "internal/nightly", "internal/secret", "internal/tool"},
+	"internal/unit":       {},
 	"internal/console":    {"internal/attest"},
 	"internal/vm":         {"internal/artifact", "internal/console", "internal/tool"},
 	"internal/status":     {"internal/console"},
 	"internal/verify":     {"internal/attest", "internal/claim", "internal/console", "internal/exposure", "internal/tool", "internal/vm"},
 	"layers":              {},
 	"cmd/bake": {"internal/artifact", "internal/base", "internal/console", "internal/deploy", "internal/diag", "internal/domain", "internal/guest", "internal/host", "internal/hypervisor", "internal/image",
-		"internal/inspect", "internal/layer", "internal/openclaw", "internal/origin", "internal/payload", "internal/secret", "internal/seed", "internal/status", "internal/tool", "internal/verify", "internal/vm", "layers"},
+		"internal/inspect", "internal/layer", "internal/nightly", "internal/notify", "internal/openclaw", "internal/origin", "internal/payload", "internal/secret", "internal/seed", "internal/status", "internal/tool", "internal/unit", "internal/verify", "internal/vm", "layers"},
 }
 
 // goPackage is what go list says of one.

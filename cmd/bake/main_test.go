@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -10,14 +11,17 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"bake/internal/attest"
+	"bake/internal/verify"
 )
 
 var update = flag.Bool("update", false, "rewrite what the scripts expect; the diff is the review")
@@ -25,7 +29,32 @@ var update = flag.Bool("update", false, "rewrite what the scripts expect; the di
 // TestMain makes the test binary bake itself when it is called so: the scripts
 // and the tests that kill it see the program a user starts, from main on.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"bake": main})
+	testscript.Main(m, map[string]func(){"bake": child})
+}
+
+// testVerdict has a bake that is this test binary boot nothing and take what it says,
+// ok or fail, for what came of it.
+const testVerdict = "BAKE_TEST_VERDICT"
+
+// child is bake as a process.
+func child() {
+	verdict := os.Getenv(testVerdict)
+	if verdict == "" {
+		main()
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	e := systemEnv()
+	e.Boot = func(ctx context.Context, o verify.Options) (verify.Report, error) {
+		if verdict == "hang" {
+			fmt.Fprintln(os.Stderr, "it boots")
+			<-ctx.Done()
+			return verify.Report{}, context.Cause(ctx)
+		}
+		return judged(verdict == "ok")(o)
+	}
+	os.Exit(run(ctx, e, os.Args))
 }
 
 func TestScripts(t *testing.T) { runScripts(t, "testdata/script") }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -54,12 +55,8 @@ func (a *app) pack(ctx context.Context, h *host.Host, on footing, o fetchOptions
 		return nil, err
 	}
 	p := &packed{trees: trees}
-	w := payload.Want{Name: h.Name, Image: on.path, Arch: h.Ref.Arch, Trees: p.trees, Mirror: mirrors["packages"], Expired: o.expired}
-	for _, l := range h.Layers {
-		if len(l.Packages) > 0 {
-			w.Packages = append(w.Packages, payload.Part{Layer: l.Name, Packages: l.Packages})
-		}
-	}
+	w := payload.Want{Name: h.Name, Image: on.path, Arch: h.Ref.Arch, Trees: p.trees, Mirror: mirrors["packages"], Expired: o.expired,
+		Packages: packageParts(h)}
 	builder := payload.Builder{Dir: filepath.Join(dir, "payload"), Tools: a.Tools,
 		Say: func(text string) { a.say("%s", text) }, Stage: func(text string) { a.stage("%s", text) },
 		Progress: func(from string) (func(done, total int64), func(received int64)) {
@@ -76,9 +73,22 @@ func (a *app) pack(ctx context.Context, h *host.Host, on footing, o fetchOptions
 	return p, nil
 }
 
+// packageParts are what the layers of a host ask for.
+func packageParts(h *host.Host) (parts []payload.Part) {
+	for _, l := range h.Layers {
+		if len(l.Packages) > 0 {
+			parts = append(parts, payload.Part{Layer: l.Name, Packages: l.Packages})
+		}
+	}
+	return parts
+}
+
+// packagesOf are all that they ask for, sorted, once each, as bake.lock has them.
+func packagesOf(h *host.Host) []string { return payload.Want{Packages: packageParts(h)}.Names() }
+
 // choose fills in which package files it is to be.
 func (a *app) choose(ctx context.Context, builder payload.Builder, w payload.Want, on footing, o fetchOptions, p *packed) error {
-	file := filepath.Join(a.config, "bake.lock")
+	file := filepath.Join(a.lockDir(), "bake.lock")
 	lock, err := origin.ReadLock(file)
 	if err != nil {
 		return err
@@ -94,11 +104,12 @@ func (a *app) choose(ctx context.Context, builder payload.Builder, w payload.Wan
 			Message: fmt.Sprintf("the packages of host %s for %s are not pinned, and --locked adds no pin", w.Name, on.reference),
 			Hint:    fmt.Sprintf("run bake pull --host %s and commit bake.lock", w.Name)}}
 	}
-	var keep []origin.Deb
-	if !o.Update {
-		keep = lock.Kept(set.Reference, set.Image, set.Arch)
+	var found []origin.Deb
+	if o.Update {
+		found, err = builder.Newest(ctx, w, on.sha256)
+	} else {
+		found, err = builder.Resolve(ctx, w, lock.Kept(set.Reference, set.Image, set.Arch))
 	}
-	found, err := builder.Resolve(ctx, w, keep)
 	if err != nil {
 		return err
 	}
@@ -229,17 +240,21 @@ func (a *app) pullPackages(ctx context.Context, hosts []ready, o fetchOptions) (
 }
 
 // prunePayloads removes the payloads that no generation has, and the packages that
-// bake.lock does not pin.
-func (a *app) prunePayloads(ctx context.Context, dry bool) ([]string, int64, error) {
+// neither bake.lock pins nor others like it.
+func (a *app) prunePayloads(ctx context.Context, dry bool, others ...string) ([]string, int64, error) {
 	dir := a.cacheDir()
 	if dir == "" {
 		return nil, 0, nil
 	}
-	lock, err := origin.ReadLock(filepath.Join(a.config, "bake.lock"))
-	if err != nil {
-		return nil, 0, err
+	keep := map[string]bool{}
+	for _, file := range append(others, filepath.Join(a.config, "bake.lock")) {
+		lock, err := origin.ReadLock(file)
+		if err != nil {
+			return nil, 0, err
+		}
+		maps.Copy(keep, lock.Digests())
 	}
-	return payload.Builder{Dir: filepath.Join(dir, "payload"), Tools: a.Tools}.Prune(ctx, lock.Digests(), dry)
+	return payload.Builder{Dir: filepath.Join(dir, "payload"), Tools: a.Tools}.Prune(ctx, keep, dry)
 }
 
 // foot returns the base image of a host, which stays where it is until hold is

@@ -28,6 +28,8 @@
 //   - The bytes of manifest.json depend on nothing but the manifest: keys
 //     sorted, no clock, no path, a newline at the end.
 //
+// It removes what Prune is told does not have to stay, never latest or current.
+//
 // It refuses names with a slash or a leading dot, drafts with anything but
 // regular files in them, and generations with a file too few, too many or
 // changed. Files named report.* are the exception: they say something about the
@@ -54,6 +56,13 @@
 // 2026-11: the payload is a link to the file in the cache, not a reference out of
 // the generation: a generation is whole without the cache, and the file system
 // counts who still needs it. It costs a copy where out/ is on another file system.
+//
+// 2026-11: what is pruned is decided by what was proven and in which order it was
+// committed, not by its age: a clock that jumps must not cost a generation. The
+// order is the time of manifest.json, which nothing changes afterwards; where a
+// clock went backwards it is wrong, and latest and current stay all the same. A
+// directory that bears a generation's name and cannot be read is told of and left:
+// somebody may want to see why.
 //
 // 2026-11: flock(2) on a file that stays, not a lock file that is removed: the
 // kernel releases it when its holder is killed. Does not exclude a second

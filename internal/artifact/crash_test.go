@@ -15,7 +15,7 @@ import (
 )
 
 // The test binary is its own victim: with BAKE_CRASH_AT=N in its environment it
-// bakes and promotes generation B under BAKE_CRASH_ROOT, or keeps a file there, and
+// bakes and promotes generation B under BAKE_CRASH_ROOT, keeps a file or prunes there, and
 // kills itself before the Nth change to the disk.
 func TestMain(m *testing.M) {
 	at, err := strconv.Atoi(os.Getenv("BAKE_CRASH_AT"))
@@ -29,10 +29,7 @@ func TestMain(m *testing.M) {
 			select {}
 		}
 	}
-	victim := bakeAndPromote
-	if os.Getenv("BAKE_CRASH_IN") == "keep" {
-		victim = keepNew
-	}
+	victim := map[string]func(string) error{"bake": bakeAndPromote, "keep": keepNew, "prune": pruneAll}[os.Getenv("BAKE_CRASH_IN")]
 	if err := victim(os.Getenv("BAKE_CRASH_ROOT")); err != nil {
 		fmt.Println(err)
 		os.Exit(1)

@@ -106,6 +106,10 @@ type Depot struct {
 	Config string // directory that has bake.lock
 	Tools  tool.Box
 
+	// Others are further files like bake.lock, of other configurations that use
+	// the cache: what they pin is not pruned.
+	Others []string
+
 	// Keyring is origin.Resolver's: nil but in tests.
 	Keyring []byte
 

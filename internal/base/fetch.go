@@ -26,6 +26,17 @@ func moved(address, from, to string) string {
 	return address
 }
 
+// Newest says what a reference means today, and fetches and pins nothing: that the
+// image is good for anything is not known then. A local file has no newest.
+func (d Depot) Newest(ctx context.Context, ref origin.Ref, o Options) (origin.Target, error) {
+	lock, err := origin.ReadLock(d.lockFile())
+	if err != nil {
+		return origin.Target{}, err
+	}
+	pinned, _ := lock.Pin(ref)
+	return d.resolve(ctx, ref, pinned, o)
+}
+
 // resolve asks the publisher, or its mirror, what a reference means today.
 func (d Depot) resolve(ctx context.Context, ref origin.Ref, pinned origin.Target, o Options) (origin.Target, error) {
 	if o.Locked {

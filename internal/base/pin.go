@@ -2,6 +2,7 @@ package base
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -75,4 +76,45 @@ func (d Depot) PinSet(ctx context.Context, set origin.Set, update bool) ([]origi
 		return nil, nil, err
 	}
 	return set.Debs, after.Changes(before), nil
+}
+
+// Adopt moves the pins in bake.lock to those of another lock for which image and set
+// say yes, and returns what has changed. The other lock began as since; a pin that
+// somebody else has moved since then stays where they moved it.
+func (d Depot) Adopt(ctx context.Context, from, since origin.Lock, image func(origin.Target) bool, set func(origin.Set) bool) ([]string, error) {
+	hold, err := holdDir(ctx, d.Config, unix.LOCK_EX)
+	if err != nil {
+		return nil, err
+	}
+	defer hold.Close()
+	before, err := origin.ReadLock(d.lockFile())
+	if err != nil {
+		return nil, err
+	}
+	after := before
+	for _, target := range from.Pins() {
+		if image(target) && pinnedTo(before, target) == pinnedTo(since, target) {
+			err = errors.Join(err, after.Set(target))
+		}
+	}
+	for _, s := range from.Sets() {
+		if set(s) && (s.IsFile() || pinnedTo(after, origin.Target{Reference: s.Reference, Arch: s.Arch}) == pinnedTo(from, origin.Target{Reference: s.Reference, Arch: s.Arch})) {
+			err = errors.Join(err, after.SetDebs(s))
+		}
+	}
+	changes := after.Changes(before)
+	if err != nil || len(changes) == 0 {
+		return nil, err
+	}
+	return changes, after.Write(d.lockFile())
+}
+
+// pinnedTo returns what a target's reference is pinned to, if it is.
+func pinnedTo(lock origin.Lock, target origin.Target) origin.Target {
+	for _, pinned := range lock.Pins() {
+		if pinned.Reference == target.Reference && pinned.Arch == target.Arch {
+			return pinned
+		}
+	}
+	return origin.Target{}
 }

@@ -81,17 +81,19 @@ func (d Depot) stock(stores []image.Store, users func() (map[string][]string, er
 	return all, nil
 }
 
-// addPins notes what bake.lock pins.
+// addPins notes what bake.lock pins, and others like it.
 func (d Depot) addPins(byDigest map[string]*Stocked) error {
-	lock, err := origin.ReadLock(d.lockFile())
-	if err != nil {
-		return err
-	}
 	stores := d.stores()
 	c := cache{stores[len(stores)-1]}
-	for _, pinned := range lock.Pins() {
-		if s := byDigest[c.sum(pinned)]; s != nil {
-			s.Pins = append(s.Pins, pinned)
+	for _, file := range append([]string{d.lockFile()}, d.Others...) {
+		lock, err := origin.ReadLock(file)
+		if err != nil {
+			return err
+		}
+		for _, pinned := range lock.Pins() {
+			if s := byDigest[c.sum(pinned)]; s != nil && !slices.Contains(s.Pins, pinned) {
+				s.Pins = append(s.Pins, pinned)
+			}
 		}
 	}
 	return nil

@@ -24,9 +24,15 @@ type fetcher struct {
 	transport http.RoundTripper
 	timeout   time.Duration
 	plain     bool
+	answers   *answers // of the last time; nil: everything is asked anew
 }
 
 func (f fetcher) get(ctx context.Context, address string) ([]byte, error) {
+	if is, ok := f.answers.without(address); ok && is.Status != 0 {
+		return nil, refusedStatus(address, is.Status)
+	} else if ok {
+		return is.Content, nil
+	}
 	limited, stop := context.WithTimeout(ctx, f.timeout)
 	defer stop()
 	content, err := f.try(limited, address)
@@ -59,14 +65,24 @@ func (f fetcher) try(ctx context.Context, address string) ([]byte, error) {
 	request.Header.Set("Accept-Encoding", "identity") // so that the limit is one of bytes received
 	request.Header.Set("Cache-Control", "no-cache")   // a list from a proxy and a signature from the server do not fit
 	request.Header.Set("User-Agent", "bake")
+	f.answers.condition(request)
 	client := http.Client{Transport: f.transport, CheckRedirect: f.redirect} // no cookies, no credentials
 	response, err := client.Do(request)
 	if err != nil {
 		return nil, err
 	}
 	defer response.Body.Close()
+	if response.StatusCode == http.StatusNotModified {
+		if content, ok := f.answers.unchanged(address, request); ok {
+			return content, nil
+		}
+	}
 	if response.StatusCode != http.StatusOK {
-		return nil, refusedStatus(address, response.StatusCode)
+		refused := refusedStatus(address, response.StatusCode)
+		if refused.absent() {
+			f.answers.noteAbsent(address, response.StatusCode)
+		}
+		return nil, refused
 	}
 	content, err := io.ReadAll(io.LimitReader(response.Body, maxFile+1))
 	bad := &IntegrityError{URL: address, Advice: "try again or set another mirror"}
@@ -83,10 +99,11 @@ func (f fetcher) try(ctx context.Context, address string) ([]byte, error) {
 		bad.Err = errors.New("this is an HTML page, not the file: the answer of a proxy, a login page or an error page")
 		return nil, bad
 	}
+	f.answers.note(address, response.Header, content)
 	return content, nil
 }
 
-func refusedStatus(address string, status int) error {
+func refusedStatus(address string, status int) *NetworkError {
 	e := &NetworkError{URL: address, Status: status, Err: fmt.Errorf("the server answers %d %s", status, http.StatusText(status)),
 		Advice: "try again later or set another mirror"}
 	if e.absent() {

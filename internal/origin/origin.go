@@ -68,6 +68,15 @@
 // move. A mirror without dated directories leaves the URL that moves, and the
 // serial only if the signed list states it.
 //
+// # Asking again
+//
+// What the servers said is kept in answers/, and the next time they are asked only
+// whether the newest list and its signature have changed: two requests, without an
+// answer's body, when there is no new build. A list that has not changed is verified
+// again all the same, by today's clock, and seen.json counts. A server that always
+// says that nothing has changed can keep back what is new, as one can that sends the
+// same list for ever; Target.Signed tells how old it is.
+//
 // # What is refused
 //
 // Lists: longer than 1 MiB, empty, cut off, an HTML page, any line that is not
@@ -92,6 +101,9 @@
 //
 // 2026-11: bake.lock is JSON. It is read by people in diffs and written by bake
 // only; YAML would add nothing but ways to write it differently.
+//
+// 2026-11: a dated list is not asked for again when the list that led to it has not
+// changed: builds do not. Would change for a publisher who rewrites them.
 //
 // 2026-11: the state of replays is refused when it is damaged, not begun anew:
 // otherwise truncating a file would be all that it takes.

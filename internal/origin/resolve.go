@@ -91,10 +91,21 @@ func (r Resolver) resolve(ctx context.Context, ref Ref) (Target, error) {
 	if err != nil {
 		return Target{}, err
 	}
+	target, err := r.answer(ctx, q)
+	if err == nil && r.State != "" {
+		q.fetch.answers.keep(answersFile(r.State, q.base, ref))
+	}
+	return target, err
+}
+
+// answer asks what a question needs to have asked.
+func (r Resolver) answer(ctx context.Context, q question) (Target, error) {
+	ref := q.ref
 	newest, err := q.list(ctx, ref.Serial)
 	if err != nil {
 		return Target{}, err
 	}
+	q.fetch.answers.settle()
 	if ref.Serial != "" {
 		return q.target(newest, ref.Serial), nil
 	}
@@ -136,8 +147,14 @@ func (r Resolver) question(ref Ref) (question, error) {
 		q.fetch.timeout = patience
 	}
 	var err error
-	if q.base, err = q.at(r.Mirrors); err != nil || !q.signed {
+	if q.base, err = q.at(r.Mirrors); err != nil {
 		return q, err
+	}
+	if r.State != "" {
+		q.fetch.answers = recallAnswers(answersFile(r.State, q.base, ref))
+	}
+	if !q.signed {
+		return q, nil
 	}
 	if r.Keyring == nil {
 		q.trust, err = trustIn(ubuntuKeyring, ubuntuKeys)

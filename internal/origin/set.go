@@ -71,10 +71,11 @@ func (s Set) sound() error {
 // same tells whether two sets are for the same purpose, and one takes the other's
 // place. There may be many files of one name.
 func (s Set) same(o Set) bool {
-	return s.Reference == o.Reference && s.Arch == o.Arch && slices.Equal(s.Packages, o.Packages) && (s.Image == o.Image || !s.isFile())
+	return s.Reference == o.Reference && s.Arch == o.Arch && slices.Equal(s.Packages, o.Packages) && (s.Image == o.Image || !s.IsFile())
 }
 
-func (s Set) isFile() bool { return strings.HasPrefix(s.Reference, "file:") }
+// IsFile says whether the base image is a local file, which is not pinned itself.
+func (s Set) IsFile() bool { return strings.HasPrefix(s.Reference, "file:") }
 
 func compareSets(a, b Set) int {
 	return cmp.Or(strings.Compare(a.Reference, b.Reference), strings.Compare(a.Arch, b.Arch), slices.Compare(a.Packages, b.Packages), strings.Compare(a.Image, b.Image))
@@ -111,6 +112,9 @@ func (l Lock) Kept(reference, image, arch string) []Deb {
 	return all
 }
 
+// Sets returns all sets, in the order of the file.
+func (l Lock) Sets() []Set { return slices.Clone(l.sets) }
+
 // Digests are the SHA-256 of all package files that are pinned.
 func (l Lock) Digests() map[string]bool {
 	all := map[string]bool{}
@@ -129,7 +133,7 @@ func (l *Lock) SetDebs(set Set) error {
 	}
 	var kept []Set
 	for _, s := range l.sets {
-		stale := s.Reference == set.Reference && s.Arch == set.Arch && s.Image != set.Image && !s.isFile()
+		stale := s.Reference == set.Reference && s.Arch == set.Arch && s.Image != set.Image && !s.IsFile()
 		if !s.same(set) && !stale {
 			kept = append(kept, s)
 		}

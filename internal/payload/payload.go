@@ -21,6 +21,8 @@
 //	disk/<sha256>.squashfs   disks, 0600
 //	disk/<key>.json          which disk a list of packages and trees gave, and how
 //	                         its file looked when it was hashed
+//	asked/<key>.json         what apt resolved for an image and a list of packages, and
+//	                         what the archives' lists were then
 //	.lock                    held by a run that resolves, fetches or builds
 //	.work-*                  what it works in; the next one removes what is left
 //
@@ -59,6 +61,12 @@
 // needs no apt to be built again. Another package is another set; it takes the
 // versions of the sets that the image has already, as long as the archive has
 // them.
+//
+// 2026-11: whether there is anything new is asked without apt, which has no way to ask
+// only that without a copy of all lists, and takes seconds: an InRelease that is the
+// same byte for byte leads to the same packages. It is not verified for that; what it
+// led to was. Where it cannot be had in this way (a proxy or a password that only apt
+// knows, an archive with Release.gpg), apt is asked each time.
 //
 // 2026-11: packages are stored as they are, they are compressed already; the
 // rest of the disk is compressed with zstd.

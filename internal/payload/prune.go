@@ -25,6 +25,9 @@ func (b Builder) Prune(ctx context.Context, keep map[string]bool, dry bool) (rem
 		return nil, 0, err
 	}
 	defer func() { err = errors.Join(err, done()) }()
+	if !dry {
+		b.forget()
+	}
 	for _, sub := range []string{"debs", "disk"} {
 		entries, err := os.ReadDir(filepath.Join(b.Dir, sub))
 		if err != nil {

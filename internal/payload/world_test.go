@@ -182,6 +182,12 @@ func (w *world) ServeHTTP(out http.ResponseWriter, in *http.Request) {
 		http.NotFound(out, in)
 		return
 	}
+	tag := fmt.Sprintf("\"%x\"", sha256.Sum256(content))
+	out.Header().Set("ETag", tag)
+	if in.Header.Get("If-None-Match") == tag {
+		out.WriteHeader(http.StatusNotModified)
+		return
+	}
 	_, _ = out.Write(content)
 }
 

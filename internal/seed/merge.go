@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"bake/internal/attest"
@@ -159,7 +160,7 @@ func ownFiles(h *host.Host, s Seed, p *Payload) ([]layer.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	sums := fmt.Appendf(nil, "%x  %s\n%x  %s\n", sha256.Sum256(s.Program), attest.Program,
+	sums := fmt.Appendf(nil, "%x  %s\n%x  %s\n", digestOf(s.Program), attest.Program,
 		sha256.Sum256(s.Claims), attest.Claims)
 	files := []layer.File{
 		{Path: claim.LayersFile, Mode: 0o600, Owner: "root:root", When: layer.Early, Content: []byte(list), Origin: h.File},
@@ -177,6 +178,28 @@ func ownFiles(h *host.Host, s Seed, p *Payload) ([]layer.File, error) {
 		slices.SortFunc(files, func(a, b layer.File) int { return strings.Compare(a.Path, b.Path) })
 	}
 	return files, nil
+}
+
+// digests are those of the programs that were on a seed, by where they are in memory:
+// all hosts of a run share one, and hashing it costs more than all else of a seed. A
+// key keeps its program where it is, so that no other can come to be there.
+var digests sync.Map
+
+func digestOf(program []byte) [sha256.Size]byte {
+	if len(program) == 0 {
+		return sha256.Sum256(nil)
+	}
+	type place struct {
+		start *byte
+		size  int
+	}
+	at := place{&program[0], len(program)}
+	if known, ok := digests.Load(at); ok {
+		return known.([sha256.Size]byte)
+	}
+	sum := sha256.Sum256(program)
+	digests.Store(at, sum)
+	return sum
 }
 
 // payloadDisk is where the guest sees the disk with the serial bake-payload.

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestInstall has systemd judge the units that a user gets: they are right, and what
+// runs by them can do little.
+func TestInstall(t *testing.T) {
+	demand(t, "systemd-analyze")
+	s := newSleep(t)
+	s.env["HOME"] = "/root"
+	odd := `odd $HOME %h "quoted" back\slash`
+	s.tool(t, "cp", "-a", "hosts", odd+"-hosts")
+	if err := os.MkdirAll(filepath.Join(s.dir, odd), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.tool(t, "mv", odd+"-hosts", odd+"/hosts")
+	for name, test := range map[string]struct {
+		args []string
+		want []string // lines
+	}{
+		"system": {[]string{"--run-as", "root"}, []string{"User=root", "OnCalendar=03:00", "Persistent=true", "RandomizedDelaySec=1h", "ProtectSystem=strict"}},
+		"user":   {[]string{"--user", "--at", "Mon..Fri 02:30"}, []string{"OnCalendar=Mon..Fri 02:30", "NoNewPrivileges=yes"}},
+		"odd": {[]string{"--run-as", "root", "--config", odd, "--host", "zap", "--on-failure", "notify@bake.service"},
+			[]string{"OnFailure=notify@bake.service", "WorkingDirectory=" + strings.ReplaceAll(filepath.Join(s.dir, odd), "%", "%%")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "units")
+			dry := s.night(append([]string{"install", "--unit-dir", dir, "--dry-run"}, test.args...)...)
+			if _, err := os.Stat(dir); err == nil || dry.code != 0 {
+				t.Errorf("exit status %d, and there is a directory\n%s", dry.code, dry.stderr)
+			}
+			o := s.night(append([]string{"install", "--unit-dir", dir}, test.args...)...)
+			if o.code != 0 || o.stdout != dry.stdout {
+				t.Fatalf("exit status %d\n%s%s", o.code, o.stdout, o.stderr)
+			}
+			service, timer := filepath.Join(dir, "bake-nightly.service"), filepath.Join(dir, "bake-nightly.timer")
+			text := ""
+			for _, path := range []string{service, timer} {
+				content, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !strings.Contains(o.stdout, string(content)) {
+					t.Errorf("%s was not shown", path)
+				}
+				text += string(content)
+			}
+			for _, line := range test.want {
+				if !strings.Contains(text, "\n"+line+"\n") {
+					t.Errorf("there is no line %q:\n%s", line, text)
+				}
+			}
+			// What runs is this program, and it has the options that were given.
+			for _, word := range []string{`"nightly"`, `"--config"`, `"--out"`} {
+				if !strings.Contains(text, word) {
+					t.Errorf("it does not run %s:\n%s", word, text)
+				}
+			}
+			args := []string{"verify", "--man=no", service, timer}
+			if name == "user" {
+				args = append(args, "--user")
+			}
+			cmd := exec.Command("systemd-analyze", args...)
+			cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+t.TempDir())
+			if output, err := cmd.CombinedOutput(); err != nil || ours(string(output)) != "" {
+				t.Errorf("systemd-analyze verify: %v\n%s", err, output)
+			}
+			if name == "user" {
+				return // a user's own manager cannot do most of it, see internal/unit
+			}
+			output, err := exec.Command("systemd-analyze", "security", "--offline=true", "--json=short", "--threshold=30", service).CombinedOutput()
+			if err != nil {
+				t.Errorf("the exposure is above 3.0: %v\n%s", err, output)
+			}
+			var findings []struct{ Name string }
+			if err := json.Unmarshal(output, &findings); err != nil || len(findings) == 0 {
+				t.Errorf("%v: nothing was judged\n%s", err, output)
+			}
+		})
+	}
+	// The judge can say no.
+	loose := filepath.Join(s.dir, "loose.service")
+	s.write(t, "loose.service", "[Service]\nType=oneshot\nExecStart=/bin/true\nUser=root\n", 0o644)
+	if err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=30", loose).Run(); err == nil {
+		t.Error("a unit without any protection is found good")
+	}
+}
+
+// ours is what systemd-analyze says of the units and not of this machine.
+func ours(output string) string {
+	found := ""
+	for line := range strings.Lines(output) {
+		if strings.Contains(line, "bake-nightly") {
+			found += line
+		}
+	}
+	return found
+}
+
+func TestInstallRefuses(t *testing.T) {
+	s := newSleep(t)
+	if err := os.MkdirAll(filepath.Join(s.dir, "a\nb/hosts"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if o := s.night("install", "--dry-run", "--run-as", "root", "--config", "a\nb"); o.code != 2 || !strings.Contains(o.stderr, "a unit cannot have") {
+		t.Errorf("exit status %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+	s.write(t, "file", "", 0o644)
+	if o := s.night("install", "--run-as", "root", "--unit-dir", "file/units"); o.code != 4 {
+		t.Errorf("exit status %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+}
+
+func TestNightLogs(t *testing.T) {
+	s := newSleep(t)
+	s.write(t, "bin/journalctl", "#!/bin/sh\necho \"$@\"\nexit 5\n", 0o755)
+	cmd := s.child("nightly", "logs", "--user", "-f")
+	cmd.Env = append(cmd.Env, "PATH="+filepath.Join(s.dir, "bin"))
+	if o := finish(t, cmd); o.code != 5 || o.stdout != "--user-unit bake-nightly.service --follow\n" {
+		t.Errorf("exit status %d, %q, %q", o.code, o.stdout, o.stderr)
+	}
+	cmd = s.child("nightly", "logs")
+	cmd.Env = append(cmd.Env, "PATH=/nowhere")
+	if o := finish(t, cmd); o.code != 4 || !strings.Contains(o.stderr, "journalctl is not installed") {
+		t.Errorf("exit status %d, %q", o.code, o.stderr)
+	}
+}

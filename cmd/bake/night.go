@@ -1,0 +1,406 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"bake/internal/artifact"
+	"bake/internal/base"
+	"bake/internal/nightly"
+	"bake/internal/origin"
+	"bake/internal/verify"
+)
+
+// night is the steps of one, for the hosts of this configuration.
+type night struct {
+	*app       // with pins of its own
+	o          nightOptions
+	real       *app // with those of bake.lock
+	candidates string
+	began      origin.Lock // bake.lock, as the night found it
+	hosts      map[string]*nightHost
+
+	mutex    sync.Mutex
+	held     []io.Closer             // images that somebody may still want tonight
+	packages map[string]func() error // resolves those of hosts that need the same
+	newest   map[string]origin.Target
+}
+
+// nightHost is one of its hosts.
+type nightHost struct {
+	read  func() (ready, error) // its files, once
+	set   string                // its packages, as bake.lock knows them
+	image string                // its base image
+}
+
+// nightDir is where the nights of this configuration and output directory are kept.
+func (a *app) nightDir() (string, error) {
+	state := a.stateDir()
+	if state == "" {
+		return "", lackError{errors.New("there is no directory to keep reports in: set HOME or XDG_STATE_HOME")}
+	}
+	sum := sha256.New()
+	for _, dir := range []string{a.config, a.out} {
+		full, err := filepath.Abs(dir)
+		if err != nil {
+			return "", err
+		}
+		if real, err := filepath.EvalSymlinks(full); err == nil {
+			full = real // by whatever name it is called
+		}
+		fmt.Fprintf(sum, "%s\x00", full)
+	}
+	return filepath.Join(state, "nightly", hex.EncodeToString(sum.Sum(nil)[:8])), nil
+}
+
+// newNight prepares pins that are those of bake.lock as it is now.
+func (a *app) newNight(dir string, o nightOptions) (*night, error) {
+	lock, err := origin.ReadLock(filepath.Join(a.config, "bake.lock"))
+	if err != nil {
+		return nil, err
+	}
+	n := &night{real: a, began: lock, o: o, candidates: filepath.Join(dir, "pins"), hosts: map[string]*nightHost{},
+		packages: map[string]func() error{}, newest: map[string]origin.Target{}}
+	if err := os.MkdirAll(n.candidates, 0o700); err != nil {
+		return nil, err
+	}
+	if err := lock.Write(filepath.Join(n.candidates, "bake.lock")); err != nil {
+		return nil, err
+	}
+	own := *a
+	own.pins = n.candidates
+	n.app = &own
+	for _, name := range o.hosts {
+		n.hosts[name] = &nightHost{read: sync.OnceValues(func() (ready, error) {
+			all, err := a.prepare([]string{name})
+			if err != nil {
+				return ready{}, err
+			}
+			return all[0], nil
+		})}
+	}
+	n.readAll()
+	return n, nil
+}
+
+// readAll reads the files of all hosts, as many at once as there are processors: who
+// asks for them next asks in turn.
+func (n *night) readAll() {
+	var all sync.WaitGroup
+	places := make(chan struct{}, runtime.NumCPU())
+	for _, h := range n.hosts {
+		all.Go(func() {
+			places <- struct{}{}
+			defer func() { <-places }()
+			_, _ = h.read() // its error is the host's, and comes again
+		})
+	}
+	all.Wait()
+}
+
+// steps are what the job does.
+func (n *night) steps() nightly.Steps {
+	s := nightly.Steps{Group: n.group, Refresh: n.refresh, Plan: n.plan, Build: n.build, Verify: n.verify,
+		Prune: n.pruneHost, Adopt: n.adopt, Tidy: n.tidy, Exit: exitCode}
+	if n.o.dry {
+		s.Refresh, s.Plan = n.ask, n.guess
+	}
+	return s
+}
+
+// group names what a host has in common with others: the question for its base image.
+func (n *night) group(name string) string {
+	h, err := n.hosts[name].read()
+	if err != nil || h.Ref.Kind == origin.File {
+		return ""
+	}
+	text := h.Ref.String() + " " + h.Ref.Arch
+	for _, place := range slices.Sorted(maps.Keys(h.Mirrors)) {
+		text += " " + place + "=" + h.Mirrors[place]
+	}
+	return text
+}
+
+// refresh asks for the newest base image of a group, and has it in the cache.
+func (n *night) refresh(ctx context.Context, hosts []string) error {
+	h, err := n.hosts[hosts[0]].read()
+	if err != nil {
+		return err
+	}
+	newest := n.o.from.Options
+	newest.Update = true
+	found, err := n.obtain(ctx, wanted{h.Ref, h.Mirrors}, newest)
+	if err != nil {
+		return err
+	}
+	n.keep(found)
+	if len(found.Changes) > 0 || !found.Cached {
+		n.tell(h.Ref, found)
+	}
+	n.note(hosts[0], found.Target)
+	return nil
+}
+
+func (n *night) note(name string, newest origin.Target) {
+	group := n.group(name)
+	n.mutex.Lock()
+	defer n.mutex.Unlock()
+	n.newest[group] = newest
+}
+
+func (n *night) keep(hold io.Closer) {
+	n.mutex.Lock()
+	defer n.mutex.Unlock()
+	n.held = append(n.held, hold)
+}
+
+// release lets others prune what the night has used.
+func (n *night) release() (err error) {
+	for _, hold := range n.held {
+		err = errors.Join(err, hold.Close())
+	}
+	n.held = nil
+	return err
+}
+
+// options are those of a host's generation: its pins have been refreshed.
+func (n *night) options() imageOptions { return imageOptions{from: n.o.from} }
+
+// plan finds out what a host's generation would be. Of what is in the directory of
+// artifacts it may add a base image, and nothing else.
+func (n *night) plan(ctx context.Context, name string) (p nightly.Plan, err error) {
+	s := n.hosts[name]
+	h, err := s.read()
+	if err != nil {
+		return p, err
+	}
+	p.Base = nightly.Base{Reference: h.Ref.String(), Signed: n.found(name).Signed}
+	current, err := n.current(ctx, name, &p)
+	if err != nil {
+		return p, err
+	}
+	if err := n.refreshPackages(ctx, s, h); err != nil {
+		return p, err
+	}
+	quiet := *n.app
+	quiet.ui = &ui{env: n.ui.env, quiet: true} // what was found again is no news
+	r, err := quiet.compose(ctx, h, n.options())
+	if err != nil {
+		return p, err
+	}
+	n.keep(r.hold)
+	s.image = r.blob.SHA256
+	p.Generation = r.manifest.Generation
+	p.Base.Serial, p.Base.SHA256 = r.manifest.Base.Serial, r.manifest.Base.SHA256
+	if r.load != nil {
+		p.Packages = len(r.load.debs)
+	}
+	if p.Whole && p.Current == p.Generation {
+		err = current.Verify(ctx)
+		var damaged *artifact.IntegrityError
+		if errors.As(err, &damaged) {
+			n.say("%s: %v", name, err)
+			p.Whole, err = false, nil
+		}
+	}
+	return p, err
+}
+
+// current finds the generation that was proven last. One that cannot be read is none.
+func (n *night) current(ctx context.Context, name string, p *nightly.Plan) (artifact.Generation, error) {
+	g, err := artifact.Open(n.out, name, "current")
+	var damaged *artifact.IntegrityError
+	switch {
+	case err == nil:
+		p.Current, p.Whole = g.Manifest.Generation, true
+		return g, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return g, nil
+	case errors.As(err, &damaged):
+		n.say("%s: %v", name, err)
+		return g, nil
+	}
+	return g, err
+}
+
+// found is what the refresh of a host's group found.
+func (n *night) found(name string) origin.Target {
+	group := n.group(name)
+	n.mutex.Lock()
+	defer n.mutex.Unlock()
+	return n.newest[group]
+}
+
+// refreshPackages moves the pins of a host's packages to what is newest, once for all
+// hosts that need the same.
+func (n *night) refreshPackages(ctx context.Context, s *nightHost, h ready) error {
+	if !h.Offline {
+		return nil
+	}
+	on, hold, err := n.foot(ctx, h.Host, n.o.from)
+	if err != nil {
+		return err
+	}
+	n.keep(hold)
+	s.set = fmt.Sprint(on.reference, " ", on.sha256, " ", h.Ref.Arch, " ", packagesOf(h.Host))
+	key := fmt.Sprint(s.set, " ", h.Mirrors)
+	n.mutex.Lock()
+	if n.packages[key] == nil {
+		n.packages[key] = sync.OnceValue(func() error {
+			newest := n.o.from
+			newest.Update = true
+			p, err := n.pack(ctx, h.Host, on, newest)
+			if err == nil && len(p.changes) > 0 {
+				n.say("%s: %s", h.Name, p.changes[0])
+			}
+			return err
+		})
+	}
+	once := n.packages[key]
+	n.mutex.Unlock()
+	return once()
+}
+
+// build makes a host's generation.
+func (n *night) build(ctx context.Context, name string) (string, error) {
+	h, err := n.hosts[name].read()
+	if err != nil {
+		return "", err
+	}
+	all := []ready{h}
+	if err := n.app.resolve(ctx, all); err != nil {
+		return "", err
+	}
+	g, _, err := n.bake(ctx, all[0], n.options())
+	if err != nil {
+		return "", err
+	}
+	n.say("%s: generation %s", name, g.Manifest.Generation)
+	return g.Manifest.Generation, nil
+}
+
+// verify boots a generation and makes it current if every claim holds.
+func (n *night) verify(ctx context.Context, name, generation string) (nightly.Proof, error) {
+	g, report, err := n.boot(ctx, name, generation, n.o.boot)
+	if len(report.Results) > 0 { // so that the next night knows its copy of the base without a hash
+		_, _ = n.store().Get(ctx, g.Manifest.Base.SHA256)
+	}
+	p := nightly.Proof{Claims: len(report.Results), Failed: report.Failed}
+	var claim claimError
+	if errors.As(err, &claim) {
+		p.Failed, p.First = max(p.Failed, 1), claim.Error()
+	}
+	return p, err
+}
+
+// pruneHost removes the generations of a host that need not stay.
+func (n *night) pruneHost(ctx context.Context, name string) (names []string, err error) {
+	rule := artifact.Rule{Keep: n.o.keep, Proven: isProven, Dry: true}
+	gone, err := artifact.Prune(ctx, n.out, name, rule)
+	for _, path := range gone.Damaged {
+		n.say("%s: %s is no generation that can be read: it stays until you remove it", name, path)
+	}
+	if err != nil || len(gone.Generations)+gone.Drafts == 0 {
+		return nil, err // without a lock, which would be written
+	}
+	lock, err := artifact.Lock(ctx, n.out, name)
+	if err != nil {
+		return nil, lackError{err}
+	}
+	defer lock.Close()
+	rule.Dry = false
+	gone, err = artifact.Prune(ctx, n.out, name, rule)
+	for _, g := range gone.Generations {
+		names = append(names, g.Manifest.Generation)
+	}
+	return names, err
+}
+
+// adopt writes into bake.lock what the proven hosts are on, as far as no other host
+// of tonight goes by it.
+func (n *night) adopt(ctx context.Context, proven []string) ([]string, error) {
+	images, sets := map[string]bool{}, map[string]bool{} // whether all are proven
+	for name, s := range n.hosts {
+		h, err := s.read()
+		if err != nil {
+			continue // it goes by nothing
+		}
+		for key, all := range map[string]map[string]bool{h.Ref.String() + " " + h.Ref.Arch: images, s.set: sets} {
+			was, seen := all[key]
+			all[key] = slices.Contains(proven, name) && (was || !seen)
+		}
+	}
+	from, err := origin.ReadLock(filepath.Join(n.candidates, "bake.lock"))
+	if err != nil {
+		return nil, err
+	}
+	isImage := func(t origin.Target) bool { return images[t.Reference+" "+t.Arch] }
+	isSet := func(s origin.Set) bool {
+		return sets[fmt.Sprint(s.Reference, " ", s.Image, " ", s.Arch, " ", s.Packages)]
+	}
+	moved, err := n.real.depot().Adopt(ctx, from, n.began, isImage, isSet)
+	for _, line := range moved {
+		n.say("bake.lock: %s", line)
+	}
+	return moved, err
+}
+
+// tidy removes the base images and payloads that nobody needs any more. That another
+// bake uses them is no failure: there is a next night.
+func (n *night) tidy(ctx context.Context) error {
+	if err := n.release(); err != nil {
+		return err
+	}
+	depot := n.real.depot()
+	depot.Others = n.otherLocks()
+	_, err := depot.Prune(ctx, n.generations, false)
+	var busy *base.DirError
+	if err == nil {
+		_, _, err = n.prunePayloads(ctx, false, depot.Others...)
+	}
+	if errors.As(err, &busy) {
+		n.say("%v", err)
+		return nil
+	}
+	return err
+}
+
+// abandoned is how long a configuration is without a night before its pins do not
+// keep anything any more.
+const abandoned = 60 * 24 * time.Hour
+
+// otherLocks are the pins of all nights of this user: other configurations may use the
+// same cache.
+func (n *night) otherLocks() []string {
+	dir, _ := filepath.Split(filepath.Dir(n.candidates))
+	var files []string
+	if entries, err := os.ReadDir(dir); err == nil {
+		for _, entry := range entries {
+			file := filepath.Join(dir, entry.Name(), filepath.Base(n.candidates), "bake.lock")
+			if info, err := os.Stat(file); err == nil && time.Since(info.ModTime()) < abandoned {
+				files = append(files, file)
+			}
+		}
+	}
+	return files
+}
+
+// isProven says whether a generation passed verification when it was last tried.
+func isProven(g artifact.Generation) bool {
+	var report verify.Report
+	data, err := os.ReadFile(g.Path("report.json"))
+	return err == nil && json.Unmarshal(data, &report) == nil && report.Generation == g.Manifest.Generation && report.Err() == nil
+}

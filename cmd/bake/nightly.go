@@ -1,0 +1,315 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"bake/internal/diag"
+	"bake/internal/host"
+	"bake/internal/nightly"
+	"bake/internal/notify"
+)
+
+// keptNights is how many reports there are at most: two months of nights.
+const keptNights = 60
+
+var nightWords = map[string][]string{ // and the options that go with each alone
+	"":        {},
+	"install": {"user", "at", "run-as", "on-failure", "unit-dir"},
+	"status":  {"nights"},
+	"logs":    {"user", "follow"},
+}
+
+// checkNightWords refuses words and options that do not go together.
+func checkNightWords(c *cli.Context) error {
+	word := c.Args().First()
+	mine, ok := nightWords[word]
+	if !ok || c.Args().Len() > 1 {
+		what := word
+		if ok {
+			what = c.Args().Get(1)
+		}
+		return usageError{fmt.Errorf("unexpected argument %q: want install, status, logs or nothing (bake nightly --help shows the options)", what)}
+	}
+	for other, flags := range nightWords {
+		for _, flag := range flags {
+			if c.IsSet(flag) && !slices.Contains(mine, flag) {
+				return usageError{fmt.Errorf("--%s goes with bake nightly %s", flag, other)}
+			}
+		}
+	}
+	for _, flag := range []string{"jobs", "boots", "keep", "deadline", "console", "mirror", "allow-older"} {
+		if word != "" && c.IsSet(flag) {
+			return usageError{fmt.Errorf("--%s does not go with bake nightly %s (nightly.yaml has numbers for every night)", flag, word)}
+		}
+	}
+	if (word == "status" || word == "logs") && c.Bool("dry-run") {
+		return usageError{fmt.Errorf("--dry-run does not go with bake nightly %s, which changes nothing", word)}
+	}
+	return nil
+}
+
+// readNight returns what a command line and nightly.yaml say, and defaults for what
+// neither does.
+func (a *app) readNight(c *cli.Context) (o nightOptions, err error) {
+	if err := checkNightWords(c); err != nil {
+		return o, err
+	}
+	if o.from, err = readBaseFlags(c); err != nil {
+		return o, err
+	}
+	if o.from.Locked {
+		return o, usageError{errors.New("--locked and a night exclude each other: it is there to move pins")}
+	}
+	if o.boot, err = readBootFlags(c); err != nil {
+		return o, err
+	}
+	if names := c.StringSlice("host"); len(names) == 0 && !c.Bool("all") {
+		o.hosts = host.Names(a.config)
+	} else if o.hosts, err = a.hosts(c); err != nil {
+		return o, err
+	}
+	if o.config, err = notify.Read(a.config); err != nil {
+		return o, err
+	}
+	o.dry, o.nights, o.follow, o.isUserUnit = c.Bool("dry-run"), c.Int("nights"), c.Bool("follow"), c.Bool("user")
+	o.unit = unitOptions{hosts: c.StringSlice("host"), at: c.String("at"), user: c.String("run-as"), onFailure: c.String("on-failure"), dir: c.String("unit-dir")}
+	for _, number := range []struct {
+		flag            string
+		to              *int
+		config, natural int
+	}{{"jobs", &o.jobs, o.config.Jobs, runtime.NumCPU()}, {"boots", &o.boots, o.config.Boots, 0}, {"keep", &o.keep, o.config.Keep, 3}} {
+		*number.to = number.natural
+		if number.config > 0 {
+			*number.to = number.config
+		}
+		if c.IsSet(number.flag) {
+			if *number.to = c.Int(number.flag); *number.to < 1 {
+				return o, usageError{fmt.Errorf("--%s %d: want at least 1", number.flag, *number.to)}
+			}
+		}
+	}
+	return o, nil
+}
+
+// dryNight says what a night would do.
+func (a *app) dryNight(ctx context.Context, o nightOptions) error {
+	dir, err := os.MkdirTemp("", "bake-nightly-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	n, err := a.newNight(dir, o)
+	if err != nil {
+		return err
+	}
+	job := nightly.Job{Hosts: o.hosts, Builds: o.jobs, Boots: 1, Dry: true, Steps: n.steps(), Now: time.Now}
+	tonight, err := job.Run(ctx, nightly.Night{Began: time.Now()})
+	err = errors.Join(nightError(tonight), err, n.release())
+	tonight.Exit, tonight.Ended = exitCode(err), time.Now()
+	return errors.Join(a.printNight(tonight), err)
+}
+
+// wholeNight does a night under its lock, with whoever is to know told.
+func (a *app) wholeNight(ctx context.Context, o nightOptions) (err error) {
+	if err := checkOut(a.out); err != nil {
+		return err
+	}
+	dir, err := a.nightDir()
+	if err != nil {
+		return err
+	}
+	journal := nightly.Journal{Dir: dir, Keep: keptNights}
+	entry, err := journal.Begin()
+	var busy *nightly.BusyError
+	switch {
+	case errors.As(err, &busy):
+		return lackError{err}
+	case err != nil:
+		return err
+	}
+	defer func() { err = errors.Join(err, entry.Close()) }()
+	tonight := entry.Night(time.Now())
+	sender := a.sender(o, func() []nightly.Night {
+		nights, _ := journal.Nights(keptNights) // the one that runs is among them, last and without an end
+		return nights[:max(0, len(nights)-1)]
+	})
+	if err := sender.Prepare(ctx); err != nil {
+		return err
+	}
+	if err := entry.Write(tonight); err != nil {
+		return err
+	}
+	unheard := sender.Start(ctx)
+	tonight, err = a.doNight(ctx, dir, o, tonight, entry)
+	return a.endNight(ctx, sender, entry, tonight, err, unheard)
+}
+
+// doNight is the night itself.
+func (a *app) doNight(ctx context.Context, dir string, o nightOptions, tonight nightly.Night, entry *nightly.Entry) (nightly.Night, error) {
+	n, err := a.newNight(dir, o)
+	if err != nil {
+		return tonight, err
+	}
+	job := nightly.Job{Hosts: o.hosts, Builds: o.jobs, Boots: cmp.Or(o.boots, n.boots()), Steps: n.steps(), Now: time.Now,
+		Untidy: entry.IsAfterBreak(), Report: entry.Write}
+	tonight, err = job.Run(ctx, tonight)
+	return tonight, errors.Join(nightError(tonight), err, n.release())
+}
+
+// endNight tells what a night came to, and puts it down. What could not be told is
+// part of it, and changes no verdict.
+func (a *app) endNight(ctx context.Context, sender *notify.Sender, entry *nightly.Entry, tonight nightly.Night, err, unheard error) error {
+	if err != nil && ctx.Err() != nil {
+		err = errors.Join(errInterrupted, err)
+	}
+	tonight.Ended, tonight.Exit = time.Now().UTC().Truncate(time.Second), exitCode(err)
+	if err != nil && nightError(tonight) == nil {
+		tonight.Notes = append(tonight.Notes, err.Error())
+	}
+	heard := context.WithoutCancel(ctx) // that it was interrupted is worth a word, too
+	unheard = errors.Join(unheard, sender.Send(heard, tonight))
+	if unheard != nil {
+		tonight.Notes = append(tonight.Notes, strings.Split(unheard.Error(), "\n")...)
+		tonight.Exit = exitCode(errors.Join(err, unheard))
+	}
+	return errors.Join(entry.Write(tonight), a.printNight(tonight), err, unheard)
+}
+
+// nightError joins what went wrong with the hosts of a night.
+func nightError(n nightly.Night) error {
+	var all error
+	for _, o := range n.Hosts {
+		var list diag.List
+		switch err := o.Err(); {
+		case err == nil && !o.Verdict.IsGood() && o.Verdict != nightly.Would:
+			all = errors.Join(all, fmt.Errorf("%s: %s: %w", o.Host, o.Stage, errInterrupted))
+		case errors.As(err, &list): // has its own places
+			all = errors.Join(all, err)
+		case err != nil && strings.HasPrefix(err.Error(), o.Host):
+			all = errors.Join(all, err)
+		case err != nil:
+			all = errors.Join(all, fmt.Errorf("%s: %w", o.Host, err))
+		}
+	}
+	return all
+}
+
+// checkOut says before anything is done that nothing could be written.
+func checkOut(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+		return lackError{fmt.Errorf("the directory of artifacts %s cannot be written to: %w", dir, err)}
+	}
+	return nil
+}
+
+func (a *app) sender(o nightOptions, history func() []nightly.Night) *notify.Sender {
+	return &notify.Sender{Config: o.config, Dir: a.config, Getenv: a.Getenv, Tools: a.Tools, History: history,
+		Table: func(n nightly.Night) string {
+			text := ""
+			for _, line := range nightLines(n) {
+				text += diag.Printable(line) + "\n"
+			}
+			return text
+		}}
+}
+
+// machineOverhead is what QEMU and its firmware take beside a guest's memory.
+const machineOverhead = 512 << 20
+
+// boots is how many machines fit into the memory that is free now, the largest of
+// tonight's taken for all.
+func (n *night) boots() int {
+	largest := int64(1 << 30)
+	for _, s := range n.hosts {
+		if h, err := s.read(); err == nil {
+			largest = max(largest, h.Machine.Memory)
+		}
+	}
+	fit := freeMemory() * 3 / 4 / (largest + machineOverhead)
+	return int(min(max(fit, 1), int64(runtime.NumCPU())))
+}
+
+// freeMemory is what the kernel thinks can be had, 0 where it does not say.
+func freeMemory() int64 {
+	file, err := os.Open("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	defer file.Close()
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		if fields := strings.Fields(lines.Text()); len(fields) == 3 && fields[0] == "MemAvailable:" {
+			kib, _ := strconv.ParseInt(fields[1], 10, 64)
+			return kib << 10
+		}
+	}
+	return 0
+}
+
+// printNight shows a night, as a table or as JSON.
+func (a *app) printNight(n nightly.Night) error {
+	a.stage("")
+	if a.json {
+		return a.printJSON(n)
+	}
+	return a.printLines(nightLines(n))
+}
+
+// nightLines is a night for people.
+func nightLines(n nightly.Night) []string {
+	lines := []string{fmt.Sprintf("%-20s %-11s %-16s  %-22s %8s %8s  %s", "HOST", "VERDICT", "GENERATION", "BASE", "CLAIMS", "TIME", "")}
+	for _, o := range n.Hosts {
+		claims := "-"
+		if o.Claims > 0 {
+			claims = fmt.Sprintf("%d/%d", o.Claims-o.Failed, o.Claims)
+		}
+		base := shortBase(o.Base)
+		why := ""
+		if o.Stage != "" {
+			why = o.Stage + ": " + firstLine(o.Reason)
+		} else if len(o.Pruned) > 0 {
+			why = fmt.Sprintf("%d pruned", len(o.Pruned))
+		}
+		line := fmt.Sprintf("%-20s %-11s %-16s  %-22s %8s %8s  %s", o.Host, o.Verdict, cmp.Or(o.Generation, o.Current, "-"), base, claims,
+			time.Duration(o.Seconds*float64(time.Second)).Round(100*time.Millisecond), why)
+		lines = append(lines, strings.TrimRight(line, " "))
+	}
+	lines = append(lines, n.String())
+	for _, note := range n.Notes {
+		lines = append(lines, "note: "+firstLine(note))
+	}
+	return lines
+}
+
+// shortBase is a base image in a column: its serial says the most.
+func shortBase(b nightly.Base) string {
+	name, _, _ := strings.Cut(b.Reference, "#")
+	if b.Serial != "" {
+		return name + "@" + b.Serial
+	}
+	if name = filepath.Base(name); len(name) > 22 {
+		name = name[:22]
+	}
+	return cmp.Or(name, "-")
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	return line
+}

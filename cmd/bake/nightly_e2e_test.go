@@ -1,0 +1,100 @@
+//go:build e2e
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"bake/internal/nightly"
+)
+
+// wrong has a claim that no machine keeps.
+const wrong = `layer: wrong
+summary: A change that does not work.
+threat: none
+checks:
+  inside:
+    - claim: A program is there that nobody installs.
+      run: test -x /usr/local/bin/nobody-installs-this
+      exit: 0
+      falsify: "true"
+`
+
+// TestFullNightly has real nights: one that boots and promotes, one with nothing to
+// do, a red one after a change that does not work, one after that was taken back.
+func TestFullNightly(t *testing.T) {
+	l := newLab(t, "debian-13")
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	metrics := filepath.Join(l.config, "bake.prom")
+	zap, err := os.ReadFile("../../hosts/zap.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := strings.Replace(string(zap), "base: debian:13", "base: "+l.base, 1)
+	l.write(t, "hosts/zap.yaml", good)
+	l.write(t, "layers/wrong/layer.yaml", wrong)
+	l.write(t, "nightly.yaml", "boots: 1\nnotify: [{textfile: {path: bake.prom}}]\n")
+	night := func(code int, want nightly.Verdict) nightly.Outcome {
+		t.Helper()
+		var n nightly.Night
+		got, text := l.bake(t, "nightly", "--json", "--deadline", "45m")
+		if err := json.Unmarshal([]byte(text), &n); err != nil || len(n.Hosts) != 1 {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		if report, err := os.ReadFile(filepath.Join(l.out, "zap", n.Hosts[0].Generation, "report.json")); err == nil &&
+			n.Hosts[0].Verdict == nightly.Failed && panickedEarly.MatchString(strings.ReplaceAll(string(report), `\"`, `"`)) {
+			t.Log("the emulated processor failed its kernel before anything of bake's ran: once more")
+			got, text = l.bake(t, "nightly", "--json", "--deadline", "45m")
+			n = nightly.Night{}
+			if err := json.Unmarshal([]byte(text), &n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Log("\n" + text)
+		if got != code || n.Hosts[0].Verdict != want {
+			t.Fatalf("exit status %d, %s: want %d, %s", got, n.Hosts[0].Verdict, code, want)
+		}
+		return n.Hosts[0]
+	}
+	current := func() string {
+		target, err := os.Readlink(filepath.Join(l.out, "zap", "current"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return target
+	}
+	first := night(0, nightly.Promoted)
+	if first.Claims < 20 || first.Failed != 0 || current() != first.Generation {
+		t.Errorf("%+v, current %s", first, current())
+	}
+	before := traces(t, filepath.Join(l.out, "zap"))
+	if again := night(0, nightly.Unchanged); again.Generation != first.Generation || again.Seconds > first.Seconds {
+		t.Errorf("%+v", again)
+	}
+	for path, is := range traces(t, filepath.Join(l.out, "zap")) {
+		if before[path] != is {
+			t.Errorf("a night with nothing to do has written %s", path)
+		}
+	}
+
+	l.write(t, "hosts/zap.yaml", strings.TrimRight(good, "\n")+"\n  - wrong\n")
+	red := night(7, nightly.Failed)
+	if red.Failed < 1 || !strings.Contains(red.Reason, "nobody installs") || red.Current != first.Generation || current() != first.Generation || red.Generation == first.Generation {
+		t.Errorf("%+v, current %s", red, current())
+	}
+	if text, err := os.ReadFile(metrics); err != nil || !strings.Contains(string(text), fmt.Sprintf("bake_nightly_host_claims_failed{host=\"zap\"} %d\n", red.Failed)) {
+		t.Errorf("%v\n%s", err, text)
+	}
+	l.write(t, "hosts/zap.yaml", good)
+	if back := night(0, nightly.Unchanged); back.Generation != first.Generation {
+		t.Errorf("%+v", back)
+	}
+	if code, text := l.bake(t, "nightly", "status"); code != 0 || !strings.Contains(text, "F=") {
+		t.Errorf("exit status %d\n%s", code, text)
+	}
+}

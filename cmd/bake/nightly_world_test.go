@@ -1,0 +1,340 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"bake/internal/verify"
+)
+
+// TestQuietNight: with nothing new for fifty hosts on two bases, two questions are
+// asked for each base and not one byte is written where the artifacts are.
+func TestQuietNight(t *testing.T) {
+	s := newSleep(t)
+	for i := range 49 {
+		s.host(fmt.Sprintf("h%02d", i))
+	}
+	s.write(t, "hosts/h00.yaml", strings.NewReplacer("host: zap", "host: h00", "../base.qcow2", "ubuntu:24.04@"+serialOf(yesterday)).Replace(hostFixture), 0o644)
+	if n := s.must(0, nil); len(n.Promoted()) != 50 {
+		t.Fatal(n)
+	}
+	s.settle()
+	s.must(0, nil)
+	before, asked := traces(t, filepath.Join(s.dir, "out")), s.total()
+	n := s.must(0, nil)
+	if got := n.String(); got != "50 unchanged" || len(s.booted) != 50 {
+		t.Errorf("%s, %d boots", got, len(s.booted))
+	}
+	if got := s.total() - asked; got > 4 {
+		t.Errorf("%d requests for two bases", got)
+	}
+	after := traces(t, filepath.Join(s.dir, "out"))
+	for path, is := range after {
+		if before[path] != is {
+			t.Errorf("%s was written: %s, %s", path, before[path], is)
+		}
+	}
+	if len(before) != len(after) {
+		t.Errorf("%d files, then %d", len(before), len(after))
+	}
+}
+
+// Two nights at once: the second says whose it is, and disturbs nothing.
+func TestTwoNights(t *testing.T) {
+	s := newSleep(t)
+	cmd := s.child("nightly")
+	cmd.Env = append(cmd.Env, testVerdict+"=hang")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill() }()
+	lines := bufio.NewScanner(stderr)
+	for lines.Scan() && lines.Text() != "it boots" {
+	}
+	o := s.night()
+	if o.code != 4 || o.stdout != "" || !strings.Contains(o.stderr, fmt.Sprintf("another night is under way, process %d", cmd.Process.Pid)) {
+		t.Errorf("exit status %d, %q, %q", o.code, o.stdout, o.stderr)
+	}
+	if o := s.night("status"); o.code != 0 || !strings.Contains(o.stdout, "under way") {
+		t.Errorf("%d %s%s", o.code, o.stdout, o.stderr)
+	}
+	if o := s.night("--dry-run"); o.code != 0 || !strings.Contains(o.stdout, "zap                  would build") {
+		t.Errorf("%d %s%s", o.code, o.stdout, o.stderr)
+	}
+
+	// Told to stop, the first ends in good order, and says so.
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	rest, _ := io.ReadAll(stderr)
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 130 || !strings.Contains(string(rest), "interrupted") {
+		t.Errorf("exit status %d\n%s", code, rest)
+	}
+	checkClean(t, filepath.Join(s.dir, "out"))
+	o = s.night("status")
+	if !strings.Contains(o.stdout, "exit 130") || strings.Contains(o.stdout, "under way") {
+		t.Errorf("%s", o.stdout)
+	}
+	if n := s.must(0, nil); s.verdicts(n) != "zap promoted" {
+		t.Error(s.verdicts(n))
+	}
+}
+
+// A night that was killed is told apart from one that ended.
+func TestCutOff(t *testing.T) {
+	s := newSleep(t)
+	s.must(0, nil)
+	s.publish(changedImage(t, map[string]string{"etc/motd": "new"}), now)
+	cmd := s.child("nightly")
+	cmd.Env = append(cmd.Env, testVerdict+"=hang")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(stderr)
+	for lines.Scan() && lines.Text() != "it boots" {
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if o := s.night("status"); !strings.Contains(o.stdout, "was cut off") {
+		t.Errorf("%s", o.stdout)
+	}
+	if n := s.must(0, nil); s.verdicts(n) != "zap promoted" || len(n.Moved) != 1 {
+		t.Errorf("%s, %q", s.verdicts(n), n.Moved)
+	}
+}
+
+func TestNightPlaces(t *testing.T) {
+	s := newSleep(t)
+	s.must(0, nil)
+
+	// By another name it is the same place.
+	s.tool(t, "ln", "-s", "out", "link")
+	s.tool(t, "ln", "-s", ".", "self")
+	n := s.must(0, nil, "--out", "link", "--config", "self")
+	if s.verdicts(n) != "zap unchanged" || n.Number != 2 {
+		t.Errorf("%s, night %d", s.verdicts(n), n.Number)
+	}
+	s.write(t, "file", "not a directory\n", 0o644)
+	if o := s.night("--out", "file"); o.code != 4 || !strings.Contains(o.stderr, "not a directory") {
+		t.Errorf("%d %s", o.code, o.stderr)
+	}
+	s.env["XDG_STATE_HOME"] = filepath.Join(s.dir, "file")
+	if o := s.night(); o.code != 4 || !strings.Contains(o.stderr, "not a directory") {
+		t.Errorf("%d %s", o.code, o.stderr)
+	}
+	delete(s.env, "XDG_STATE_HOME")
+	if o := s.night(); o.code != 4 || !strings.Contains(o.stderr, "set HOME or XDG_STATE_HOME") {
+		t.Errorf("%d %s", o.code, o.stderr)
+	}
+}
+
+// With a directory of artifacts that cannot be written to a night does not begin.
+func TestReadOnlyNight(t *testing.T) {
+	s := newSleep(t)
+	s.t.Setenv("XDG_STATE_HOME", s.env["XDG_STATE_HOME"])
+	o := s.inMount(t, "ro", "out", "nightly")
+	if o.code != 4 || !strings.Contains(o.stderr, "the directory of artifacts out cannot be written to: read-only file system") {
+		t.Errorf("%d %s%s", o.code, o.stdout, o.stderr)
+	}
+	if s.total() != 0 {
+		t.Error("it has asked for images")
+	}
+	if reports, _ := filepath.Glob(filepath.Join(s.dir, "state/bake/nightly/*/*.json")); len(reports) != 0 {
+		t.Errorf("there is %q", reports)
+	}
+}
+
+// One host's trouble is not another's.
+func TestOneHostsTrouble(t *testing.T) {
+	s := newSleep(t)
+	s.host("zip", "bad", "busy")
+	s.write(t, "hosts/bad.yaml", "host: bad\nbase: 1\n", 0o644)
+	s.tool(t, "mkdir", "-p", "out/busy")
+	lock := filepath.Join(s.dir, "out/busy/.lock")
+	hold := exec.Command("flock", "-x", lock, "sh", "-c", "echo held; exec sleep 100")
+	demand(t, "flock")
+	out, err := hold.StdoutPipe()
+	if err == nil {
+		err = hold.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = hold.Process.Kill(); _ = hold.Wait() }()
+	if _, err := out.Read(make([]byte, 5)); err != nil {
+		t.Fatal(err)
+	}
+	s.boot = func(o verify.Options) (verify.Report, error) {
+		if o.Plan.Host == "zip" {
+			panic("a verifier that breaks down")
+		}
+		return judged(true)(o)
+	}
+	n := s.must(3, []string{"hosts/bad.yaml:2:7", "another bake works on it", "a verifier that breaks down"})
+	if got := s.verdicts(n); got != "bad could not, busy could not, zap promoted, zip could not" {
+		t.Error(got)
+	}
+	for i, want := range []int{3, 4, 0, 1} {
+		if n.Hosts[i].Exit != want {
+			t.Errorf("%s: exit %d, want %d", n.Hosts[i].Host, n.Hosts[i].Exit, want)
+		}
+	}
+	if strings.Contains(s.pinned(), "ubuntu") {
+		t.Errorf("bake.lock has moved for hosts that are not proven:\n%s", s.pinned())
+	}
+}
+
+// Everybody is told, in order, and who cannot be told changes no verdict.
+func TestNightIsTold(t *testing.T) {
+	s := newSleep(t)
+	var mutex sync.Mutex
+	var got []string
+	status := 200
+	web := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, in *http.Request) {
+		body, _ := io.ReadAll(in.Body)
+		mutex.Lock()
+		defer mutex.Unlock()
+		line, _, _ := strings.Cut(string(body), "\n")
+		got = append(got, in.URL.Path+" "+line)
+		out.WriteHeader(status)
+	}))
+	t.Cleanup(web.Close)
+	s.write(t, "secrets/ping", web.URL+"/T0KEN\n", 0o600)
+	s.write(t, "nightly.yaml", `notify:
+  - ping: {url: {file: secrets/ping}}
+  - webhook: {url: {env: HOOK}, when: failure, body: {text: "((verdict)): ((summary))"}}
+  - textfile: {path: metrics/bake.prom}
+`, 0o644)
+	s.write(t, "metrics/.keep", "", 0o644)
+	s.env["HOOK"] = web.URL + "/hook"
+	s.must(0, nil)
+	s.boot = failing("zap")
+	s.publish(changedImage(t, map[string]string{"etc/motd": "new"}), now)
+	s.must(7, nil)
+	want := []string{"/T0KEN/start ", "/T0KEN HOST", "/T0KEN/start ", "/T0KEN/fail HOST", `/hook {"text":"red: bake nightly: 1 failed (zap)"}`}
+	if !slices.EqualFunc(got, want, strings.HasPrefix) {
+		t.Errorf("told %q", got)
+	}
+	if text, err := os.ReadFile(filepath.Join(s.dir, "metrics/bake.prom")); err != nil || !strings.Contains(string(text), `bake_nightly_host_ok{host="zap"} 0`) ||
+		!strings.Contains(string(text), `bake_nightly_host_last_good_timestamp_seconds{host="zap"} `) || !strings.Contains(string(text), "base_age_seconds") {
+		t.Errorf("%v\n%s", err, text)
+	}
+
+	status = 404
+	s.boot = judged(true)
+	n := s.must(6, []string{"notifying notify[0].ping: the server answers 404 Not Found"})
+	if got := s.verdicts(n); got != "zap promoted" || len(n.Notes) != 2 || n.Exit != 6 { // at the start and at the end
+		t.Errorf("%s, %q", got, n.Notes)
+	}
+	if all := s.night("status", "--json"); strings.Contains(all.stdout+all.stderr, "T0KEN") || !strings.Contains(all.stdout, "notifying") {
+		t.Errorf("%s", all.stdout)
+	}
+
+	// What is wrong with the configuration is known before anything is done.
+	asked := s.total()
+	s.write(t, "nightly.yaml", "notify:\n  - ping: {url: http://example.org/T0KEN}\n", 0o644)
+	if o := s.night(); o.code != 3 || !strings.Contains(o.stderr, "nightly.yaml:2:17") || strings.Contains(o.stderr, "T0KEN") || s.total() != asked {
+		t.Errorf("%d %s", o.code, o.stderr)
+	}
+	s.write(t, "nightly.yaml", "notify:\n  - ping: {url: {env: UNSET}}\n", 0o644)
+	if o := s.night(); o.code != 3 || !strings.Contains(o.stderr, "UNSET") || s.total() != asked {
+		t.Errorf("%d %s", o.code, o.stderr)
+	}
+}
+
+// Nothing is fetched, built, written or told by a night that only asks.
+func TestDryNight(t *testing.T) {
+	s := newSleep(t)
+	s.host("zip")
+	s.must(0, nil, "--host", "zap")
+	s.settle()
+	s.must(0, nil, "--host", "zap")
+	s.write(t, "nightly.yaml", "notify: [{ping: {url: {env: PING}}}]\n", 0o644)
+	s.env["PING"] = s.url + "/ping"
+	look := func() (all map[string]string) {
+		all = traces(t, s.dir)
+		for path := range all {
+			if strings.Contains(path, "/state/bake") || filepath.Base(path) == "state" { // lists that were seen
+				delete(all, path)
+			}
+		}
+		return all
+	}
+	before := look()
+	n := s.must(0, nil, "--dry-run")
+	if got := s.verdicts(n); got != "zap unchanged, zip would build" || n.Number != 0 {
+		t.Errorf("%s, night %d", got, n.Number)
+	}
+	s.publish(changedImage(t, map[string]string{"etc/motd": "new"}), now)
+	if n := s.must(0, []string{serialOf(now)}, "--dry-run"); s.verdicts(n) != "zap would build, zip would build" {
+		t.Error(s.verdicts(n))
+	}
+	for path, is := range look() {
+		if before[path] != is {
+			t.Errorf("%s was written", path)
+		}
+	}
+	if s.times(datedDir(now)+imageName) != 0 || s.times("/ping/start") != 0 || s.times("/ping") != 0 {
+		t.Error("it has fetched or told something")
+	}
+}
+
+// The options of a night, and what is no option of it.
+func TestNightOptions(t *testing.T) {
+	s := newSleep(t)
+	for _, test := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"instal", 2, `unexpected argument "instal"`},
+		{"status now", 2, `unexpected argument "now"`},
+		{"--jobs 0", 2, "--jobs 0: want at least 1"},
+		{"--boots -1", 2, "--boots -1: want at least 1"},
+		{"--keep 0", 2, "--keep 0: want at least 1"},
+		{"--locked", 2, "--locked and a night exclude each other"},
+		{"--user", 2, "--user goes with bake nightly"},
+		{"--nights 3", 2, "--nights goes with bake nightly status"},
+		{"status --dry-run", 2, "changes nothing"},
+		{"status --nights 0", 2, "--nights 0"},
+		{"install --jobs 3", 2, "nightly.yaml has numbers"},
+		{"install --at x;y", 2, "--at"},
+		{"install --run-as nobody-of-that-name", 2, "there is no such user"},
+		{"install --user", 4, "set HOME"},
+		{"install --on-failure x", 2, "--on-failure"},
+		{"--host absent", 3, "unknown host"},
+		{"status", 0, "there was no night yet"},
+	} {
+		if o := s.night(strings.Fields(test.args)...); o.code != test.code || !strings.Contains(o.stderr+o.stdout, test.want) {
+			t.Errorf("%s: exit status %d, want %d, %q\n%s%s", test.args, o.code, test.code, test.want, o.stdout, o.stderr)
+		}
+	}
+	if err := os.RemoveAll(filepath.Join(s.dir, "hosts")); err != nil {
+		t.Fatal(err)
+	}
+	if o := s.night(); o.code != 2 || !strings.Contains(o.stderr, "there is no host file") {
+		t.Errorf("%d %s", o.code, o.stderr)
+	}
+}

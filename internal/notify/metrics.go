@@ -1,0 +1,136 @@
+package notify
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"bake/internal/nightly"
+)
+
+// metric is one, with its values by host.
+type metric struct {
+	name, help string
+	of         func(o nightly.Outcome, n nightly.Night) (float64, bool) // of the last night of a host
+}
+
+var metrics = []metric{
+	{"bake_nightly_host_ok", "1 when the last night left the host on the newest that there is, proven.",
+		func(o nightly.Outcome, _ nightly.Night) (float64, bool) { return truth(o.Verdict.IsGood()), true }},
+	{"bake_nightly_host_claims_failed", "Claims that failed in the last night.",
+		func(o nightly.Outcome, _ nightly.Night) (float64, bool) { return float64(o.Failed), true }},
+	{"bake_nightly_host_duration_seconds", "How long the host's part of the last night took.",
+		func(o nightly.Outcome, _ nightly.Night) (float64, bool) { return o.Seconds, true }},
+	{"bake_nightly_host_base_signed_timestamp_seconds", "When the publisher signed the base image that was found newest.",
+		func(o nightly.Outcome, _ nightly.Night) (float64, bool) {
+			return float64(o.Base.Signed.Unix()), !o.Base.Signed.IsZero()
+		}},
+	{"bake_nightly_host_base_age_seconds", "How old that was when the night ended.",
+		func(o nightly.Outcome, n nightly.Night) (float64, bool) {
+			return n.Ended.Sub(o.Base.Signed).Seconds(), !o.Base.Signed.IsZero() && !n.Ended.IsZero()
+		}},
+}
+
+func truth(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
+}
+
+// exposition is what the nights came to, the newest last, in the text format.
+func exposition(nights []nightly.Night) string {
+	var out strings.Builder
+	last := nights[len(nights)-1]
+	head := func(name, help string) { fmt.Fprintf(&out, "# HELP %s %s\n# TYPE %s gauge\n", name, help, name) }
+	single := func(name, help string, value float64) {
+		head(name, help)
+		fmt.Fprintf(&out, "%s %s\n", name, format(value))
+	}
+	single("bake_nightly_last_end_timestamp_seconds", "When the last night ended.", float64(last.Ended.Unix()))
+	single("bake_nightly_last_exit_status", "Exit status of the last night.", float64(last.Exit))
+	single("bake_nightly_last_duration_seconds", "How long the last night took.", max(last.Ended.Sub(last.Began).Seconds(), 0)) // a clock may have been put back
+	each := func(name, help string, value func(host string) (float64, bool)) {
+		var lines []string
+		for _, o := range last.Hosts {
+			if v, ok := value(o.Host); ok {
+				lines = append(lines, fmt.Sprintf("%s{host=\"%s\"} %s\n", name, label(o.Host), format(v)))
+			}
+		}
+		if len(lines) > 0 {
+			slices.Sort(lines)
+			head(name, help)
+			out.WriteString(strings.Join(lines, ""))
+		}
+	}
+	for _, m := range metrics {
+		each(m.name, m.help, func(host string) (float64, bool) { return m.of(outcome(last, host), last) })
+	}
+	each("bake_nightly_host_last_good_timestamp_seconds", "When a night last left the host on the newest that there is, as far as the nights are kept.",
+		func(host string) (float64, bool) {
+			for _, n := range slices.Backward(nights) {
+				if outcome(n, host).Verdict.IsGood() && !n.Ended.IsZero() {
+					return float64(n.Ended.Unix()), true
+				}
+			}
+			return 0, false
+		})
+	return out.String()
+}
+
+func outcome(n nightly.Night, host string) nightly.Outcome {
+	for _, o := range n.Hosts {
+		if o.Host == host {
+			return o
+		}
+	}
+	return nightly.Outcome{}
+}
+
+// format writes a number as people do where that is possible: a time is not 1.7e+09.
+func format(value float64) string {
+	return strings.TrimSuffix(strings.TrimRight(fmt.Sprintf("%.3f", value), "0"), ".")
+}
+
+func label(text string) string {
+	return strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(text)
+}
+
+const newPrefix = ".bake-new-"
+
+// writeMetrics puts the text file in place in one step, and removes what runs that
+// were killed have left.
+func writeMetrics(path string, nights []nightly.Night) (err error) {
+	dir := filepath.Dir(path)
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("refusing to replace %s: it is not a regular file", path)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, newPrefix+"*")); err == nil {
+		for _, old := range left {
+			if info, err := os.Lstat(old); err == nil && time.Since(info.ModTime()) > time.Minute {
+				_ = os.Remove(old) // what cannot be removed is in nobody's way
+			}
+		}
+	}
+	temporary, err := os.CreateTemp(dir, newPrefix+"*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(temporary.Name())
+		}
+	}()
+	_, err = temporary.WriteString(exposition(nights))
+	if err == nil {
+		err = temporary.Chmod(0o644) // whoever exports it is another user
+	}
+	if err = errors.Join(err, temporary.Close()); err != nil {
+		return err
+	}
+	return os.Rename(temporary.Name(), path)
+}

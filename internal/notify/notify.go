@@ -1,0 +1,380 @@
+// Package notify tells people and programs what a night came to.
+//
+// Who is told is in nightly.yaml, beside hosts/:
+//
+//	keep: 3                                   proven generations of each host, beside latest and current
+//	jobs: 2                                   hosts that are built at once
+//	boots: 1                                  machines that are booted at once
+//	deploy: never                             the only policy there is yet
+//	notify:
+//	  - webhook: {url: {file: secrets/hook}, when: failure, body: {text: "((summary))"}}
+//	  - ping: {url: {env: PING_URL}}          URL/start, then URL or URL/fail
+//	  - email: {to: [ops@example.org], from: bake@example.org, when: change}
+//	  - textfile: {path: /var/lib/node-exporter/bake.prom}
+//
+// A URL is a secret: whoever has it can speak in your name. So it is referred to as
+// secrets of a host file are, by file, env, age or command, relative to nightly.yaml,
+// and is never written there. When is always (the default), change (something was
+// promoted or is red) or failure.
+//
+// A webhook is sent the night as JSON, as `bake nightly --json` prints it. With body
+// it is sent that, as JSON, and ((word)) in its texts is replaced: summary, table,
+// verdict (green or red), failed (the hosts), exit, began and ended. Texts are
+// replaced in the tree and not in what it is written as, so that nothing that a
+// machine says can become more than text.
+//
+// It promises:
+//   - Nothing that it is given to keep is in an error: not a URL, not a line that
+//     names one, not what a server answers.
+//   - No notification holds up another, and none takes longer than Sender.Patience.
+//   - The text file is whole at every moment, and readable for others.
+//
+// It refuses redirects (a secret would travel on), URLs that are not http or https,
+// addresses that are more than an address, and keys that nobody knows.
+//
+// # Decisions
+//
+// 2026-11: mail goes through the sendmail interface, which every mail system has,
+// instead of speaking SMTP: who may send and how is configured there already.
+//
+// 2026-11: metrics are a text file for node_exporter and nothing that listens: bake
+// does not run when it is asked.
+//
+// 2026-11: what a body can say is a list of words, not a language: the night as JSON
+// is there for whoever needs more. Would change if a service wanted a list of hosts.
+package notify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/mail"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"bake/internal/diag"
+	"bake/internal/doc"
+	"bake/internal/nightly"
+	"bake/internal/secret"
+	"bake/internal/tool"
+)
+
+// FileName is that of the configuration, beside hosts/.
+const FileName = "nightly.yaml"
+
+// A Config is what nightly.yaml says. Numbers that it does not have are 0.
+type Config struct {
+	Keep, Jobs, Boots int
+	targets           []target
+}
+
+// target is one entry of notify.
+type target struct {
+	kind string // webhook, ping, email or textfile
+	at   string // where it stands, for messages: notify[0].webhook
+	when string
+
+	url  []secret.Ref // of webhook and ping: one
+	body *doc.Node    // of webhook, nil for the night itself
+
+	to       []string // of email
+	from     string
+	sendmail string
+
+	path string // of textfile
+}
+
+// Read reads nightly.yaml in a directory. One that is absent says nothing; what is
+// wrong with it is a diag.List.
+func Read(dir string) (Config, error) {
+	var c Config
+	file := filepath.Join(dir, FileName)
+	if _, err := os.Lstat(file); errors.Is(err, os.ErrNotExist) {
+		return c, nil
+	}
+	n, err := doc.Read(os.DirFS(dir), FileName, file)
+	if err != nil {
+		return c, err
+	}
+	var problems diag.List
+	get := n.Fields("", &problems, "keep", "jobs", "boots", "deploy", "notify")
+	c.Keep = number(get("keep"), "keep", &problems)
+	c.Jobs = number(get("jobs"), "jobs", &problems)
+	c.Boots = number(get("boots"), "boots", &problems)
+	if d := get("deploy"); d != nil && (d.Kind != doc.String || d.Text != "never") {
+		problems.Add(d.Problem("deploy", "write deploy: never, or leave it out", "bake does not deploy at night yet"))
+	}
+	var below diag.List
+	c.read(get("notify"), dir, &below)
+	for i := range below { // whoever has put a URL there has put it on some line
+		below[i].Secret = true
+	}
+	problems.Add(below...)
+	return c, problems.Err()
+}
+
+func number(n *doc.Node, path string, problems *diag.List) int {
+	if n == nil {
+		return 0
+	}
+	var value int
+	if _, err := fmt.Sscanf(n.Text, "%d", &value); n.Kind != doc.Int || err != nil || value < 1 || value > 1000 {
+		problems.Add(n.Problem(path, "", "want a whole number from 1 to 1000"))
+		return 0
+	}
+	return value
+}
+
+var kinds = []string{"webhook", "ping", "email", "textfile"}
+
+func (c *Config) read(n *doc.Node, dir string, problems *diag.List) {
+	if n == nil {
+		return
+	}
+	if n.Kind != doc.List {
+		problems.Add(n.Problem("notify", "write - webhook: {url: {file: PATH}}", "this is %s, want a list", n.Kind))
+		return
+	}
+	for i, item := range n.Items {
+		path := fmt.Sprintf("notify[%d]", i)
+		get := item.Fields(path, problems, kinds...)
+		if item.Kind != doc.Map {
+			continue
+		}
+		if len(item.Pairs) != 1 {
+			problems.Add(item.Problem(path, "begin each with a dash", "want one of %s", strings.Join(kinds, ", ")))
+			continue
+		}
+		for _, kind := range kinds {
+			if value := get(kind); value != nil {
+				t := target{kind: kind, at: path + "." + kind}
+				t.read(value, dir, problems)
+				c.targets = append(c.targets, t)
+			}
+		}
+	}
+}
+
+// read fills in a target.
+func (t *target) read(n *doc.Node, dir string, problems *diag.List) {
+	known := map[string][]string{"webhook": {"url", "when", "body"}, "ping": {"url"},
+		"email": {"to", "from", "when", "sendmail"}, "textfile": {"path"}}[t.kind]
+	get := n.Fields(t.at, problems, known...)
+	if n.Kind != doc.Map {
+		return
+	}
+	t.when = choice(get("when"), t.at+".when", problems)
+	switch t.kind {
+	case "webhook", "ping":
+		t.readURL(n, get("url"), problems)
+		if t.body = get("body"); t.body != nil {
+			checkBody(t.body, t.at+".body", problems)
+		}
+	case "email":
+		t.readMail(n, get, problems)
+	case "textfile":
+		if t.path = text(n, get("path"), t.at, "path", problems); t.path != "" && !filepath.IsAbs(t.path) {
+			t.path = filepath.Join(dir, t.path)
+		}
+	}
+}
+
+// readURL reads where a URL is. Text in its place is refused by secret, without
+// showing the line.
+func (t *target) readURL(parent, n *doc.Node, problems *diag.List) {
+	if n == nil {
+		problems.Add(parent.Problem(t.at+".url", "write url: {file: PATH}", "the key \"url\" is missing"))
+		return
+	}
+	refs := &doc.Node{Kind: doc.Map, Pairs: []doc.Pair{{Key: &doc.Node{Kind: doc.String, Text: "url", Pos: n.Pos}, Value: n}}}
+	t.url = secret.Read(refs, t.at, problems)
+}
+
+func (t *target) readMail(n *doc.Node, get func(string) *doc.Node, problems *diag.List) {
+	t.from = text(n, get("from"), t.at, "from", problems)
+	address(get("from"), t.at+".from", t.from, problems)
+	to := get("to")
+	if to == nil || to.Kind != doc.List || len(to.Items) == 0 {
+		problems.Add(n.Problem(t.at+".to", "write to: [ops@example.org]", "want a list of addresses"))
+		return
+	}
+	for i, item := range to.Items {
+		path := fmt.Sprintf("%s.to[%d]", t.at, i)
+		if item.Kind != doc.String {
+			problems.Add(item.Problem(path, "", "this is %s, want an address", item.Kind))
+			continue
+		}
+		address(item, path, item.Text, problems)
+		t.to = append(t.to, item.Text)
+	}
+	if program := get("sendmail"); program != nil {
+		if t.sendmail = text(n, program, t.at, "sendmail", problems); t.sendmail != "" && !filepath.IsAbs(t.sendmail) {
+			problems.Add(program.Problem(t.at+".sendmail", "", "want an absolute path"))
+		}
+	}
+}
+
+// address refuses what is not one bare address: it goes into a header.
+func address(n *doc.Node, path, value string, problems *diag.List) {
+	if value == "" {
+		return
+	}
+	parsed, err := mail.ParseAddress(value)
+	if err != nil || parsed.Address != value || strings.HasPrefix(value, "-") || strings.ContainsAny(value, " \r\n\"<>,;") {
+		problems.Add(n.Problem(path, "write it without a name: ops@example.org", "%q is no address", value))
+	}
+}
+
+func text(parent, n *doc.Node, path, key string, problems *diag.List) string {
+	at := doc.Join(path, key)
+	switch {
+	case n == nil:
+		problems.Add(parent.Problem(at, "", "the key %q is missing", key))
+	case n.Kind != doc.String || n.Text == "":
+		problems.Add(n.Problem(at, "", "this is %s, want text", n.Kind))
+	case strings.ContainsFunc(n.Text, func(c rune) bool { return c < ' ' }):
+		problems.Add(n.Problem(at, "", "the text has control characters"))
+	default:
+		return n.Text
+	}
+	return ""
+}
+
+var moments = []string{"always", "change", "failure"}
+
+func choice(n *doc.Node, path string, problems *diag.List) string {
+	if n == nil {
+		return "always"
+	}
+	for _, word := range moments {
+		if n.Kind == doc.String && n.Text == word {
+			return word
+		}
+	}
+	problems.Add(n.Problem(path, "", "want always, change or failure"))
+	return ""
+}
+
+// A Sender tells what is to be told.
+type Sender struct {
+	Config
+	Dir      string // of nightly.yaml
+	Getenv   func(string) string
+	Tools    tool.Box
+	Patience time.Duration // for one notification; 20 s when 0
+	Table    func(nightly.Night) string
+	History  func() []nightly.Night // for the text file, the newest last, without this one
+
+	urls map[string]*url.URL // by target
+}
+
+// Prepare finds the URLs. It is for the beginning of a night: what is wrong then, as
+// a diag.List, is known before anything is done.
+func (s *Sender) Prepare(ctx context.Context) error {
+	s.urls = map[string]*url.URL{}
+	finder := secret.Finder{Dir: s.Dir, Getenv: s.Getenv, Tools: s.Tools}
+	var problems diag.List
+	for _, t := range s.targets {
+		if t.url == nil {
+			continue
+		}
+		values, err := finder.Resolve(ctx, t.url)
+		var list diag.List
+		switch {
+		case errors.As(err, &list):
+			problems.Add(list...)
+			continue
+		case err != nil:
+			return fmt.Errorf("%s.url: %w", t.at, err)
+		}
+		u, err := url.Parse(strings.TrimSpace(string(values[0].Reveal())))
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Fragment != "" {
+			problems.Add(diag.Problem{Pos: diag.Position{File: filepath.Join(s.Dir, FileName)}, Path: t.at + ".url",
+				Message: "what it refers to is not one http or https URL", Secret: true})
+			continue
+		}
+		s.urls[t.at] = u
+	}
+	return problems.Err()
+}
+
+// An Error says which notification failed. It is about a remote service, whatever the
+// cause: the night itself is what it is.
+type Error struct {
+	At  string
+	Err error
+}
+
+func (e *Error) Error() string { return "notifying " + e.At + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Network marks the error as one of the network or of a remote service.
+func (e *Error) Network() bool { return true }
+
+// Start tells that a night begins.
+func (s *Sender) Start(ctx context.Context) error { return s.each(ctx, nil) }
+
+// Send tells what a night came to. The errors are *Error, joined, one for each
+// notification that failed.
+func (s *Sender) Send(ctx context.Context, n nightly.Night) error { return s.each(ctx, &n) }
+
+// each does one notification after another; n is nil at the beginning.
+func (s *Sender) each(ctx context.Context, n *nightly.Night) error {
+	patience := s.Patience
+	if patience == 0 {
+		patience = 20 * time.Second
+	}
+	var failed error
+	for _, t := range s.targets {
+		if n == nil && t.kind != "ping" || n != nil && !t.wants(*n) {
+			continue
+		}
+		limited, stop := context.WithTimeout(ctx, patience)
+		err := s.one(limited, t, n)
+		if err != nil && limited.Err() != nil && ctx.Err() == nil {
+			err = fmt.Errorf("no answer within %v", patience)
+		}
+		stop()
+		if err != nil {
+			failed = errors.Join(failed, &Error{t.at, err})
+		}
+	}
+	return failed
+}
+
+func (t target) wants(n nightly.Night) bool {
+	switch t.when {
+	case "failure":
+		return isRed(n)
+	case "change":
+		return isRed(n) || len(n.Promoted()) > 0
+	}
+	return true
+}
+
+// isRed says whether somebody should look.
+func isRed(n nightly.Night) bool { return !n.IsGood() || n.Exit != 0 }
+
+func (s *Sender) one(ctx context.Context, t target, n *nightly.Night) error {
+	switch t.kind {
+	case "webhook":
+		return s.webhook(ctx, t, *n)
+	case "ping":
+		return s.ping(ctx, t, n)
+	case "email":
+		return s.email(ctx, t, *n)
+	}
+	return writeMetrics(t.path, append(s.history(), *n))
+}
+
+func (s *Sender) history() []nightly.Night {
+	if s.History == nil {
+		return nil
+	}
+	return s.History()
+}
