@@ -14,6 +14,7 @@ type Console struct {
 	Log  string // its path there
 	To   string // the copy's path here, in a directory that is nobody else's
 
+	begun  bool
 	offset int64
 }
 
@@ -26,6 +27,12 @@ func (c *Console) Pull() error {
 }
 
 func (c *Console) pull() error {
+	if !c.begun { // another copy may be of another boot
+		if err := errors.Join(ignore(os.Remove(c.To), fs.ErrNotExist), ignore(os.Remove(c.To+".0"), fs.ErrNotExist)); err != nil {
+			return err
+		}
+		c.begun = true
+	}
 	size, err := c.From.Size(c.Log)
 	if errors.Is(err, fs.ErrNotExist) {
 		c.offset = 0

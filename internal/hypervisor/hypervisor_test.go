@@ -311,6 +311,8 @@ func TestConsole(t *testing.T) {
 	see()
 	write("a")
 	see("a")
+	c = &Console{From: h, Log: log, To: c.To} // who begins anew does so with nothing
+	see("a")
 	write("abc")
 	see("abc")
 	write("abcd")
