@@ -19,7 +19,7 @@ import (
 type rack struct {
 	lab
 	dir, images, share string
-	pid                int // of its first process, for nsenter
+	pid                int // of a process in its namespaces
 	key                string
 }
 
@@ -105,11 +105,7 @@ func (h *rack) ssh(t *testing.T, address, command string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	inner, err := exec.Command("pgrep", "-P", strconv.Itoa(h.pid)).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	args := append([]string{"--net", "--target", strings.Fields(string(inner))[0], "ssh", "-F", "none", "-i", h.key}, options...)
+	args := append([]string{"--net", "--target", strconv.Itoa(h.pid), "ssh", "-F", "none", "-i", h.key}, options...)
 	out, err := exec.Command("nsenter", append(args, "-l", "ops", "--", address, command)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s: %v: %s", command, err, out)

@@ -17,13 +17,15 @@ import (
 var shared struct {
 	sync.Once
 	dir string
-	cmd *exec.Cmd
+	end func()
 	err error
 }
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	stop(shared.cmd, shared.dir)
+	if shared.end != nil {
+		shared.end()
+	}
 	os.Exit(code)
 }
 
@@ -31,7 +33,7 @@ func TestMain(m *testing.M) {
 func daemon(t *testing.T) (dir, uri string) {
 	t.Helper()
 	need(t)
-	shared.Do(func() { shared.dir, shared.cmd, shared.err = start() })
+	shared.Do(func() { shared.dir, shared.end, shared.err = start() })
 	if shared.err != nil {
 		t.Fatal(shared.err)
 	}
@@ -42,8 +44,8 @@ func daemon(t *testing.T) (dir, uri string) {
 func ownDaemon(t *testing.T) (dir, uri string) {
 	t.Helper()
 	need(t)
-	dir, cmd, err := start()
-	t.Cleanup(func() { stop(cmd, dir) })
+	dir, end, err := start()
+	t.Cleanup(end)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,33 +70,33 @@ func need(t *testing.T) {
 }
 
 // start starts a libvirtd in namespaces of its own.
-func start() (dir string, cmd *exec.Cmd, err error) {
+func start() (dir string, end func(), err error) {
+	end = func() {}
 	if dir, err = os.MkdirTemp("", "bake-libvirt-"); err != nil { // a socket's path must be short
-		return dir, nil, err
+		return dir, end, err
 	}
-	cmd = exec.Command("../../testdata/lab/libvirt", dir)
+	cmd := exec.Command("../../testdata/lab/libvirt", dir)
 	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		return dir, nil, err
+	input, err := cmd.StdinPipe() // whose end, when this process dies, too, is its end
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		return dir, end, err
+	}
+	end = func() {
+		_ = input.Close()
+		_ = cmd.Wait() // and all in its namespaces with it
+		_ = os.RemoveAll(dir)
 	}
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		if _, err := os.Stat(filepath.Join(dir, "ready")); err == nil {
-			return dir, cmd, nil
+			return dir, end, nil
 		}
 		if time.Now().After(deadline) {
 			log, _ := os.ReadFile(filepath.Join(dir, "libvirtd.log"))
-			return dir, cmd, fmt.Errorf("libvirtd does not start: %s", log)
+			return dir, end, fmt.Errorf("libvirtd does not start: %s", log)
 		}
-	}
-}
-
-func stop(cmd *exec.Cmd, dir string) {
-	if cmd != nil {
-		_ = cmd.Process.Kill() // with it end all in its namespace
-		_ = cmd.Wait()
-	}
-	if dir != "" {
-		_ = os.RemoveAll(dir)
 	}
 }
 

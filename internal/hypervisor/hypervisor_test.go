@@ -274,6 +274,7 @@ func TestNetwork(t *testing.T) {
 	n, err := h.virt.NetworkLookupByName("default")
 	if err == nil {
 		err = h.virt.NetworkDestroy(n)
+		defer func() { _ = h.virt.NetworkCreate(n) }() // others use it
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -25,11 +24,11 @@ import (
 // runs, to whoever has the key.
 func sshd(t *testing.T, hostKey ssh.Signer, user ssh.PublicKey) (port int) {
 	t.Helper()
-	inner, err := exec.Command("pgrep", "-P", strconv.Itoa(shared.cmd.Process.Pid)).Output()
+	inner, err := os.ReadFile(filepath.Join(shared.dir, "pid"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	target := strings.Fields(string(inner))[0]
+	target := strings.TrimSpace(string(inner))
 	config := &ssh.ServerConfig{PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 		if !bytes.Equal(key.Marshal(), user.Marshal()) {
 			return nil, errors.New("another key")
