@@ -45,31 +45,10 @@ func runSSH(a *app, name, address string, command []string) error {
 	if err != nil {
 		return err
 	}
-	if address == "" {
-		if len(h.Network.Addresses) == 0 {
-			return usageError{fmt.Errorf("%s has no static address in %s: name one with --address (virsh domifaddr %s shows it)", name, h.File, name)}
-		}
-		address = h.Network.Addresses[0].Addr().String()
-	}
-	if !isAddress(address) {
-		return usageError{fmt.Errorf("--address %q: want an IP address or a name", address)}
-	}
-	known, err := filepath.Abs(filepath.Join(a.out, name, status.KnownFile))
+	program, argv, err := a.login(h, address)
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(known); err != nil {
-		return fmt.Errorf("nobody knows the host keys of %s yet: bake status --host %s reads them from its console once it has attested (%w)", name, name, err)
-	}
-	options, err := trust(name, known)
-	if err != nil {
-		return err
-	}
-	program, err := a.Tools.Find("ssh")
-	if err != nil {
-		return err
-	}
-	argv := append(append([]string{"ssh"}, options...), "-l", h.Admin.Name, "--", address)
 	if len(command) > 0 {
 		argv = append(append(argv, "--"), command...) // ssh looks for options behind the address, too
 	}
@@ -77,6 +56,36 @@ func runSSH(a *app, name, address string, command []string) error {
 		return fmt.Errorf("starting %s: %w", program, err)
 	}
 	return nil
+}
+
+// login is the command line that logs in to a machine as its admin, by what is known
+// of it, and the program.
+func (a *app) login(h *host.Host, address string, more ...string) (program string, argv []string, err error) {
+	name := h.Name
+	if address == "" {
+		if len(h.Network.Addresses) == 0 {
+			return "", nil, usageError{fmt.Errorf("%s has no static address in %s: name one with --address (bake status --host %s --connect URI shows it)", name, h.File, name)}
+		}
+		address = h.Network.Addresses[0].Addr().String()
+	}
+	if !isAddress(address) {
+		return "", nil, usageError{fmt.Errorf("--address %q: want an IP address or a name", address)}
+	}
+	known, err := filepath.Abs(filepath.Join(a.out, name, status.KnownFile))
+	if err != nil {
+		return "", nil, err
+	}
+	if _, err := os.Stat(known); err != nil {
+		return "", nil, fmt.Errorf("nobody knows the host keys of %s yet: bake status --host %s reads them from its console once it has attested (%w)", name, name, err)
+	}
+	options, err := trust(name, known)
+	if err != nil {
+		return "", nil, err
+	}
+	if program, err = a.Tools.Find("ssh"); err != nil {
+		return "", nil, err
+	}
+	return program, append(append(append([]string{"ssh"}, more...), options...), "-l", h.Admin.Name, "--", address), nil
 }
 
 var serverName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?$`)

@@ -13,26 +13,35 @@ const (
 	maxPacket = 64 << 20 // libvirt's own limit is 32 MiB
 )
 
-// The types of packets that matter here, by libvirt's virnetprotocol.x.
+// The types of packets that matter here, and their status, by libvirt's
+// virnetprotocol.x.
 const (
 	reply  = 1
 	stream = 3
+
+	goesOn = 2
 )
 
-// ordered hands libvirt's packets on, the reply to a call before what its stream
-// has to say. The daemon has a thread for each, and now and then sends the stream's
-// first bytes first; the library takes them for the reply, loses them, and waits for
-// ever.
+// ordered hands libvirt's packets on, the reply to a call before what its stream has
+// to say, and nothing of a stream that has ended. The daemon has a thread for each: now
+// and then it sends the stream's first bytes before the reply, which the library takes
+// for that, and what it says once more of a stream that has failed nobody takes, which
+// holds everything up for ever.
 type ordered struct {
 	net.Conn
-	from    *bufio.Reader
-	ready   []byte              // packets that are handed on
-	replied map[uint32]bool     // calls that were replied to, by their serial
-	early   map[uint32][][]byte // packets of streams that wait for the reply
+	from  *bufio.Reader
+	ready []byte               // packets that are handed on
+	calls map[uint32]*progress // by their serial
+}
+
+// progress is how far a call has come.
+type progress struct {
+	isReplied, isEnded bool
+	early              []byte // packets of its stream that wait for the reply
 }
 
 func inOrder(conn net.Conn) *ordered {
-	return &ordered{Conn: conn, from: bufio.NewReaderSize(conn, 256<<10), replied: map[uint32]bool{}, early: map[uint32][][]byte{}}
+	return &ordered{Conn: conn, from: bufio.NewReaderSize(conn, 256<<10), calls: map[uint32]*progress{}}
 }
 
 func (o *ordered) Read(p []byte) (int, error) {
@@ -50,20 +59,27 @@ func (o *ordered) Read(p []byte) (int, error) {
 
 func (o *ordered) sort(packet []byte) {
 	word := func(i int) uint32 { return binary.BigEndian.Uint32(packet[4*i:]) }
-	kind, serial := word(4), word(5)
+	kind, serial, status := word(4), word(5), word(6)
+	call := o.calls[serial]
+	if call == nil && (kind == reply || kind == stream) {
+		call = &progress{}
+		o.calls[serial] = call
+		delete(o.calls, serial-keep) // serials count up, and streams end
+	}
 	switch {
-	case kind == stream && !o.replied[serial]:
-		o.early[serial] = append(o.early[serial], packet)
 	case kind == reply:
+		o.ready = append(packet, call.early...)
+		call.isReplied, call.early = true, nil
+	case kind != stream:
 		o.ready = packet
-		for _, late := range o.early[serial] {
-			o.ready = append(o.ready, late...)
-		}
-		delete(o.early, serial)
-		o.replied[serial] = true
-		delete(o.replied, serial-keep) // serials count up, and streams end
+	case call.isEnded:
 	default:
-		o.ready = packet
+		call.isEnded = status != goesOn || len(packet) == headSize
+		if call.isReplied {
+			o.ready = packet
+		} else {
+			call.early = append(call.early, packet...)
+		}
 	}
 }
 

@@ -24,11 +24,7 @@ import (
 // runs, to whoever has the key.
 func sshd(t *testing.T, hostKey ssh.Signer, user ssh.PublicKey) (port int) {
 	t.Helper()
-	inner, err := os.ReadFile(filepath.Join(shared.dir, "pid"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	target := strings.TrimSpace(string(inner))
+	target := daemonPID(t, shared.dir)
 	config := &ssh.ServerConfig{PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 		if !bytes.Equal(key.Marshal(), user.Marshal()) {
 			return nil, errors.New("another key")
@@ -51,6 +47,16 @@ func sshd(t *testing.T, hostKey ssh.Signer, user ssh.PublicKey) (port int) {
 		}
 	}()
 	return listener.Addr().(*net.TCPAddr).Port
+}
+
+// daemonPID is the number of a process in a daemon's namespaces.
+func daemonPID(t *testing.T, dir string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, "pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(text))
 }
 
 func serve(conn net.Conn, config *ssh.ServerConfig, target string) {
@@ -188,11 +194,13 @@ func TestFullDisk(t *testing.T) {
 	if err == nil || !IsRefused(err) || !strings.Contains(err.Error(), "No space left") {
 		t.Errorf("%v", err)
 	}
+	if out, err := exec.Command("nsenter", "--mount", "--target", daemonPID(t, dir), "df", small).CombinedOutput(); err != nil || t.Failed() {
+		t.Logf("%v: %s", err, out)
+	}
 	if has, err := h.Has(name); has || err != nil {
 		t.Errorf("%v, %v", has, err)
 	}
 	if _, err := os.Stat(name); err == nil {
 		t.Error("it is there")
 	}
-	_ = dir
 }

@@ -22,6 +22,7 @@ type Report struct {
 	Moments     attest.Moments `json:"moments"`
 	HostKeys    []string       `json:"ssh_host_keys,omitempty"`
 	Attestation string         `json:"attestation,omitempty"` // "ok", or why the guest stayed shut; "" where none is made
+	Live        string         `json:"live,omitempty"`        // address of a machine at work; "" for one that was booted for this
 	Accelerator string         `json:"accelerator"`
 	Because     string         `json:"because"`    // why that accelerator
 	UpSeconds   int            `json:"up_seconds"` // from power-on to cloud-init's end
@@ -94,7 +95,11 @@ func (r Report) WriteText(w io.Writer) error {
 	if r.Guest.RebootDue {
 		out.WriteString("a reboot is due\n")
 	}
-	fmt.Fprintf(&out, "up after %d s under %s (%s)\n", r.UpSeconds, r.Accelerator, r.Because)
+	if r.Live != "" {
+		fmt.Fprintf(&out, "at work, at %s\n", r.Live)
+	} else {
+		fmt.Fprintf(&out, "up after %d s under %s (%s)\n", r.UpSeconds, r.Accelerator, r.Because)
+	}
 	switch m := r.Moments; {
 	case r.Attestation == "":
 	case r.Attestation != attested:

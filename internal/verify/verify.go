@@ -1,5 +1,6 @@
 // Package verify boots what was baked and tries every claim that its layers
-// make, from inside the guest and from outside.
+// make, from inside the guest and from outside; or tries them on the machine that is
+// at work.
 //
 // A claim is an English sentence of a layer with an observation of the effect:
 // a command that runs as root in the guest, a login attempt, a knock at a port.
