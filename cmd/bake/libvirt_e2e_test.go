@@ -113,6 +113,18 @@ func (h *rack) ssh(t *testing.T, address, command string) string {
 	return strings.TrimSpace(string(out))
 }
 
+// live tries the claims of the machine at work, from within its network.
+func (h *rack) live(t *testing.T, want int) string {
+	t.Helper()
+	cmd := exec.Command("nsenter", "--net", "--target", strconv.Itoa(h.pid), "../../bin/bake", "--config", h.config, "--out", h.out,
+		"verify", "--host", "zap", "--identity", h.key)
+	out, err := cmd.CombinedOutput()
+	if code := cmd.ProcessState.ExitCode(); code != want {
+		t.Errorf("bake verify: exit %d, want %d: %v\n%s", code, want, err, out)
+	}
+	return string(out)
+}
+
 // never is a layer whose claim holds nowhere.
 const never = `layer: never
 summary: A claim that does not hold.
@@ -144,6 +156,13 @@ func TestE2EUp(t *testing.T) {
 	if again := h.do(t, 0, "up", "--generation", one); again.Changed || !again.Attested {
 		t.Errorf("up once more: %+v", again)
 	}
+
+	h.live(t, 0)
+	h.ssh(t, up.Addresses[0], "sudo sysctl -q vm.swappiness=60")
+	if said := h.live(t, 7); !strings.Contains(said, "FAIL  sysctl: ") {
+		t.Errorf("what has drifted is not in\n%s", said)
+	}
+	h.ssh(t, up.Addresses[0], "sudo sysctl -q vm.swappiness=10")
 
 	h.configure(t, 20, "  - never\n")
 	bad := h.image(t)
