@@ -189,7 +189,11 @@ func (a *app) parcel(ctx context.Context, m *machine, which string) (p deploy.Ge
 	}
 	for _, name := range []string{"disk.qcow2", "seed.iso", payloadName, "claims.json", "domain.xml", "manifest.json"} {
 		if _, ok := g.Manifest.Files[name]; ok || name == "manifest.json" {
-			p.Files = append(p.Files, deploy.File{Path: g.Path(name), Name: name})
+			f := deploy.File{Path: g.Path(name), Name: name}
+			if name == payloadName { // the one that is large, and often the same
+				f.SHA256 = g.Manifest.Files[name].SHA256
+			}
+			p.Files = append(p.Files, f)
 		}
 	}
 	blob, err := a.store().Get(ctx, g.Manifest.Base.SHA256)

@@ -68,6 +68,7 @@ type Place interface {
 	Has(name string) (bool, error)
 	Size(name string) (int64, error)
 	Put(ctx context.Context, name string, from io.Reader, size int64, progress func(done int64)) error
+	Copy(from, to string) error
 	Read(name string) ([]byte, error)
 	List(dir string) ([]string, error)
 	Remove(name string) error
@@ -95,7 +96,10 @@ type Generation struct {
 }
 
 // File is a file of this machine, and its name there.
-type File struct{ Path, Name string }
+type File struct {
+	Path, Name string
+	SHA256     string // of one that may be there already as part of another generation; "" for one that is not looked for
+}
 
 // Verdict is what a machine has said of itself.
 type Verdict struct {
@@ -195,7 +199,7 @@ func (d *Deployment) Deploy(ctx context.Context, g Generation) (Outcome, error) 
 		return Outcome{}, err
 	}
 	if g.Name != m.Previous {
-		if err := d.put(ctx, g); err != nil {
+		if err := d.put(ctx, g, m.Generation); err != nil {
 			return Outcome{}, err
 		}
 	}

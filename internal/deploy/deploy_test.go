@@ -27,8 +27,8 @@ type memory struct {
 	fails   string          // step that fails
 	bad     map[string]bool // generations that do not attest
 	used    map[string]int  // root disks and how often they were started
-	states  []string        // contents that the state disk has had
 	starts  int
+	copies  int
 }
 
 func newMemory() *memory {
@@ -135,6 +135,12 @@ func (m *memory) Put(_ context.Context, name string, from io.Reader, size int64,
 	}
 	m.files[name], m.files[name+whole] = string(data), ""
 	return err
+}
+
+func (m *memory) Copy(from, to string) error {
+	m.copies++
+	m.files[to], m.files[to+whole] = m.files[from], ""
+	return m.can("copy")
 }
 
 func (m *memory) Read(name string) ([]byte, error) {
@@ -305,6 +311,36 @@ func TestUpAndDeploy(t *testing.T) {
 	}
 	if _, err := d.Rollback(t.Context()); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
+	}
+}
+
+// TestSharedPayload: what the generation before has is not sent again, what it has
+// otherwise or not at all is.
+func TestSharedPayload(t *testing.T) {
+	m := newMemory()
+	d := m.deployment()
+	with := func(name, payload, sum string) Generation {
+		g := baked(t, name)
+		dir := t.TempDir()
+		for file, text := range map[string]string{"payload.squashfs": payload, "manifest.json": `{"files": {"payload.squashfs": {"sha256": "` + sum + `"}}}`} {
+			if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		g.Files = append(g.Files, File{Path: filepath.Join(dir, "payload.squashfs"), Name: "payload.squashfs", SHA256: sum},
+			File{Path: filepath.Join(dir, "manifest.json"), Name: "manifest.json"})
+		return g
+	}
+	must(t)(d.Up(t.Context(), with(one, "first", "aa")))
+	for i, step := range []struct {
+		g      Generation
+		want   string
+		copies int
+	}{{with(two, "not sent", "aa"), "first", 1}, {with(three, "third", "bb"), "third", 1}} {
+		must(t)(d.Deploy(t.Context(), step.g))
+		if got := m.files[home+step.g.Name+"/payload.squashfs"]; got != step.want || m.copies != step.copies {
+			t.Errorf("%d: %q, %d copies", i, got, m.copies)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,7 +18,7 @@ func (d *Deployment) first(ctx context.Context, g Generation) (Outcome, error) {
 	if err := d.vet(); err != nil {
 		return Outcome{}, err
 	}
-	if err := d.put(ctx, g); err != nil {
+	if err := d.put(ctx, g, ""); err != nil {
 		return Outcome{}, err
 	}
 	if err := d.disk(); err != nil {
@@ -185,8 +186,9 @@ func (d *Deployment) disk() error {
 	})
 }
 
-// put brings a generation's files to the hypervisor, as new.
-func (d *Deployment) put(ctx context.Context, g Generation) error {
+// put brings a generation's files to the hypervisor, as new. What it has in common
+// with one that is there, "" for none, is copied over there.
+func (d *Deployment) put(ctx context.Context, g Generation, there string) error {
 	if err := d.step("making room for generation "+g.Name, func() error { return d.At.RemoveDir(d.path(g.Name, "")) }); err != nil {
 		return err
 	}
@@ -201,7 +203,7 @@ func (d *Deployment) put(ctx context.Context, g Generation) error {
 		}
 	}
 	for _, f := range g.Files {
-		if err := d.send(ctx, f.Path, d.path(g.Name, f.Name)); err != nil {
+		if err := d.sendFile(ctx, f, g.Name, there); err != nil {
 			return err
 		}
 	}
@@ -209,6 +211,30 @@ func (d *Deployment) put(ctx context.Context, g Generation) error {
 		return nil
 	}
 	return d.send(ctx, g.Secrets, path.Join(d.Host.Images, d.Host.Name, secrets))
+}
+
+// sendFile sends a file of a generation, unless the same is there in another one. Who
+// can change it there is root on the hypervisor; the guest knows its payload's digest.
+func (d *Deployment) sendFile(ctx context.Context, f File, generation, there string) error {
+	to := d.path(generation, f.Name)
+	if f.SHA256 != "" && there != "" && there != generation {
+		var manifest struct {
+			Files map[string]struct {
+				SHA256 string `json:"sha256"`
+			} `json:"files"`
+		}
+		from := d.path(there, f.Name)
+		data, err := d.At.Read(d.path(there, "manifest.json"))
+		if err == nil {
+			err = json.Unmarshal(data, &manifest)
+		}
+		if err == nil && manifest.Files[f.Name].SHA256 == f.SHA256 {
+			if has, err := d.At.Has(from); err == nil && has {
+				return d.step("copying "+from, func() error { return d.At.Copy(from, to) })
+			}
+		}
+	}
+	return d.send(ctx, f.Path, to)
 }
 
 func (d *Deployment) send(ctx context.Context, from, to string) error {

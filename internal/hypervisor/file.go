@@ -149,23 +149,60 @@ func (h *Hypervisor) put(ctx context.Context, name string, from io.Reader, size 
 	return nil
 }
 
+// Copy puts a file that is there whole once more, by the hypervisor's own hands.
+func (h *Hypervisor) Copy(from, to string) error {
+	if err := h.copyHere(from, to); err != nil {
+		return fmt.Errorf("copying %s to %s on %s: %w", from, to, h.URI, err)
+	}
+	return nil
+}
+
+func (h *Hypervisor) copyHere(from, to string) error {
+	if err := errors.Join(h.Remove(to+wholeMark), h.Remove(to)); err != nil {
+		return err
+	}
+	source, err := h.volume(from)
+	if err != nil {
+		return err
+	}
+	_, capacity, _, err := h.virt.StorageVolGetInfo(source)
+	if err != nil {
+		return err
+	}
+	p, err := h.pool(path.Dir(to), true)
+	if err != nil {
+		return err
+	}
+	text, err := volumeOf(to, "raw", int64(capacity)).Marshal()
+	if err == nil {
+		_, err = h.virt.StorageVolCreateXMLFrom(p, text, source, 0)
+	}
+	if err == nil {
+		_, err = h.create(to+wholeMark, "raw", 0)
+	}
+	return err
+}
+
 // create makes an empty file; a disk of a format of its own has the size inside.
 func (h *Hypervisor) create(name, format string, size int64) (v libvirt.StorageVol, err error) {
 	p, err := h.pool(path.Dir(name), true)
 	if err != nil {
 		return v, err
 	}
-	wanted := libvirtxml.StorageVolume{Name: path.Base(name),
+	text, err := volumeOf(name, format, size).Marshal()
+	if err != nil {
+		return v, err
+	}
+	return h.virt.StorageVolCreateXML(p, text, 0)
+}
+
+func volumeOf(name, format string, size int64) *libvirtxml.StorageVolume {
+	return &libvirtxml.StorageVolume{Name: path.Base(name),
 		Capacity:   &libvirtxml.StorageVolumeSize{Unit: "bytes", Value: uint64(size)},
 		Allocation: &libvirtxml.StorageVolumeSize{Unit: "bytes", Value: 0},
 		Target: &libvirtxml.StorageVolumeTarget{
 			Format:      &libvirtxml.StorageVolumeTargetFormat{Type: format},
 			Permissions: &libvirtxml.StorageVolumeTargetPermissions{Mode: "0600"}}}
-	text, err := wanted.Marshal()
-	if err != nil {
-		return v, err
-	}
-	return h.virt.StorageVolCreateXML(p, text, 0)
 }
 
 // Remove deletes a file; one that is not there is no error.

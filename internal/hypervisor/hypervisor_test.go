@@ -71,6 +71,17 @@ func TestFiles(t *testing.T) {
 		t.Errorf("%v, %v when it is there", has, err)
 	}
 
+	other := filepath.Join(root, "images", "zap", "4567", "copy")
+	if err := h.Copy(name, other); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := h.Read(other); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("a copy has %d bytes, %v", len(got), err)
+	}
+	if has, err := h.Has(other); !has || err != nil {
+		t.Errorf("%v, %v of a copy", has, err)
+	}
+
 	for what, from := range map[string]io.Reader{
 		"too short": bytes.NewReader(content[:1<<20]),
 		"broken":    io.MultiReader(bytes.NewReader(content[:1<<20]), failing{}),
