@@ -183,16 +183,23 @@ func (d *Deployment) Deploy(ctx context.Context, g Generation) (Outcome, error) 
 	}
 	if m.Trying || m.Generation == g.Name {
 		out, err := d.settle(ctx, m)
+		out.Wanted = g.Name
 		var failed *FailedError
 		switch {
 		case m.Generation == g.Name, err != nil && !errors.As(err, &failed):
-			out.Wanted = g.Name
 			return out, err
 		case err != nil:
 			d.Say(failed.Error())
 		}
-		if m, err = d.At.Find(d.Host.Name); err != nil || m == nil {
-			return out, errors.Join(err, d.gone(m))
+		if failed != nil && failed.Back == g.Name && failed.BackReason == "" {
+			return out, nil
+		}
+		again, findErr := d.At.Find(d.Host.Name)
+		if findErr != nil || again == nil {
+			return out, errors.Join(findErr, d.gone(again))
+		}
+		if m = again; m.Generation == g.Name { // it is back: its disk has been used
+			return out, err
 		}
 	}
 	if err := d.vet(); err != nil {

@@ -418,6 +418,33 @@ func TestWhatFails(t *testing.T) {
 	}
 }
 
+// TestDeployWhatWasBefore: a trial that was left and fails ends with the generation
+// before, and where that is what is wanted nothing touches its disk.
+func TestDeployWhatWasBefore(t *testing.T) {
+	for name, bad := range map[string]bool{"the trial attests": false, "the trial fails": true} {
+		t.Run(name, func(t *testing.T) {
+			m := newMemory()
+			d := m.deployment()
+			must(t)(d.Up(t.Context(), baked(t, one)))
+			m.files[home+one+"/disk.qcow2"] = "used, with all that is on it"
+			m.bad[two] = bad
+			for at := 0; m.machine.Generation != two || !m.machine.Running; at++ { // until it is left running
+				dieAt(at, func() { _, _ = d.Deploy(t.Context(), baked(t, two)) })
+			}
+			var written []string
+			d.Say = func(text string) { written = append(written, text) }
+			out := must(t)(d.Deploy(t.Context(), baked(t, one)))
+			if out.Generation != one || !out.Changed {
+				t.Errorf("%+v", out)
+			}
+			m.runs(t, one, map[bool]string{false: two}[bad])
+			if m.used[one] != 2 || strings.Contains(strings.Join(written, "\n"), "making room for generation "+one) {
+				t.Errorf("the disk that has attested is gone: %q", written)
+			}
+		})
+	}
+}
+
 func TestStateDoesNotShrink(t *testing.T) {
 	m := newMemory()
 	d := m.deployment()
