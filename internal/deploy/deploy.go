@@ -151,7 +151,7 @@ type Outcome struct {
 // Up makes the machine run: the generation if there is none, what is there
 // otherwise. The error is a *FailedError when it does not attest.
 func (d *Deployment) Up(ctx context.Context, g Generation) (Outcome, error) {
-	m, err := d.At.Find(d.Host.Name)
+	m, err := d.find()
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -174,7 +174,7 @@ func (d *Deployment) Up(ctx context.Context, g Generation) (Outcome, error) {
 // Deploy puts a generation in the place of the one that is there, or makes it run
 // where there is none. If it does not attest, the one before is put back.
 func (d *Deployment) Deploy(ctx context.Context, g Generation) (Outcome, error) {
-	m, err := d.At.Find(d.Host.Name)
+	m, err := d.find()
 	if err != nil || m == nil {
 		if err != nil {
 			return Outcome{}, err
@@ -194,7 +194,7 @@ func (d *Deployment) Deploy(ctx context.Context, g Generation) (Outcome, error) 
 		if failed != nil && failed.Back == g.Name && failed.BackReason == "" {
 			return out, nil
 		}
-		again, findErr := d.At.Find(d.Host.Name)
+		again, findErr := d.find()
 		if findErr != nil || again == nil {
 			return out, errors.Join(findErr, d.gone(again))
 		}
@@ -215,7 +215,7 @@ func (d *Deployment) Deploy(ctx context.Context, g Generation) (Outcome, error) 
 
 // Rollback puts the generation back that was there before.
 func (d *Deployment) Rollback(ctx context.Context) (Outcome, error) {
-	m, err := d.At.Find(d.Host.Name)
+	m, err := d.find()
 	if err != nil || m == nil {
 		return Outcome{}, errors.Join(err, d.gone(m))
 	}
@@ -251,7 +251,7 @@ func (d *Deployment) Down(ctx context.Context, force bool) (Outcome, error) {
 // Destroy takes the machine and its generations away, and its state disk only with
 // state. A machine that runs is cut off.
 func (d *Deployment) Destroy(ctx context.Context, state bool) error {
-	m, err := d.At.Find(d.Host.Name)
+	m, err := d.find()
 	if err != nil {
 		return err
 	}
@@ -333,6 +333,27 @@ func (d *Deployment) gone(m *hypervisor.Machine) error {
 		return nil
 	}
 	return fmt.Errorf("%s is not there: bake up --host %s (%w)", d.Host.Name, d.Host.Name, fs.ErrNotExist)
+}
+
+// find looks for the machine to change. One whose disks are not where the host file
+// has them would be given others: a second state disk, and no way back.
+func (d *Deployment) find() (*hypervisor.Machine, error) {
+	m, err := d.At.Find(d.Host.Name)
+	if err != nil || m == nil {
+		return nil, err
+	}
+	needs, err := domain.ReadNeeds([]byte(m.XML))
+	if err != nil {
+		return nil, err
+	}
+	home := path.Join(d.Host.Images, d.Host.Name)
+	for file, at := range map[string]string{needs.Disk: path.Dir(path.Dir(needs.Disk)), needs.State: path.Dir(needs.State)} {
+		if file != "" && at != home {
+			return nil, &hypervisor.LackError{Text: fmt.Sprintf("a disk of %s is %s, and machine.images is %s now: set it back; a machine is moved "+
+				"by bake destroy, moving its state disk, and bake up", d.Host.Name, file, d.Host.Images)}
+		}
+	}
+	return m, nil
 }
 
 // open opens a file to be sent.

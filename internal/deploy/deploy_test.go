@@ -445,6 +445,30 @@ func TestDeployWhatWasBefore(t *testing.T) {
 	}
 }
 
+// TestImagesMoved: another machine.images is no way to a second state disk.
+func TestImagesMoved(t *testing.T) {
+	m := newMemory()
+	d := m.deployment()
+	must(t)(d.Up(t.Context(), baked(t, one)))
+	must(t)(d.Deploy(t.Context(), baked(t, two)))
+	files := len(m.files)
+	d.Host.Images = "/elsewhere"
+	for name, do := range map[string]func() error{
+		"up":       func() error { _, err := d.Up(t.Context(), baked(t, two)); return err },
+		"deploy":   func() error { _, err := d.Deploy(t.Context(), baked(t, three)); return err },
+		"rollback": func() error { _, err := d.Rollback(t.Context()); return err },
+		"destroy":  func() error { return d.Destroy(t.Context(), true) },
+	} {
+		var lacks *hypervisor.LackError
+		if err := do(); !errors.As(err, &lacks) || !strings.Contains(err.Error(), "/images/zap") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if m.runs(t, two, one); len(m.files) != files {
+			t.Errorf("%s: %v", name, slices.Sorted(maps.Keys(m.files)))
+		}
+	}
+}
+
 func TestStateDoesNotShrink(t *testing.T) {
 	m := newMemory()
 	d := m.deployment()
