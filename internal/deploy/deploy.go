@@ -202,7 +202,7 @@ func (d *Deployment) Deploy(ctx context.Context, g Generation) (Outcome, error) 
 			return out, err
 		}
 	}
-	if err := d.vet(); err != nil {
+	if err := d.vet(m); err != nil {
 		return Outcome{}, err
 	}
 	if g.Name != m.Previous {
@@ -225,6 +225,14 @@ func (d *Deployment) Rollback(ctx context.Context) (Outcome, error) {
 	}
 	text, err := d.At.Read(d.path(m.Previous, "domain.xml"))
 	if err != nil {
+		return Outcome{}, err
+	}
+	needs, err := domain.ReadNeeds(text)
+	if err != nil {
+		return Outcome{}, err
+	}
+	d.Host.Network = needs.Network
+	if err := d.vet(m); err != nil {
 		return Outcome{}, err
 	}
 	return d.swap(ctx, m, m.Previous, text)

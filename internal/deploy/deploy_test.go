@@ -29,6 +29,7 @@ type memory struct {
 	used    map[string]int  // root disks and how often they were started
 	starts  int
 	copies  int
+	auto    bool
 }
 
 func newMemory() *memory {
@@ -109,8 +110,16 @@ func (m *memory) Undefine(string) error {
 }
 
 func (m *memory) SetMark(_ string, mark domain.Mark) error { m.machine.Mark = mark; return nil }
-func (m *memory) SetAutostart(string, bool) error          { return nil }
-func (m *memory) CheckNetwork(string) error                { return m.can("network") }
+
+func (m *memory) SetAutostart(_ string, on bool) error {
+	if err := m.can("autostart"); err != nil {
+		return err
+	}
+	m.auto = on
+	return nil
+}
+
+func (m *memory) CheckNetwork(string) error { return m.can("network") }
 
 func (m *memory) Has(name string) (bool, error) {
 	_, ok := m.files[name+whole]
@@ -212,7 +221,8 @@ func baked(t testing.TB, name string) Generation {
 	dir := t.TempDir()
 	text := `<domain type="kvm"><name>zap</name><devices>
 <disk type="file" device="disk"><source file="` + home + name + `/disk.qcow2"></source><serial>bake-root</serial></disk>
-<disk type="file" device="disk"><source file="` + statePath + `"></source><serial>bake-state</serial></disk></devices></domain>`
+<disk type="file" device="disk"><source file="` + statePath + `"></source><serial>bake-state</serial></disk>
+<interface type="network"><source network="default"></source></interface></devices></domain>`
 	file := func(name, content string) File {
 		t.Helper()
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
@@ -479,6 +489,35 @@ func TestStateDoesNotShrink(t *testing.T) {
 		t.Error(err)
 	}
 	m.runs(t, one, "")
+	d.Host.State = 8
+	must(t)(d.Deploy(t.Context(), baked(t, two)))
+	d.Host.State = 4
+	if _, err := d.Rollback(t.Context()); !errors.As(err, &lacks) || m.starts != 2 {
+		t.Errorf("%v, %d starts", err, m.starts)
+	}
+	d.Host.State, d.Host.Network, m.fails = 8, "", "network"
+	if _, err := d.Rollback(t.Context()); !errors.Is(err, errBroken) || m.starts != 2 {
+		t.Errorf("%v, %d starts", err, m.starts)
+	}
+	m.runs(t, two, one)
+}
+
+// TestPaused: who is paused hears no button.
+func TestPaused(t *testing.T) {
+	m := newMemory()
+	d := m.deployment()
+	must(t)(d.Up(t.Context(), baked(t, one)))
+	must(t)(d.Deploy(t.Context(), baked(t, two)))
+	m.machine.Paused, m.fails = true, "shutdown"
+	for name, do := range map[string]func() (Outcome, error){
+		"up":       func() (Outcome, error) { return d.Up(t.Context(), baked(t, two)) },
+		"deploy":   func() (Outcome, error) { return d.Deploy(t.Context(), baked(t, three)) },
+		"rollback": func() (Outcome, error) { return d.Rollback(t.Context()) },
+	} {
+		if _, err := do(); err == nil || !strings.Contains(err.Error(), "virsh resume zap") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
 
 // killed is what a run dies of at a step.

@@ -15,7 +15,7 @@ import (
 
 // first makes a machine of a generation where none has attested.
 func (d *Deployment) first(ctx context.Context, g Generation) (Outcome, error) {
-	if err := d.vet(); err != nil {
+	if err := d.vet(nil); err != nil {
 		return Outcome{}, err
 	}
 	if err := d.put(ctx, g, ""); err != nil {
@@ -71,8 +71,8 @@ func (d *Deployment) restore(m *hypervisor.Machine) error {
 
 // settle brings a machine that is there to its verdict.
 func (d *Deployment) settle(ctx context.Context, m *hypervisor.Machine) (Outcome, error) {
-	if m.Paused {
-		return Outcome{}, fmt.Errorf("%s is paused: virsh resume %s", d.Host.Name, d.Host.Name)
+	if err := d.awake(m); err != nil {
+		return Outcome{}, err
 	}
 	if !m.Running {
 		if err := d.start(m.Generation); err != nil {
@@ -152,8 +152,22 @@ func (d *Deployment) back(ctx context.Context, mark domain.Mark, failed *FailedE
 	return failed
 }
 
-// vet finds out what would stand in the way, before anything is changed.
-func (d *Deployment) vet() error {
+// awake says no to a machine that would not hear the power button.
+func (d *Deployment) awake(m *hypervisor.Machine) error {
+	if m.Paused {
+		return &hypervisor.LackError{Text: fmt.Sprintf("%s is paused: virsh resume %s", d.Host.Name, d.Host.Name)}
+	}
+	return nil
+}
+
+// vet finds out what would stand in the way, before anything is changed. The machine
+// is the one that is there, nil for none.
+func (d *Deployment) vet(m *hypervisor.Machine) error {
+	if m != nil {
+		if err := d.awake(m); err != nil {
+			return err
+		}
+	}
 	if d.Host.Network != "" {
 		if err := d.At.CheckNetwork(d.Host.Network); err != nil {
 			return err
