@@ -502,6 +502,22 @@ func TestStateDoesNotShrink(t *testing.T) {
 	m.runs(t, two, one)
 }
 
+// TestAutostart: a machine that has attested starts with its hypervisor, even if
+// that could not be said at once.
+func TestAutostart(t *testing.T) {
+	m := newMemory()
+	d := m.deployment()
+	d.Host.Autostart, m.fails = true, "autostart"
+	if _, err := d.Up(t.Context(), baked(t, one)); !errors.Is(err, errBroken) || m.auto {
+		t.Errorf("%v, %v", err, m.auto)
+	}
+	m.fails = ""
+	must(t)(d.Up(t.Context(), baked(t, one)))
+	if m.runs(t, one, ""); !m.auto {
+		t.Error("it does not start with its hypervisor")
+	}
+}
+
 // TestPaused: who is paused hears no button.
 func TestPaused(t *testing.T) {
 	m := newMemory()

@@ -109,11 +109,12 @@ func (d *Deployment) judge(ctx context.Context, mark domain.Mark) (Outcome, erro
 // accept takes note that a generation has attested.
 func (d *Deployment) accept(mark domain.Mark) error {
 	if mark.Trying {
-		mark.Trying = false
-		if err := d.step("generation "+mark.Generation+" has attested", func() error { return d.At.SetMark(d.Host.Name, mark) }); err != nil {
+		// First, as one that is no longer trying is asked nothing more.
+		if err := d.At.SetAutostart(d.Host.Name, d.Host.Autostart); err != nil {
 			return err
 		}
-		if err := d.At.SetAutostart(d.Host.Name, d.Host.Autostart); err != nil {
+		mark.Trying = false
+		if err := d.step("generation "+mark.Generation+" has attested", func() error { return d.At.SetMark(d.Host.Name, mark) }); err != nil {
 			return err
 		}
 	}
