@@ -536,6 +536,43 @@ func TestPaused(t *testing.T) {
 	}
 }
 
+// TestTwoAtOnce: a run that waits for a verdict while another, from another out
+// directory, changes the machine leaves it to that one.
+func TestTwoAtOnce(t *testing.T) {
+	for name, verdict := range map[string]Verdict{"it attests": {OK: true}, "it does not": {Reason: "it is off"}} {
+		t.Run(name, func(t *testing.T) {
+			m := newMemory()
+			d, other := m.deployment(), m.deployment()
+			must(t)(d.Up(t.Context(), baked(t, one)))
+			d.Wait = func(context.Context, string) (Verdict, error) {
+				must(t)(other.Deploy(t.Context(), baked(t, three)))
+				return verdict, nil
+			}
+			var failed *FailedError
+			if _, err := d.Deploy(t.Context(), baked(t, two)); err == nil || errors.As(err, &failed) {
+				t.Errorf("%v", err)
+			}
+			m.runs(t, three, two)
+		})
+	}
+}
+
+// TestGoneAtOnce: a machine that has attested and is off has not come up.
+func TestGoneAtOnce(t *testing.T) {
+	m := newMemory()
+	d := m.deployment()
+	must(t)(d.Up(t.Context(), baked(t, one)))
+	d.Wait = func(_ context.Context, generation string) (Verdict, error) {
+		m.machine.Running = generation != two
+		return Verdict{OK: true}, nil
+	}
+	var failed *FailedError
+	if _, err := d.Deploy(t.Context(), baked(t, two)); !errors.As(err, &failed) || failed.Back != one {
+		t.Errorf("%v", err)
+	}
+	m.runs(t, one, "")
+}
+
 // killed is what a run dies of at a step.
 type killed struct{}
 

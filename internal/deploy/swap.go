@@ -41,6 +41,9 @@ func (d *Deployment) swap(ctx context.Context, m *hypervisor.Machine, to string,
 	if m.Trying { // it has never attested: there is nothing to go back to
 		mark.Previous = m.Previous
 	}
+	if _, err := d.still(m.Mark, Verdict{}); err != nil {
+		return Outcome{}, err
+	}
 	if m.Running {
 		if err := d.shutdown(ctx, m); err != nil {
 			return Outcome{}, err
@@ -95,6 +98,9 @@ func (d *Deployment) judge(ctx context.Context, mark domain.Mark) (Outcome, erro
 	if err != nil {
 		return out, err
 	}
+	if verdict, err = d.still(mark, verdict); err != nil {
+		return out, err
+	}
 	failed := &FailedError{Host: d.Host.Name, Generation: mark.Generation, Reason: verdict.Reason}
 	switch {
 	case verdict.OK:
@@ -104,6 +110,23 @@ func (d *Deployment) judge(ctx context.Context, mark domain.Mark) (Outcome, erro
 	}
 	out.Generation, out.Previous = mark.Previous, ""
 	return out, d.back(ctx, mark, failed)
+}
+
+// still sees to it that a verdict is about the machine that is there. There is a lock
+// for the runs of one out directory; one from another may have changed it since.
+func (d *Deployment) still(mark domain.Mark, v Verdict) (Verdict, error) {
+	m, err := d.At.Find(d.Host.Name)
+	switch {
+	case err != nil:
+		return v, err
+	case m == nil:
+		return v, d.gone(m)
+	case m.Mark != mark:
+		return v, fmt.Errorf("somebody else has changed %s meanwhile: it has generation %s now, and is left to them", d.Host.Name, m.Generation)
+	case v.OK && !m.Running:
+		return Verdict{Reason: "it has attested, and is off since"}, nil
+	}
+	return v, nil
 }
 
 // accept takes note that a generation has attested.
@@ -139,6 +162,9 @@ func (d *Deployment) back(ctx context.Context, mark domain.Mark, failed *FailedE
 		return errors.Join(failed, fmt.Errorf("going back to generation %s: %w", mark.Previous, err))
 	}
 	verdict, err := d.Wait(ctx, mark.Previous)
+	if err == nil {
+		verdict, err = d.still(domain.Mark{Host: d.Host.Name, Generation: mark.Previous}, verdict)
+	}
 	if err != nil {
 		return errors.Join(failed, err)
 	}
