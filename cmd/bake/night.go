@@ -84,7 +84,12 @@ func (a *app) newNight(dir string, o nightOptions) (*night, error) {
 	own.pins = n.candidates
 	n.app = &own
 	for _, name := range o.hosts {
-		n.hosts[name] = &nightHost{read: sync.OnceValues(func() (ready, error) {
+		n.hosts[name] = &nightHost{read: sync.OnceValues(func() (h ready, err error) {
+			defer func() { // one host's file must not end the others' night
+				if cause := recover(); cause != nil {
+					err = fmt.Errorf("%s: bake broke down while it read its files: %v", name, cause)
+				}
+			}()
 			all, err := a.prepare([]string{name})
 			if err != nil {
 				return ready{}, err

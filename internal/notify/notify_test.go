@@ -357,6 +357,16 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// A vault that does not answer is one notification's trouble.
+func TestNoVault(t *testing.T) {
+	web := newService(t)
+	s := mustSender(t, "notify:\n  - ping: {url: {command: [sh, -c, \"echo locked >&2; exit 3\"]}}\n  - webhook: {url: {file: url}}\n", web.URL)
+	err := s.Send(t.Context(), green)
+	if err == nil || !strings.Contains(err.Error(), "notifying notify[0].ping") || !strings.Contains(err.Error(), "locked") || len(web.got) != 1 {
+		t.Errorf("error %v, told %q", err, web.got)
+	}
+}
+
 // A night that was told to stop tells nobody any more.
 func TestStopped(t *testing.T) {
 	web := newService(t)
