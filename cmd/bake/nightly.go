@@ -273,7 +273,7 @@ func (a *app) printNight(n nightly.Night) error {
 
 // nightLines is a night for people.
 func nightLines(n nightly.Night) []string {
-	lines := []string{fmt.Sprintf("%-20s %-11s %-16s  %-22s %8s %8s  %s", "HOST", "VERDICT", "GENERATION", "BASE", "CLAIMS", "TIME", "")}
+	lines := []string{fmt.Sprintf("%-20s %-11s %-16s  %-22s %8s %8s", "HOST", "VERDICT", "GENERATION", "BASE", "CLAIMS", "TIME")}
 	for _, o := range n.Hosts {
 		claims := "-"
 		if o.Claims > 0 {
