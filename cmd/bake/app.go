@@ -69,7 +69,7 @@ func newCLI(a *app) *cli.App {
 		},
 		Commands: []*cli.Command{
 			imageCommand(a), seedCommand(a), verifyCommand(a), statusCommand(a), sshCommand(a), pullCommand(a), imagesCommand(a), inspectCommand(a),
-			layersCommand(a), explainCommand(a), nightlyCommand(a), initCommand(a), versionCommand(a), helpCommand(),
+			layersCommand(a), explainCommand(a), diffCommand(a), nightlyCommand(a), initCommand(a), versionCommand(a), helpCommand(),
 		},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {

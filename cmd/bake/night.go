@@ -307,6 +307,9 @@ func (n *night) verify(ctx context.Context, name, generation string) (nightly.Pr
 	var claim claimError
 	if errors.As(err, &claim) {
 		p.Failed, p.First = max(p.Failed, 1), claim.Error()
+		if current, err := artifact.Open(n.out, name, "current"); err == nil {
+			p.Changes = current.Manifest.Differences(g.Manifest)
+		}
 	}
 	return p, err
 }

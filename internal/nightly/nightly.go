@@ -108,7 +108,8 @@ type Base struct {
 // A Proof is what trying a generation's claims came to.
 type Proof struct {
 	Claims, Failed int
-	First          string // what is wrong, in words, if anything is
+	First          string   // what is wrong, in words, if anything is
+	Changes        []string // since the current generation, if something is wrong
 }
 
 // Steps are what a night does. Each is called for one host at a time and for several
@@ -278,7 +279,7 @@ func (r *run) verify(ctx context.Context, o *Outcome) {
 	defer func() { <-r.boots }()
 	o.Stage, o.Reason = "verify", ""
 	proof, err := r.Verify(ctx, o.Host, o.Generation)
-	o.Claims, o.Failed = proof.Claims, proof.Failed
+	o.Claims, o.Failed, o.Changes = proof.Claims, proof.Failed, proof.Changes
 	switch {
 	case err == nil && proof.Failed == 0 && proof.Claims > 0:
 		o.Verdict, o.Stage, o.Current = Promoted, "", o.Generation
@@ -342,6 +343,7 @@ type Outcome struct {
 	Packages   int      `json:"packages,omitempty"`
 	Claims     int      `json:"claims,omitempty"`
 	Failed     int      `json:"failed,omitempty"`
+	Changes    []string `json:"changes,omitempty"` // of a red one, since the current generation
 	Pruned     []string `json:"pruned,omitempty"`
 	Notes      []string `json:"notes,omitempty"`
 	Seconds    float64  `json:"seconds"`
