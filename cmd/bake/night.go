@@ -34,16 +34,20 @@ type night struct {
 	hosts      map[string]*nightHost
 
 	mutex    sync.Mutex
-	held     []io.Closer             // images that somebody may still want tonight
+	held     map[string]io.Closer    // so that nobody prunes what may still be wanted tonight, by place
 	packages map[string]func() error // resolves those of hosts that need the same
 	newest   map[string]origin.Target
 }
 
+const (
+	cacheHold  = "cache"
+	copiesHold = "copies"
+)
+
 // nightHost is one of its hosts.
 type nightHost struct {
-	read  func() (ready, error) // its files, once
-	set   string                // its packages, as bake.lock knows them
-	image string                // its base image
+	read func() (ready, error) // its files, once
+	set  string                // its packages, as bake.lock knows them
 }
 
 // nightDir is where the nights of this configuration and output directory are kept.
@@ -73,7 +77,7 @@ func (a *app) newNight(dir string, o nightOptions) (*night, error) {
 		return nil, err
 	}
 	n := &night{real: a, began: lock, o: o, candidates: filepath.Join(dir, "pins"), hosts: map[string]*nightHost{},
-		packages: map[string]func() error{}, newest: map[string]origin.Target{}}
+		held: map[string]io.Closer{}, packages: map[string]func() error{}, newest: map[string]origin.Target{}}
 	if err := os.MkdirAll(n.candidates, 0o700); err != nil {
 		return nil, err
 	}
@@ -151,7 +155,9 @@ func (n *night) refresh(ctx context.Context, hosts []string) error {
 	if err != nil {
 		return err
 	}
-	n.keep(found)
+	if err := n.keep(cacheHold, found); err != nil {
+		return err
+	}
 	if len(found.Changes) > 0 || !found.Cached {
 		n.tell(h.Ref, found)
 	}
@@ -166,10 +172,15 @@ func (n *night) note(name string, newest origin.Target) {
 	n.newest[group] = newest
 }
 
-func (n *night) keep(hold io.Closer) {
+// keep keeps a hold on a place until the night is over. One a place is enough.
+func (n *night) keep(place string, hold io.Closer) error {
 	n.mutex.Lock()
 	defer n.mutex.Unlock()
-	n.held = append(n.held, hold)
+	if n.held[place] != nil {
+		return hold.Close()
+	}
+	n.held[place] = hold
+	return nil
 }
 
 // release lets others prune what the night has used.
@@ -177,7 +188,7 @@ func (n *night) release() (err error) {
 	for _, hold := range n.held {
 		err = errors.Join(err, hold.Close())
 	}
-	n.held = nil
+	n.held = map[string]io.Closer{}
 	return err
 }
 
@@ -206,8 +217,9 @@ func (n *night) plan(ctx context.Context, name string) (p nightly.Plan, err erro
 	if err != nil {
 		return p, err
 	}
-	n.keep(r.hold)
-	s.image = r.blob.SHA256
+	if err := n.keep(copiesHold, r.hold); err != nil {
+		return p, err
+	}
 	p.Generation = r.manifest.Generation
 	p.Base.Serial, p.Base.SHA256 = r.manifest.Base.Serial, r.manifest.Base.SHA256
 	if r.load != nil {
@@ -259,7 +271,13 @@ func (n *night) refreshPackages(ctx context.Context, s *nightHost, h ready) erro
 	if err != nil {
 		return err
 	}
-	n.keep(hold)
+	place := cacheHold
+	if h.Ref.Kind == origin.File {
+		place = copiesHold
+	}
+	if err := n.keep(place, hold); err != nil {
+		return err
+	}
 	s.set = fmt.Sprint(on.reference, " ", on.sha256, " ", h.Ref.Arch, " ", packagesOf(h.Host))
 	key := fmt.Sprint(s.set, " ", h.Mirrors)
 	n.mutex.Lock()
