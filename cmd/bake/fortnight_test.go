@@ -142,7 +142,7 @@ func TestFortnight(t *testing.T) {
 		{"nothing new", func() {}, 0, "pak unchanged, zap unchanged", ""},
 		{"a new build", func() { f.build("second") }, 0, "pak unchanged, zap promoted", ""},
 		{"a new package", func() { f.offer(t, "2") }, 0, "pak promoted, zap unchanged", "fail2ban 1 -> 2"},
-		{"a broken package", func() { f.offer(t, "3"); claims["pak"] = "x" }, 7, "pak failed, zap unchanged", "pak is not what was specified"},
+		{"a broken package", func() { f.offer(t, "3"); claims["pak"] = "x" }, 7, "pak failed, zap unchanged", `"package fail2ban: 2 -> 3"`},
 		{"it is still broken, and there is a new build", func() { f.build("third") }, 7, "pak failed, zap promoted", ""},
 		{"it was repaired", func() { f.offer(t, "4"); delete(claims, "pak") }, 0, "pak promoted, zap unchanged", "fail2ban 2 -> 4"},
 		{"the list is unsigned", func() {

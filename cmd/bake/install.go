@@ -9,6 +9,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"bake/internal/nightly"
@@ -57,6 +58,9 @@ func runInstall(ctx context.Context, a *app, o nightOptions) error {
 		a.say("nothing was written")
 		return nil
 	}
+	if err := makePlaces(job.Writes, job.User); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -67,6 +71,34 @@ func runInstall(ctx context.Context, a *app, o nightOptions) error {
 	}
 	a.say("written to %s", dir)
 	return a.enable(ctx, o)
+}
+
+// makePlaces makes the directories that the service writes to, which belong to whom it
+// runs as: all else is read-only for it, so it could not make them itself.
+func makePlaces(dirs []string, name string) error {
+	uid, gid := -1, -1
+	if u, err := user.Lookup(name); err == nil && os.Geteuid() == 0 {
+		uid, _ = strconv.Atoi(u.Uid)
+		gid, _ = strconv.Atoi(u.Gid)
+	}
+	for _, dir := range dirs {
+		var made []string
+		for at := dir; ; at = filepath.Dir(at) {
+			if _, err := os.Lstat(at); err == nil || at == filepath.Dir(at) {
+				break
+			}
+			made = append(made, at)
+		}
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		for _, dir := range made {
+			if err := os.Lchown(dir, uid, gid); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // enable starts the timer, where there is a systemd to do it.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,7 +15,7 @@ import (
 func TestInstall(t *testing.T) {
 	demand(t, "systemd-analyze")
 	s := newSleep(t)
-	s.env["HOME"] = "/root"
+	s.env["HOME"] = filepath.Join(s.dir, "home")
 	odd := `odd $HOME %h "quoted" back\slash`
 	s.tool(t, "cp", "-a", "hosts", odd+"-hosts")
 	if err := os.MkdirAll(filepath.Join(s.dir, odd), 0o755); err != nil {
@@ -55,6 +56,11 @@ func TestInstall(t *testing.T) {
 			for _, line := range test.want {
 				if !strings.Contains(text, "\n"+line+"\n") {
 					t.Errorf("there is no line %q:\n%s", line, text)
+				}
+			}
+			for _, dir := range []string{"out", "state/bake", "cache/bake"} { // which the service cannot make
+				if info, err := os.Stat(filepath.Join(s.dir, dir)); err != nil || info.Mode() != fs.ModeDir|0o700 {
+					t.Errorf("%s: %v", dir, err)
 				}
 			}
 			// What runs is this program, and it has the options that were given.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,13 +14,10 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"time"
 
 	"bake/internal/artifact"
-	"bake/internal/base"
 	"bake/internal/nightly"
 	"bake/internal/origin"
-	"bake/internal/verify"
 )
 
 // night is the steps of one, for the hosts of this configuration.
@@ -34,16 +30,20 @@ type night struct {
 	hosts      map[string]*nightHost
 
 	mutex    sync.Mutex
-	held     []io.Closer             // images that somebody may still want tonight
+	held     map[string]io.Closer    // so that nobody prunes what may still be wanted tonight, by place
 	packages map[string]func() error // resolves those of hosts that need the same
 	newest   map[string]origin.Target
 }
 
+const (
+	cacheHold  = "cache"
+	copiesHold = "copies"
+)
+
 // nightHost is one of its hosts.
 type nightHost struct {
-	read  func() (ready, error) // its files, once
-	set   string                // its packages, as bake.lock knows them
-	image string                // its base image
+	read func() (ready, error) // its files, once
+	set  string                // its packages, as bake.lock knows them
 }
 
 // nightDir is where the nights of this configuration and output directory are kept.
@@ -73,7 +73,7 @@ func (a *app) newNight(dir string, o nightOptions) (*night, error) {
 		return nil, err
 	}
 	n := &night{real: a, began: lock, o: o, candidates: filepath.Join(dir, "pins"), hosts: map[string]*nightHost{},
-		packages: map[string]func() error{}, newest: map[string]origin.Target{}}
+		held: map[string]io.Closer{}, packages: map[string]func() error{}, newest: map[string]origin.Target{}}
 	if err := os.MkdirAll(n.candidates, 0o700); err != nil {
 		return nil, err
 	}
@@ -84,7 +84,12 @@ func (a *app) newNight(dir string, o nightOptions) (*night, error) {
 	own.pins = n.candidates
 	n.app = &own
 	for _, name := range o.hosts {
-		n.hosts[name] = &nightHost{read: sync.OnceValues(func() (ready, error) {
+		n.hosts[name] = &nightHost{read: sync.OnceValues(func() (h ready, err error) {
+			defer func() { // one host's file must not end the others' night
+				if cause := recover(); cause != nil {
+					err = fmt.Errorf("%s: bake broke down while it read its files: %v", name, cause)
+				}
+			}()
 			all, err := a.prepare([]string{name})
 			if err != nil {
 				return ready{}, err
@@ -146,7 +151,9 @@ func (n *night) refresh(ctx context.Context, hosts []string) error {
 	if err != nil {
 		return err
 	}
-	n.keep(found)
+	if err := n.keep(cacheHold, found); err != nil {
+		return err
+	}
 	if len(found.Changes) > 0 || !found.Cached {
 		n.tell(h.Ref, found)
 	}
@@ -161,10 +168,15 @@ func (n *night) note(name string, newest origin.Target) {
 	n.newest[group] = newest
 }
 
-func (n *night) keep(hold io.Closer) {
+// keep keeps a hold on a place until the night is over. One a place is enough.
+func (n *night) keep(place string, hold io.Closer) error {
 	n.mutex.Lock()
 	defer n.mutex.Unlock()
-	n.held = append(n.held, hold)
+	if n.held[place] != nil {
+		return hold.Close()
+	}
+	n.held[place] = hold
+	return nil
 }
 
 // release lets others prune what the night has used.
@@ -172,7 +184,7 @@ func (n *night) release() (err error) {
 	for _, hold := range n.held {
 		err = errors.Join(err, hold.Close())
 	}
-	n.held = nil
+	n.held = map[string]io.Closer{}
 	return err
 }
 
@@ -201,8 +213,9 @@ func (n *night) plan(ctx context.Context, name string) (p nightly.Plan, err erro
 	if err != nil {
 		return p, err
 	}
-	n.keep(r.hold)
-	s.image = r.blob.SHA256
+	if err := n.keep(copiesHold, r.hold); err != nil {
+		return p, err
+	}
 	p.Generation = r.manifest.Generation
 	p.Base.Serial, p.Base.SHA256 = r.manifest.Base.Serial, r.manifest.Base.SHA256
 	if r.load != nil {
@@ -254,7 +267,13 @@ func (n *night) refreshPackages(ctx context.Context, s *nightHost, h ready) erro
 	if err != nil {
 		return err
 	}
-	n.keep(hold)
+	place := cacheHold
+	if h.Ref.Kind == origin.File {
+		place = copiesHold
+	}
+	if err := n.keep(place, hold); err != nil {
+		return err
+	}
 	s.set = fmt.Sprint(on.reference, " ", on.sha256, " ", h.Ref.Arch, " ", packagesOf(h.Host))
 	key := fmt.Sprint(s.set, " ", h.Mirrors)
 	n.mutex.Lock()
@@ -302,105 +321,9 @@ func (n *night) verify(ctx context.Context, name, generation string) (nightly.Pr
 	var claim claimError
 	if errors.As(err, &claim) {
 		p.Failed, p.First = max(p.Failed, 1), claim.Error()
+		if current, err := artifact.Open(n.out, name, "current"); err == nil {
+			p.Changes = current.Manifest.Differences(g.Manifest)
+		}
 	}
 	return p, err
-}
-
-// pruneHost removes the generations of a host that need not stay.
-func (n *night) pruneHost(ctx context.Context, name string) (names []string, err error) {
-	rule := artifact.Rule{Keep: n.o.keep, Proven: isProven, Dry: true}
-	gone, err := artifact.Prune(ctx, n.out, name, rule)
-	for _, path := range gone.Damaged {
-		n.say("%s: %s is no generation that can be read: it stays until you remove it", name, path)
-	}
-	if err != nil || len(gone.Generations)+gone.Drafts == 0 {
-		return nil, err // without a lock, which would be written
-	}
-	lock, err := artifact.Lock(ctx, n.out, name)
-	if err != nil {
-		return nil, lackError{err}
-	}
-	defer lock.Close()
-	rule.Dry = false
-	gone, err = artifact.Prune(ctx, n.out, name, rule)
-	for _, g := range gone.Generations {
-		names = append(names, g.Manifest.Generation)
-	}
-	return names, err
-}
-
-// adopt writes into bake.lock what the proven hosts are on, as far as no other host
-// of tonight goes by it.
-func (n *night) adopt(ctx context.Context, proven []string) ([]string, error) {
-	images, sets := map[string]bool{}, map[string]bool{} // whether all are proven
-	for name, s := range n.hosts {
-		h, err := s.read()
-		if err != nil {
-			continue // it goes by nothing
-		}
-		for key, all := range map[string]map[string]bool{h.Ref.String() + " " + h.Ref.Arch: images, s.set: sets} {
-			was, seen := all[key]
-			all[key] = slices.Contains(proven, name) && (was || !seen)
-		}
-	}
-	from, err := origin.ReadLock(filepath.Join(n.candidates, "bake.lock"))
-	if err != nil {
-		return nil, err
-	}
-	isImage := func(t origin.Target) bool { return images[t.Reference+" "+t.Arch] }
-	isSet := func(s origin.Set) bool {
-		return sets[fmt.Sprint(s.Reference, " ", s.Image, " ", s.Arch, " ", s.Packages)]
-	}
-	moved, err := n.real.depot().Adopt(ctx, from, n.began, isImage, isSet)
-	for _, line := range moved {
-		n.say("bake.lock: %s", line)
-	}
-	return moved, err
-}
-
-// tidy removes the base images and payloads that nobody needs any more. That another
-// bake uses them is no failure: there is a next night.
-func (n *night) tidy(ctx context.Context) error {
-	if err := n.release(); err != nil {
-		return err
-	}
-	depot := n.real.depot()
-	depot.Others = n.otherLocks()
-	_, err := depot.Prune(ctx, n.generations, false)
-	var busy *base.DirError
-	if err == nil {
-		_, _, err = n.prunePayloads(ctx, false, depot.Others...)
-	}
-	if errors.As(err, &busy) {
-		n.say("%v", err)
-		return nil
-	}
-	return err
-}
-
-// abandoned is how long a configuration is without a night before its pins do not
-// keep anything any more.
-const abandoned = 60 * 24 * time.Hour
-
-// otherLocks are the pins of all nights of this user: other configurations may use the
-// same cache.
-func (n *night) otherLocks() []string {
-	dir, _ := filepath.Split(filepath.Dir(n.candidates))
-	var files []string
-	if entries, err := os.ReadDir(dir); err == nil {
-		for _, entry := range entries {
-			file := filepath.Join(dir, entry.Name(), filepath.Base(n.candidates), "bake.lock")
-			if info, err := os.Stat(file); err == nil && time.Since(info.ModTime()) < abandoned {
-				files = append(files, file)
-			}
-		}
-	}
-	return files
-}
-
-// isProven says whether a generation passed verification when it was last tried.
-func isProven(g artifact.Generation) bool {
-	var report verify.Report
-	data, err := os.ReadFile(g.Path("report.json"))
-	return err == nil && json.Unmarshal(data, &report) == nil && report.Generation == g.Manifest.Generation && report.Err() == nil
 }

@@ -273,7 +273,7 @@ func (a *app) printNight(n nightly.Night) error {
 
 // nightLines is a night for people.
 func nightLines(n nightly.Night) []string {
-	lines := []string{fmt.Sprintf("%-20s %-11s %-16s  %-22s %8s %8s  %s", "HOST", "VERDICT", "GENERATION", "BASE", "CLAIMS", "TIME", "")}
+	lines := []string{fmt.Sprintf("%-20s %-11s %-16s  %-22s %8s %8s", "HOST", "VERDICT", "GENERATION", "BASE", "CLAIMS", "TIME")}
 	for _, o := range n.Hosts {
 		claims := "-"
 		if o.Claims > 0 {
@@ -289,10 +289,23 @@ func nightLines(n nightly.Night) []string {
 		line := fmt.Sprintf("%-20s %-11s %-16s  %-22s %8s %8s  %s", o.Host, o.Verdict, cmp.Or(o.Generation, o.Current, "-"), base, claims,
 			time.Duration(o.Seconds*float64(time.Second)).Round(100*time.Millisecond), why)
 		lines = append(lines, strings.TrimRight(line, " "))
+		lines = append(lines, changeLines(o)...)
 	}
 	lines = append(lines, n.String())
 	for _, note := range n.Notes {
 		lines = append(lines, "note: "+firstLine(note))
+	}
+	return lines
+}
+
+// changeLines are what a red host was made from that the last good generation was not.
+func changeLines(o nightly.Outcome) (lines []string) {
+	const most = 12
+	for i, change := range o.Changes {
+		if i == most {
+			return append(lines, fmt.Sprintf("%21sand %d more: bake diff --host %s", "", len(o.Changes)-most, o.Host))
+		}
+		lines = append(lines, fmt.Sprintf("%21s%s", "", change))
 	}
 	return lines
 }

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 
+	"bake/internal/artifact"
 	"bake/internal/verify"
 )
 
@@ -336,5 +337,40 @@ func TestNightOptions(t *testing.T) {
 	}
 	if o := s.night(); o.code != 2 || !strings.Contains(o.stderr, "there is no host file") {
 		t.Errorf("%d %s", o.code, o.stderr)
+	}
+}
+
+// A red night says what has changed, and so does bake diff.
+func TestDiff(t *testing.T) {
+	s := newSleep(t)
+	s.must(0, nil)
+	s.boot = failing("zap")
+	s.publish(changedImage(t, map[string]string{"etc/motd": "new"}), now)
+	want := "base: " + serialOf(yesterday) + " -> " + serialOf(now) + ", sha256 "
+	if o := s.night(); o.code != 7 || !strings.Contains(o.stdout, "\n                     "+want) {
+		t.Errorf("%d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+	latest, err := artifact.Open(filepath.Join(s.dir, "out"), "zap", "latest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{}, {"latest"}, {"current", "latest"}, {s.current("zap"), latest.Manifest.Generation}} {
+		if o := s.run(append([]string{"diff", "--host", "zap"}, args...)...); o.code != 0 || !strings.HasPrefix(o.stdout, want) || strings.Count(o.stdout, "\n") != 1 {
+			t.Errorf("%q: %d %s%s", args, o.code, o.stdout, o.stderr)
+		}
+	}
+	for _, test := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"latest", "latest"}, 0, "were made from the same"},
+		{[]string{"0123456789abcdef"}, 4, "has no generation 0123456789abcdef"},
+		{[]string{"../zip"}, 1, "is no name of a generation"},
+		{[]string{"a", "b", "c"}, 2, `unexpected argument "c"`},
+	} {
+		if o := s.run(append([]string{"diff", "--host", "zap"}, test.args...)...); o.code != test.code || o.stdout != "" || !strings.Contains(o.stderr, test.want) {
+			t.Errorf("%q: %d %s%s", test.args, o.code, o.stdout, o.stderr)
+		}
 	}
 }

@@ -28,7 +28,8 @@
 //   - The bytes of manifest.json depend on nothing but the manifest: keys
 //     sorted, no clock, no path, a newline at the end.
 //
-// It removes what Prune is told does not have to stay, never latest or current.
+// It removes what Prune is told does not have to stay, never what a link beside the
+// generations points to: latest, current, or one of somebody's own.
 //
 // It refuses names with a slash or a leading dot, drafts with anything but
 // regular files in them, and generations with a file too few, too many or

@@ -13,8 +13,9 @@ import (
 	"time"
 )
 
-// A Rule says which generations of a host stay beside latest and current, which
-// always do.
+// A Rule says which generations of a host stay beside those that a link in its
+// directory points to, latest, current or one that somebody else has made: they always
+// do.
 type Rule struct {
 	Keep   int                   // so many of those that are proven, the newest
 	Proven func(Generation) bool // passed verification; nil: every one did
@@ -91,13 +92,9 @@ type aged struct {
 
 // surplus returns what a rule does not keep, the oldest first.
 func (r Rule) surplus(dir string, all []aged) ([]Generation, error) {
-	stays := map[string]bool{}
-	for _, link := range []string{latest, current} {
-		target, err := os.Readlink(filepath.Join(dir, link))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-		stays[target] = true
+	stays, err := linked(dir)
+	if err != nil {
+		return nil, err
 	}
 	slices.SortStableFunc(all, func(x, y aged) int { return y.committed.Compare(x.committed) })
 	var surplus []Generation
@@ -112,6 +109,27 @@ func (r Rule) surplus(dir string, all []aged) ([]Generation, error) {
 	}
 	slices.Reverse(surplus)
 	return surplus, nil
+}
+
+// linked returns what the links in a host's directory point to. One that is being made
+// counts, too: it is about to be latest or current, unless its maker died.
+func linked(dir string) (map[string]bool, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]bool{}
+	for _, entry := range entries {
+		if entry.Type() != fs.ModeSymlink {
+			continue
+		}
+		target, err := os.Readlink(filepath.Join(dir, entry.Name()))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		all[filepath.Base(target)] = true
+	}
+	return all, nil
 }
 
 // remove removes what it says, and all drafts.

@@ -59,15 +59,18 @@ func TestPrune(t *testing.T) {
 		prepare func(root string) error
 		want    string
 	}{
-		"all are kept":                {Rule{Keep: 9}, nil, "12345"},
-		"the newest three":            {Rule{Keep: 3}, nil, "345"},
-		"never latest and current":    {Rule{Keep: 0}, nil, "45"},
-		"the unproven do not count":   {Rule{Keep: 2, Proven: odd}, nil, "345"},
-		"the unproven go":             {Rule{Keep: 3, Proven: odd}, nil, "1345"},
-		"nothing is proven":           {Rule{Keep: 3, Proven: none}, nil, "45"},
-		"dry":                         {Rule{Keep: 0, Dry: true}, nil, "12345"},
-		"without current":             {Rule{Keep: 1}, func(root string) error { return os.Remove(filepath.Join(root, "zap/current")) }, "5"},
-		"current is older than all":   {Rule{Keep: 2}, func(root string) error { return point(root, "current", "1") }, "145"},
+		"all are kept":              {Rule{Keep: 9}, nil, "12345"},
+		"the newest three":          {Rule{Keep: 3}, nil, "345"},
+		"never latest and current":  {Rule{Keep: 0}, nil, "45"},
+		"the unproven do not count": {Rule{Keep: 2, Proven: odd}, nil, "345"},
+		"the unproven go":           {Rule{Keep: 3, Proven: odd}, nil, "1345"},
+		"nothing is proven":         {Rule{Keep: 3, Proven: none}, nil, "45"},
+		"dry":                       {Rule{Keep: 0, Dry: true}, nil, "12345"},
+		"without current":           {Rule{Keep: 1}, func(root string) error { return os.Remove(filepath.Join(root, "zap/current")) }, "5"},
+		"current is older than all": {Rule{Keep: 2}, func(root string) error { return point(root, "current", "1") }, "145"},
+		"somebody's own link": {Rule{Keep: 1}, func(root string) error {
+			return os.Symlink(strings.Repeat("2", 16), filepath.Join(root, "zap/running"))
+		}, "245"},
 		"a clock that went backwards": {Rule{Keep: 1}, func(root string) error { return touch(root, "1", time.Now().Add(100*time.Hour)) }, "145"},
 	}
 	for name, test := range tests {

@@ -137,7 +137,7 @@ func TestVerdicts(t *testing.T) {
 		"nothing new, but it is damaged":  {func(s *stage) { s.wanted["a"], s.damaged["a"] = "old", true }, Promoted, "", 0, "old", "refresh plan build verify prune"},
 		"the first night":                 {func(s *stage) { s.current["a"] = "" }, Promoted, "", 0, "new", "refresh plan build verify prune"},
 		"nobody knows what it would be":   {func(s *stage) { s.current["a"], s.wanted["a"] = "", "" }, Promoted, "", 0, "", "refresh plan build verify prune"},
-		"a claim fails":                   {func(s *stage) { s.proof["a"] = Proof{3, 1, "ufw"} }, Failed, "verify", 7, "old", "refresh plan build verify prune"},
+		"a claim fails":                   {func(s *stage) { s.proof["a"] = Proof{3, 1, "ufw", nil} }, Failed, "verify", 7, "old", "refresh plan build verify prune"},
 		"there was nothing to try":        {func(s *stage) { s.proof["a"] = Proof{} }, CouldNot, "verify", 4, "old", "refresh plan build verify prune"},
 		"it cannot be booted":             {func(s *stage) { s.errs["verify a"] = errWorld }, CouldNot, "verify", 4, "old", "refresh plan build verify prune"},
 		"it cannot be built":              {func(s *stage) { s.errs["build a"] = errWorld }, CouldNot, "build", 4, "old", "refresh plan build"},
@@ -147,7 +147,7 @@ func TestVerdicts(t *testing.T) {
 		"the refresh panics":              {func(s *stage) { s.panics["refresh a"] = true }, CouldNot, "refresh", 4, "old", "refresh"},
 		"the plan panics":                 {func(s *stage) { s.panics["plan a"] = true }, CouldNot, "plan", 4, "old", "refresh plan"},
 		"the verification panics":         {func(s *stage) { s.panics["verify a"] = true }, CouldNot, "verify", 4, "old", "refresh plan build verify"},
-		"a damaged one that fails anew":   {func(s *stage) { s.damaged["a"] = true; s.proof["a"] = Proof{3, 3, "x"} }, Failed, "verify", 7, "old", "refresh plan build verify prune"},
+		"a damaged one that fails anew":   {func(s *stage) { s.damaged["a"] = true; s.proof["a"] = Proof{3, 3, "x", []string{"base: 1 -> 2"}} }, Failed, "verify", 7, "old", "refresh plan build verify prune"},
 		"promoting fails after the claim": {func(s *stage) { s.errs["verify a"] = errWorld; s.proof["a"] = Proof{Claims: 3} }, CouldNot, "verify", 4, "old", "refresh plan build verify prune"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -268,13 +268,16 @@ type Sender struct {
 	Table    func(nightly.Night) string
 	History  func() []nightly.Night // for the text file, the newest last, without this one
 
-	urls map[string]*url.URL // by target
+	urls   map[string]*url.URL // by target
+	broken map[string]error    // those of which no URL could be had
 }
 
-// Prepare finds the URLs. It is for the beginning of a night: what is wrong then, as
-// a diag.List, is known before anything is done.
+// Prepare finds the URLs. It is for the beginning of a night: what is wrong with the
+// configuration, a diag.List, is known before anything is done. A command that does not
+// give its secret is told later, in the place of its notification: a night does not
+// depend on a vault.
 func (s *Sender) Prepare(ctx context.Context) error {
-	s.urls = map[string]*url.URL{}
+	s.urls, s.broken = map[string]*url.URL{}, map[string]error{}
 	finder := secret.Finder{Dir: s.Dir, Getenv: s.Getenv, Tools: s.Tools}
 	var problems diag.List
 	for _, t := range s.targets {
@@ -287,8 +290,11 @@ func (s *Sender) Prepare(ctx context.Context) error {
 		case errors.As(err, &list):
 			problems.Add(list...)
 			continue
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
 		case err != nil:
-			return fmt.Errorf("%s.url: %w", t.at, err)
+			s.broken[t.at] = err
+			continue
 		}
 		u, err := url.Parse(strings.TrimSpace(string(values[0].Reveal())))
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Fragment != "" {
@@ -335,7 +341,10 @@ func (s *Sender) each(ctx context.Context, n *nightly.Night) error {
 			continue
 		}
 		limited, stop := context.WithTimeout(ctx, patience)
-		err := s.one(limited, t, n)
+		err := s.broken[t.at]
+		if err == nil {
+			err = s.one(limited, t, n)
+		}
 		if err != nil && limited.Err() != nil && ctx.Err() == nil {
 			err = fmt.Errorf("no answer within %v", patience)
 		}

@@ -357,6 +357,16 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// A vault that does not answer is one notification's trouble.
+func TestNoVault(t *testing.T) {
+	web := newService(t)
+	s := mustSender(t, "notify:\n  - ping: {url: {command: [sh, -c, \"echo locked >&2; exit 3\"]}}\n  - webhook: {url: {file: url}}\n", web.URL)
+	err := s.Send(t.Context(), green)
+	if err == nil || !strings.Contains(err.Error(), "notifying notify[0].ping") || !strings.Contains(err.Error(), "locked") || len(web.got) != 1 {
+		t.Errorf("error %v, told %q", err, web.got)
+	}
+}
+
 // A night that was told to stop tells nobody any more.
 func TestStopped(t *testing.T) {
 	web := newService(t)
@@ -366,4 +376,32 @@ func TestStopped(t *testing.T) {
 	if err := s.Send(ctx, green); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
+}
+
+// Whatever stands there, reading it ends in a configuration or in problems with places,
+// and no URL is shown.
+func FuzzRead(f *testing.F) {
+	for _, seed := range []string{"keep: 3\n", "notify: [{ping: {url: {file: x}}}]\n", "notify:\n  - webhook: {url: https://h/T0KEN, body: {a: [\"((summary))\"]}}\n",
+		"notify: [{email: {to: [a@b.org], from: c@d.org}}, {textfile: {path: x}}]\n", "deploy: never\njobs: 2\n"} {
+		f.Add(seed)
+	}
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, text string) {
+		if err := os.WriteFile(filepath.Join(dir, FileName), []byte(text), 0o600); err != nil {
+			t.Skip()
+		}
+		c, err := Read(dir)
+		var list diag.List
+		if err != nil && (!errors.As(err, &list) || len(list) == 0) {
+			t.Fatalf("%v", err)
+		}
+		for _, p := range list {
+			if p.Pos.File == "" || strings.HasPrefix(p.Path, "notify") && !p.Secret {
+				t.Fatalf("%+v", p)
+			}
+		}
+		if err == nil && (c.Keep < 0 || c.Keep > 1000 || c.Jobs > 1000 || c.Boots > 1000) {
+			t.Fatalf("%+v", c)
+		}
+	})
 }

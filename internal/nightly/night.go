@@ -1,0 +1,101 @@
+package nightly
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Outcome is what a night came to for one host.
+type Outcome struct {
+	Host       string   `json:"host"`
+	Verdict    Verdict  `json:"verdict"`
+	Stage      string   `json:"stage,omitempty"`  // where it ended: wait, refresh, plan, build, verify
+	Reason     string   `json:"reason,omitempty"` // why
+	Exit       int      `json:"exit"`
+	Generation string   `json:"generation,omitempty"` // that was wanted
+	Current    string   `json:"current,omitempty"`    // afterwards
+	Base       Base     `json:"base,omitzero"`
+	Packages   int      `json:"packages,omitempty"`
+	Claims     int      `json:"claims,omitempty"`
+	Failed     int      `json:"failed,omitempty"`
+	Changes    []string `json:"changes,omitempty"` // of a red one, since the current generation
+	Pruned     []string `json:"pruned,omitempty"`
+	Notes      []string `json:"notes,omitempty"`
+	Seconds    float64  `json:"seconds"`
+
+	err error
+}
+
+// Err is what went wrong, nil in an Outcome that was read from a file.
+func (o Outcome) Err() error { return o.err }
+
+func (o *Outcome) fail(class func(error) int, err error) {
+	o.err = errors.Join(o.err, err)
+	if err != nil {
+		o.Reason, o.Exit = cut(err.Error()), class(err)
+	}
+}
+
+// cut bounds what a report has of an error, at the end of a character.
+func cut(text string) string {
+	const most = 4 << 10
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "..."
+}
+
+// A Night is what one came to.
+type Night struct {
+	Schema string    `json:"schema"` // "bake.night/1"
+	Number int       `json:"number"` // of the journal; 0 for one that only asked
+	Began  time.Time `json:"began"`
+	Ended  time.Time `json:"ended,omitzero"` // zero for one that runs or was cut off
+	Exit   int       `json:"exit"`
+	Hosts  []Outcome `json:"hosts"`
+	Moved  []string  `json:"moved,omitempty"` // in bake.lock
+	Notes  []string  `json:"notes,omitempty"` // what else somebody should know: notifications that failed
+}
+
+// Promoted are the hosts that have a new current generation.
+func (n Night) Promoted() []string { return n.with(Promoted) }
+
+func (n Night) with(v Verdict) (hosts []string) {
+	for _, o := range n.Hosts {
+		if o.Verdict == v {
+			hosts = append(hosts, o.Host)
+		}
+	}
+	return hosts
+}
+
+// IsGood says whether every host is on the newest that there is.
+func (n Night) IsGood() bool {
+	return !slices.ContainsFunc(n.Hosts, func(o Outcome) bool { return !o.Verdict.IsGood() })
+}
+
+// String is the night in a line: "2 promoted, 1 failed (zip), 47 unchanged".
+func (n Night) String() string {
+	var parts []string
+	for _, v := range []Verdict{Promoted, Failed, CouldNot, Would, Unchanged} {
+		hosts := n.with(v)
+		if len(hosts) == 0 {
+			continue
+		}
+		text := fmt.Sprintf("%d %s", len(hosts), v)
+		if v == Failed || v == CouldNot {
+			if len(hosts) > 5 {
+				hosts = append(hosts[:5:5], "...")
+			}
+			text += " (" + strings.Join(hosts, ", ") + ")"
+		}
+		parts = append(parts, text)
+	}
+	if len(parts) == 0 {
+		return "no host"
+	}
+	return strings.Join(parts, ", ")
+}
