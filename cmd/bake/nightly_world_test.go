@@ -30,6 +30,9 @@ func TestQuietNight(t *testing.T) {
 	if n := s.must(0, nil); len(n.Promoted()) != 50 {
 		t.Fatal(n)
 	}
+	if got := s.times(newestDir+imageName) + s.times(datedDir(yesterday)+imageName); got != 1 {
+		t.Errorf("one image was fetched %d times", got)
+	}
 	s.settle()
 	s.must(0, nil)
 	before, asked := traces(t, filepath.Join(s.dir, "out")), s.total()
