@@ -106,6 +106,7 @@ func (a *app) enable(ctx context.Context, o nightOptions) error {
 	var mine []string
 	if o.isUserUnit {
 		mine = []string{"--user"}
+		a.say("a timer of your own runs while you are logged in, or always after: loginctl enable-linger")
 	}
 	commands := [][]string{append(mine, "daemon-reload"), append(mine, "enable", "--now", unit.Name+".timer")}
 	if _, err := os.Stat("/run/systemd/system"); o.unit.dir != "" || err != nil {

@@ -238,7 +238,9 @@ func (n *night) current(ctx context.Context, name string, p *nightly.Plan) (arti
 	var damaged *artifact.IntegrityError
 	switch {
 	case err == nil:
-		p.Current, p.Whole = g.Manifest.Generation, true
+		if p.Current, p.Whole = g.Manifest.Generation, isProven(g); !p.Whole {
+			n.say("%s: the last verification of the current generation %s failed, or its report is gone", name, p.Current)
+		}
 		return g, nil
 	case errors.Is(err, fs.ErrNotExist):
 		return g, nil

@@ -30,6 +30,9 @@ func TestQuietNight(t *testing.T) {
 	if n := s.must(0, nil); len(n.Promoted()) != 50 {
 		t.Fatal(n)
 	}
+	if got := s.times(newestDir+imageName) + s.times(datedDir(yesterday)+imageName); got != 1 {
+		t.Errorf("one image was fetched %d times", got)
+	}
 	s.settle()
 	s.must(0, nil)
 	before, asked := traces(t, filepath.Join(s.dir, "out")), s.total()
@@ -371,6 +374,40 @@ func TestDiff(t *testing.T) {
 	} {
 		if o := s.run(append([]string{"diff", "--host", "zap"}, test.args...)...); o.code != test.code || o.stdout != "" || !strings.Contains(o.stderr, test.want) {
 			t.Errorf("%q: %d %s%s", test.args, o.code, o.stdout, o.stderr)
+		}
+	}
+}
+
+// What failed since it was promoted, or has no proof any more, is not left alone.
+func TestLostProof(t *testing.T) {
+	s := newSleep(t)
+	s.must(0, nil)
+	report := filepath.Join(s.dir, "out/zap", s.current("zap"), "report.json")
+	for name, spoil := range map[string]func() error{
+		"it failed by hand": func() error {
+			content, err := os.ReadFile(report)
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(report, []byte(strings.Replace(string(content), `"ok": true`, `"ok": false`, 1)), 0o600)
+		},
+		"its report is gone": func() error { return os.Remove(report) },
+		"its report is another's": func() error {
+			return os.WriteFile(report, []byte(`{"generation": "x", "results": [{"ok": true}]}`), 0o600)
+		},
+		"its seed is damaged":        func() error { return os.Truncate(filepath.Join(filepath.Dir(report), "seed.iso"), 10) },
+		"its manifest is damaged":    func() error { return os.Truncate(filepath.Join(filepath.Dir(report), "manifest.json"), 10) },
+		"its directory is not there": func() error { return os.RemoveAll(filepath.Dir(report)) },
+	} {
+		before := len(s.booted)
+		if err := spoil(); err != nil {
+			t.Fatal(err)
+		}
+		if n := s.must(0, nil); s.verdicts(n) != "zap promoted" || len(s.booted) != before+1 {
+			t.Errorf("%s: %s, %d boots", name, s.verdicts(n), len(s.booted)-before)
+		}
+		if n := s.must(0, nil); s.verdicts(n) != "zap unchanged" {
+			t.Errorf("%s: then %s", name, s.verdicts(n))
 		}
 	}
 }

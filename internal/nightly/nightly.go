@@ -90,7 +90,7 @@ func (v Verdict) IsGood() bool { return v == Unchanged || v == Promoted }
 type Plan struct {
 	Generation string
 	Current    string // that passed verification last, "" for none
-	Whole      bool   // the current one is as it was baked
+	Whole      bool   // the current one is as it was baked, and its last proof is there and good
 	Base       Base
 	Packages   int // on its payload
 }

@@ -335,7 +335,7 @@ func TestRefused(t *testing.T) {
 		"notify: [{webhook: {url: {file: url}, body: {x: [\"((sumary))\"]}}}]\n":  `did you mean "summary"`,
 		"notify: [{email: {to: ops@example.org, from: a@b.org}}]\n":               "want a list of addresses",
 		"notify: [{email: {to: [\"a@b.org, c@d.org\"], from: a@b.org}}]\n":        "is no address",
-		"notify: [{email: {to: [\"-oQ/tmp@b.org\"], from: a@b.org}}]\n":           "is no address",
+		"notify: [{email: {to: [\"-oQ/var@b.org\"], from: a@b.org}}]\n":           "is no address",
 		"notify: [{email: {to: [a@b.org], from: \"Night <a@b.org>\"}}]\n":         "is no address",
 		"notify: [{email: {to: [a@b.org], from: \"a@b.org\\nBcc: x@y.org\"}}]\n":  "control characters",
 		"notify: [{email: {to: [a@b.org], from: a@b.org, sendmail: sendmail}}]\n": "absolute path",
