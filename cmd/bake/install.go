@@ -248,7 +248,7 @@ func runNights(a *app, o nightOptions) error {
 	return a.printLines(nightStrips(nights, journal.IsBusy()))
 }
 
-var letters = map[nightly.Verdict]string{nightly.Unchanged: "=", nightly.Promoted: "P", nightly.Failed: "F", nightly.CouldNot: "x"}
+var letters = map[nightly.Verdict]string{nightly.Unchanged: "=", nightly.Promoted: "P", nightly.Failed: "F", nightly.Undeployed: "u", nightly.CouldNot: "x"}
 
 func nightStrips(nights []nightly.Night, busy bool) []string {
 	var lines, hosts []string

@@ -21,6 +21,10 @@ import (
 	"bake/internal/vm"
 )
 
+// usualPatience is for a machine to shut down: OpenClaw has 330 s to finish what it
+// is at.
+const usualPatience = 7 * time.Minute
+
 // usualURI is libvirt on this machine.
 const usualURI = "qemu:///system"
 
@@ -39,8 +43,7 @@ func libvirtFlags() []cli.Flag {
 		&cli.StringFlag{Name: "connect", Aliases: []string{"c"}, Usage: "libvirt URI (default: domain.uri of the host file)"},
 		&cli.StringFlag{Name: "accel", Usage: "kvm or tcg (default: KVM, unless this machine is the hypervisor and KVM does not work)", EnvVars: []string{"BAKE_ACCEL"}},
 		&cli.DurationFlag{Name: "deadline", Value: 20 * time.Minute, Usage: "how long a boot may take until it has attested"},
-		// OpenClaw has 330 s to finish what it is at.
-		&cli.DurationFlag{Name: "patience", Value: 7 * time.Minute, Usage: "how long the machine may take to shut down"},
+		&cli.DurationFlag{Name: "patience", Value: usualPatience, Usage: "how long the machine may take to shut down"},
 		&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and do nothing"},
 	)
 }

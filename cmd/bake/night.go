@@ -119,7 +119,7 @@ func (n *night) readAll() {
 // steps are what the job does.
 func (n *night) steps() nightly.Steps {
 	s := nightly.Steps{Group: n.group, Refresh: n.refresh, Plan: n.plan, Build: n.build, Verify: n.verify,
-		Prune: n.pruneHost, Adopt: n.adopt, Tidy: n.tidy, Exit: exitCode}
+		Deploy: n.deploy, Prune: n.pruneHost, Adopt: n.adopt, Tidy: n.tidy, Exit: exitCode}
 	if n.o.dry {
 		s.Refresh, s.Plan = n.ask, n.guess
 	}
@@ -311,6 +311,38 @@ func (n *night) build(ctx context.Context, name string) (string, error) {
 	}
 	n.say("%s: generation %s", name, g.Manifest.Generation)
 	return g.Manifest.Generation, nil
+}
+
+// deploy brings a generation to a host's machine at work, if nightly.yaml says so.
+func (n *night) deploy(ctx context.Context, name, generation string, isNew bool) (at string, err error) {
+	if !slices.Contains(n.o.config.Deploy, name) {
+		return "", nil
+	}
+	m, err := n.reach(ctx, libvirtOptions{host: name, accel: n.o.boot.accel, deadline: n.o.boot.deadline, patience: usualPatience})
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	found, err := m.at.Find(name)
+	switch {
+	case err != nil:
+		return "", err
+	case found == nil || !found.Running:
+		return "", lackError{fmt.Errorf("%s: there is no machine at work to deploy to: bake up --host %s", name, name)}
+	case !isNew && found.Generation == generation && !found.Trying:
+		return generation, nil
+	case !isNew:
+		return found.Generation, claimError{fmt.Errorf("%s: the machine at work has generation %s, and %s is current: bake deploy --host %s", name, found.Generation, generation, name)}
+	}
+	p, err := n.parcel(ctx, m, generation)
+	if err != nil {
+		return found.Generation, err
+	}
+	out, err := m.Deploy(ctx, p)
+	if err == nil {
+		_, err = n.view(&watched{name: name, host: m.host, log: m.console.Log()}) // keeps its host keys
+	}
+	return out.Generation, err
 }
 
 // verify boots a generation and makes it current if every claim holds.

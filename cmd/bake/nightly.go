@@ -85,6 +85,12 @@ func (a *app) readNight(c *cli.Context) (o nightOptions, err error) {
 	if o.config, err = notify.Read(a.config); err != nil {
 		return o, err
 	}
+	for _, name := range o.config.Deploy {
+		if !slices.Contains(host.Names(a.config), name) {
+			return o, diag.List{{Pos: diag.Position{File: filepath.Join(a.config, notify.FileName)}, Path: "deploy",
+				Message: fmt.Sprintf("there is no host file for %q", name)}}
+		}
+	}
 	o.dry, o.nights, o.follow, o.isUserUnit = c.Bool("dry-run"), c.Int("nights"), c.Bool("follow"), c.Bool("user")
 	o.unit = unitOptions{hosts: c.StringSlice("host"), at: c.String("at"), user: c.String("run-as"), onFailure: c.String("on-failure"), dir: c.String("unit-dir")}
 	for _, number := range []struct {

@@ -17,6 +17,7 @@ type Outcome struct {
 	Exit       int      `json:"exit"`
 	Generation string   `json:"generation,omitempty"` // that was wanted
 	Current    string   `json:"current,omitempty"`    // afterwards
+	Deployed   string   `json:"deployed,omitempty"`   // that the machine at work has, where a night deploys
 	Base       Base     `json:"base,omitzero"`
 	Packages   int      `json:"packages,omitempty"`
 	Claims     int      `json:"claims,omitempty"`
@@ -80,13 +81,13 @@ func (n Night) IsGood() bool {
 // String is the night in a line: "2 promoted, 1 failed (zip), 47 unchanged".
 func (n Night) String() string {
 	var parts []string
-	for _, v := range []Verdict{Promoted, Failed, CouldNot, Would, Unchanged} {
+	for _, v := range []Verdict{Promoted, Failed, Undeployed, CouldNot, Would, Unchanged} {
 		hosts := n.with(v)
 		if len(hosts) == 0 {
 			continue
 		}
 		text := fmt.Sprintf("%d %s", len(hosts), v)
-		if v == Failed || v == CouldNot {
+		if v == Failed || v == CouldNot || v == Undeployed {
 			if len(hosts) > 5 {
 				hosts = append(hosts[:5:5], "...")
 			}

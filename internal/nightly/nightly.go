@@ -57,8 +57,10 @@
 // 2026-11: how long something took is taken from the monotonic clock, and which night
 // was last from its number: a clock that jumps changes neither.
 //
-// 2026-11: machines are not deployed from here. Night.Promoted is what a deployment
-// would go by.
+// 2026-11: a machine at work is changed on the night on which its generation is proven,
+// and not again: a generation that its hypervisor does not bear would otherwise shut it
+// down every night. What it runs is looked at on every other night, and red if it is
+// not the current generation.
 package nightly
 
 import (
@@ -76,11 +78,12 @@ type Verdict string
 // The verdicts. Unchanged means that the current generation is what would be built,
 // and whole; Would is for a night that only asks.
 const (
-	Unchanged Verdict = "unchanged"
-	Promoted  Verdict = "promoted"
-	Failed    Verdict = "failed"
-	CouldNot  Verdict = "could not"
-	Would     Verdict = "would build"
+	Unchanged  Verdict = "unchanged"
+	Promoted   Verdict = "promoted"
+	Failed     Verdict = "failed"
+	CouldNot   Verdict = "could not"
+	Undeployed Verdict = "undeployed" // proven, and the machine at work does not run it
+	Would      Verdict = "would build"
 )
 
 // IsGood says whether a host is on the newest that there is.
@@ -119,9 +122,12 @@ type Steps struct {
 	Build   func(ctx context.Context, host string) (string, error)             // returns the generation
 	Verify  func(ctx context.Context, host, generation string) (Proof, error)  // and makes it current if no claim failed
 	Prune   func(ctx context.Context, host string) (removed []string, e error) // what need not stay
-	Adopt   func(ctx context.Context, proven []string) ([]string, error)       // pins what these hosts are on; says what moved
-	Tidy    func(ctx context.Context) error                                    // what no host needs any more, after changes
-	Exit    func(error) int                                                    // the class of an error
+	// Deploy brings a generation that is new to the machine at work, and looks at what it
+	// has otherwise. It returns that, "" for a host that is not deployed. nil: none is.
+	Deploy func(ctx context.Context, host, generation string, isNew bool) (at string, e error)
+	Adopt  func(ctx context.Context, proven []string) ([]string, error) // pins what these hosts are on; says what moved
+	Tidy   func(ctx context.Context) error                              // what no host needs any more, after changes
+	Exit   func(error) int                                              // the class of an error
 }
 
 // A Job is one night.
@@ -257,6 +263,7 @@ func (r *run) build(ctx context.Context, o *Outcome) (goOn bool) {
 		return false
 	case plan.Whole && plan.Current == plan.Generation && plan.Current != "":
 		o.Verdict, o.Stage = Unchanged, ""
+		r.deploy(ctx, o, false)
 		r.prune(ctx, o)
 		return false
 	case r.Dry:
@@ -281,6 +288,7 @@ func (r *run) verify(ctx context.Context, o *Outcome) {
 	switch {
 	case err == nil && proof.Failed == 0 && proof.Claims > 0:
 		o.Verdict, o.Stage, o.Current = Promoted, "", o.Generation
+		r.deploy(ctx, o, true)
 	case proof.Claims > 0 && proof.Failed > 0:
 		if err == nil {
 			err = errors.New(proof.First)
@@ -294,6 +302,19 @@ func (r *run) verify(ctx context.Context, o *Outcome) {
 		o.fail(r.Exit, err)
 	}
 	r.prune(ctx, o)
+}
+
+// deploy brings a proven generation to the machine at work. The generation stays
+// current if that fails: it is the machine that is not what it should be.
+func (r *run) deploy(ctx context.Context, o *Outcome, isNew bool) {
+	if r.Dry || r.Deploy == nil {
+		return
+	}
+	var err error
+	if o.Deployed, err = r.Deploy(ctx, o.Host, o.Current, isNew); err != nil {
+		o.Verdict, o.Stage = Undeployed, "deploy"
+		o.fail(r.Exit, err)
+	}
 }
 
 // prune removes what need not stay. That it cannot be is told, and changes nothing

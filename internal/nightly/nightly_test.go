@@ -313,3 +313,46 @@ func TestNightString(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestDeploy: a proven generation reaches the machine at work; if that fails, or an
+// unchanged night finds another one there, the night is red and current stays.
+func TestDeploy(t *testing.T) {
+	s := newStage("new", "same", "other", "bad", "none")
+	for _, host := range []string{"same", "other"} {
+		s.wanted[host] = "old"
+	}
+	steps := s.steps()
+	var asked []string
+	steps.Deploy = func(_ context.Context, host, generation string, isNew bool) (string, error) {
+		s.mutex.Lock()
+		defer s.mutex.Unlock()
+		asked = append(asked, fmt.Sprint(host, " ", generation, " ", isNew))
+		switch host {
+		case "other", "bad":
+			return "before", errClaim
+		case "none":
+			return "", nil
+		}
+		return generation, nil
+	}
+	night, err := Job{Hosts: []string{"new", "same", "other", "bad", "none"}, Builds: 1, Boots: 1, Steps: steps, Now: time.Now}.Run(t.Context(), Night{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"new": "promoted new", "same": "unchanged old", "other": "undeployed before", "bad": "undeployed before", "none": "promoted "}
+	for _, o := range night.Hosts {
+		if got := string(o.Verdict) + " " + o.Deployed; got != want[o.Host] {
+			t.Errorf("%s: %q, want %q", o.Host, got, want[o.Host])
+		}
+		if o.Verdict == Undeployed && (o.Stage != "deploy" || o.Exit == 0 || o.Err() == nil || o.Current == "before") {
+			t.Errorf("%+v", o)
+		}
+	}
+	slices.Sort(asked)
+	if got := strings.Join(asked, ", "); got != "bad new true, new new true, none new true, other old false, same old false" {
+		t.Error(got)
+	}
+	if night.IsGood() || !strings.Contains(night.String(), "2 undeployed (other, bad)") {
+		t.Error(night.String())
+	}
+}

@@ -5,7 +5,7 @@
 //	keep: 3                                   proven generations of each host, beside latest and current
 //	jobs: 2                                   hosts that are built at once
 //	boots: 1                                  machines that are booted at once
-//	deploy: never                             the only policy there is yet
+//	deploy: [zap]                             hosts whose machine at work gets what is proven; or never
 //	notify:
 //	  - webhook: {url: {file: secrets/hook}, when: failure, body: {text: "((summary))"}}
 //	  - ping: {url: {env: PING_URL}}          URL/start, then URL or URL/fail
@@ -68,6 +68,7 @@ const FileName = "nightly.yaml"
 // A Config is what nightly.yaml says. Numbers that it does not have are 0.
 type Config struct {
 	Keep, Jobs, Boots int
+	Deploy            []string // hosts; names that nobody has looked at
 	targets           []target
 }
 
@@ -104,9 +105,7 @@ func Read(dir string) (Config, error) {
 	c.Keep = number(get("keep"), "keep", &problems)
 	c.Jobs = number(get("jobs"), "jobs", &problems)
 	c.Boots = number(get("boots"), "boots", &problems)
-	if d := get("deploy"); d != nil && (d.Kind != doc.String || d.Text != "never") {
-		problems.Add(d.Problem("deploy", "write deploy: never, or leave it out", "bake does not deploy at night yet"))
-	}
+	c.readDeploy(get("deploy"), &problems)
 	var below diag.List
 	c.read(get("notify"), dir, &below)
 	for i := range below { // whoever has put a URL there has put it on some line
@@ -114,6 +113,23 @@ func Read(dir string) (Config, error) {
 	}
 	problems.Add(below...)
 	return c, problems.Err()
+}
+
+func (c *Config) readDeploy(n *doc.Node, problems *diag.List) {
+	if n == nil || n.Kind == doc.String && n.Text == "never" {
+		return
+	}
+	if n.Kind != doc.List {
+		problems.Add(n.Problem("deploy", "write deploy: [zap], or deploy: never", "%q is neither never nor a list of hosts", n.Text))
+		return
+	}
+	for i, item := range n.Items {
+		if item.Kind != doc.String || item.Text == "" {
+			problems.Add(item.Problem(fmt.Sprintf("deploy[%d]", i), "", "this is %s, want a host's name", item.Kind))
+			continue
+		}
+		c.Deploy = append(c.Deploy, item.Text)
+	}
 }
 
 func number(n *doc.Node, path string, problems *diag.List) int {
