@@ -3,7 +3,6 @@ package hypervisor
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -16,50 +15,9 @@ import (
 )
 
 const (
-	poolPrefix = "bake-"
-	wholeMark  = ".whole"
-	maxRead    = 4 << 20 // bytes of a file that Read returns
+	wholeMark = ".whole"
+	maxRead   = 4 << 20 // bytes of a file that Read returns
 )
-
-// pool gets at a directory; with build it is made if it is not there.
-func (h *Hypervisor) pool(dir string, build bool) (libvirt.StoragePool, error) {
-	if p, ok := h.pools[dir]; ok {
-		return p, nil
-	}
-	p, err := h.virt.StoragePoolLookupByTargetPath(dir)
-	if err == nil {
-		h.pools[dir], h.made[dir] = p, len(p.Name) > len(poolPrefix) && p.Name[:len(poolPrefix)] == poolPrefix
-		return p, h.virt.StoragePoolRefresh(p, 0)
-	}
-	if !is(err, libvirt.ErrNoStoragePool) {
-		return p, err
-	}
-	// 0711: who is to read a disk below it is made its owner by libvirt.
-	wanted := libvirtxml.StoragePool{Type: "dir", Name: poolPrefix + rand.Text()[:12], Target: &libvirtxml.StoragePoolTarget{
-		Path: dir, Permissions: &libvirtxml.StoragePoolTargetPermissions{Mode: "0711"}}}
-	text, err := wanted.Marshal()
-	if err != nil {
-		return p, err
-	}
-	var flags libvirt.StoragePoolCreateFlags
-	if build {
-		flags = libvirt.StoragePoolCreateWithBuild
-	}
-	if p, err = h.virt.StoragePoolCreateXML(text, flags); err != nil {
-		return p, err
-	}
-	h.pools[dir], h.made[dir] = p, true
-	return p, nil
-}
-
-// leave takes a pool away, and no file.
-func (h *Hypervisor) leave(dir string) {
-	if h.made[dir] {
-		_ = h.virt.StoragePoolDestroy(h.pools[dir]) // another bake may have done that
-	}
-	delete(h.pools, dir)
-	delete(h.made, dir)
-}
 
 // volume finds a file; the error wraps fs.ErrNotExist when it is not there. The
 // pool may have been taken away by another bake since, and is then made again.
@@ -79,8 +37,7 @@ func (h *Hypervisor) volume(name string) (libvirt.StorageVol, error) {
 		case err == nil:
 			return v, nil
 		case again && (is(err, libvirt.ErrNoStoragePool) || is(err, libvirt.ErrOperationInvalid)):
-			delete(h.pools, path.Dir(name))
-			delete(h.made, path.Dir(name))
+			h.lose(path.Dir(name))
 		case is(err, libvirt.ErrNoStorageVol), isNoDir(err):
 			return v, fmt.Errorf("%s on %s: %w", name, h.URI, fs.ErrNotExist)
 		default:
@@ -144,7 +101,7 @@ func (h *Hypervisor) put(ctx context.Context, name string, from io.Reader, size 
 		_, err = h.create(name+wholeMark, "raw", 0)
 	}
 	if err != nil {
-		return errors.Join(err, h.virt.StorageVolDelete(v, 0))
+		return errors.Join(err, h.Remove(name))
 	}
 	return nil
 }
@@ -169,13 +126,12 @@ func (h *Hypervisor) copyHere(from, to string) error {
 	if err != nil {
 		return err
 	}
-	p, err := h.pool(path.Dir(to), true)
-	if err != nil {
-		return err
-	}
 	text, err := volumeOf(to, "raw", int64(capacity)).Marshal()
 	if err == nil {
-		_, err = h.virt.StorageVolCreateXMLFrom(p, text, source, 0)
+		err = h.in(path.Dir(to), true, func(p libvirt.StoragePool) error {
+			_, err := h.virt.StorageVolCreateXMLFrom(p, text, source, 0)
+			return err
+		})
 	}
 	if err == nil {
 		_, err = h.create(to+wholeMark, "raw", 0)
@@ -185,15 +141,15 @@ func (h *Hypervisor) copyHere(from, to string) error {
 
 // create makes an empty file; a disk of a format of its own has the size inside.
 func (h *Hypervisor) create(name, format string, size int64) (v libvirt.StorageVol, err error) {
-	p, err := h.pool(path.Dir(name), true)
-	if err != nil {
-		return v, err
-	}
 	text, err := volumeOf(name, format, size).Marshal()
 	if err != nil {
 		return v, err
 	}
-	return h.virt.StorageVolCreateXML(p, text, 0)
+	err = h.in(path.Dir(name), true, func(p libvirt.StoragePool) error {
+		v, err = h.virt.StorageVolCreateXML(p, text, 0)
+		return err
+	})
+	return v, err
 }
 
 func volumeOf(name, format string, size int64) *libvirtxml.StorageVolume {
@@ -218,62 +174,6 @@ func (h *Hypervisor) Remove(name string) error {
 		return fmt.Errorf("removing %s on %s: %w", name, h.URI, err)
 	}
 	return nil
-}
-
-// RemoveDir deletes a directory and the files in it, but no directory below. One
-// that is not there is no error.
-func (h *Hypervisor) RemoveDir(dir string) error {
-	names, err := h.List(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	for _, name := range names {
-		err = errors.Join(err, h.Remove(path.Join(dir, name)))
-	}
-	if err != nil {
-		return err
-	}
-	p := h.pools[dir]
-	delete(h.pools, dir)
-	delete(h.made, dir)
-	if err := h.virt.StoragePoolDestroy(p); err != nil {
-		return fmt.Errorf("removing %s on %s: %w", dir, h.URI, err)
-	}
-	// A pool that is not active and not defined is gone, and with it the way to the
-	// directory: it is made once more, as a definition.
-	text := fmt.Sprintf("<pool type='dir'><name>%s</name><target><path>%s</path></target></pool>", p.Name, escape(dir))
-	p, err = h.virt.StoragePoolDefineXML(text, 0)
-	if err == nil {
-		err = errors.Join(h.virt.StoragePoolDelete(p, 0), h.virt.StoragePoolUndefine(p))
-	}
-	if err != nil {
-		return fmt.Errorf("removing %s on %s: %w", dir, h.URI, err)
-	}
-	return nil
-}
-
-// List returns the names in a directory. The error wraps fs.ErrNotExist when there
-// is none.
-func (h *Hypervisor) List(dir string) ([]string, error) {
-	p, err := h.pool(dir, false)
-	if isNoDir(err) {
-		return nil, fmt.Errorf("%s on %s: %w", dir, h.URI, fs.ErrNotExist)
-	}
-	if err == nil {
-		err = h.virt.StoragePoolRefresh(p, 0)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("looking into %s on %s: %w", dir, h.URI, err)
-	}
-	volumes, _, err := h.virt.StoragePoolListAllVolumes(p, 1, 0)
-	if err != nil {
-		return nil, fmt.Errorf("looking into %s on %s: %w", dir, h.URI, err)
-	}
-	var names []string
-	for _, v := range volumes {
-		names = append(names, v.Name)
-	}
-	return names, nil
 }
 
 // Read returns a file of at most 4 MiB. The error wraps fs.ErrNotExist when it is
