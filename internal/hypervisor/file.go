@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"path"
@@ -98,6 +99,9 @@ func (h *Hypervisor) put(ctx context.Context, name string, from io.Reader, size 
 		err = fmt.Errorf("%d bytes where %d were expected", counted.done, size)
 	}
 	if err == nil {
+		err = h.check(name, size, counted.sum)
+	}
+	if err == nil {
 		_, err = h.create(name+wholeMark, "raw", 0)
 	}
 	if err != nil {
@@ -138,6 +142,30 @@ func (h *Hypervisor) copyHere(from, to string) error {
 	}
 	return err
 }
+
+// check sees to it that a file is what was sent, with that sum. When a disk is full or
+// breaks at the end of an upload libvirt may say that all is well (seen with 9.0). A
+// file that has all its blocks has been written; one of which a file system keeps
+// less, be it that it compresses, is read.
+func (h *Hypervisor) check(name string, size int64, sum uint32) error {
+	v, err := h.volume(name)
+	if err != nil {
+		return err
+	}
+	_, _, kept, err := h.virt.StorageVolGetInfo(v)
+	if err != nil || int64(kept) >= size {
+		return err
+	}
+	is := crc32.New(castagnoli)
+	n, err := h.copy(is, name, 0, size)
+	if err == nil && (n != size || is.Sum32() != sum) {
+		err = &LackError{fmt.Sprintf("libvirt has not kept all of its %s MiB: is there room?", mib(size))}
+	}
+	return err
+}
+
+// castagnoli is for what breaks by itself, and costs nothing.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // create makes an empty file; a disk of a format of its own has the size inside.
 func (h *Hypervisor) create(name, format string, size int64) (v libvirt.StorageVol, err error) {
@@ -235,11 +263,12 @@ func (h *Hypervisor) MakeDisk(name string, size int64) (isNew bool, err error) {
 
 func mib(bytes int64) string { return strconv.FormatInt(bytes>>20, 10) }
 
-// source counts what is read, and stops with its context.
+// source counts and sums what is read, and stops with its context.
 type source struct {
 	ctx context.Context
 	io.Reader
 	done     int64
+	sum      uint32
 	progress func(int64)
 }
 
@@ -249,6 +278,7 @@ func (s *source) Read(p []byte) (int, error) {
 	}
 	n, err := s.Reader.Read(p)
 	s.done += int64(n)
+	s.sum = crc32.Update(s.sum, castagnoli, p[:n])
 	if s.progress != nil {
 		s.progress(s.done)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -116,6 +117,35 @@ func TestFiles(t *testing.T) {
 	}
 	if err := errors.Join(h.RemoveDir(dir), h.Remove(name)); err != nil {
 		t.Errorf("once more: %v", err)
+	}
+}
+
+// TestNotKept: a file of which libvirt has lost something is not taken for whole, one
+// that has holes is.
+func TestNotKept(t *testing.T) {
+	root, uri := daemon(t)
+	h := connect(t, uri)
+	content := make([]byte, 1<<20)
+	copy(content[1<<19:], "and the rest")
+	for what, test := range map[string]struct {
+		kept  int
+		fails bool
+	}{"all": {1 << 20, false}, "half": {1 << 19, true}} {
+		name := filepath.Join(root, what)
+		file, err := os.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err == nil && test.kept > 1<<19 {
+			_, err = file.WriteAt(content[1<<19:1<<19+12], 1<<19)
+		}
+		if err := errors.Join(err, file.Truncate(1<<20), file.Close()); err != nil {
+			t.Fatal(err)
+		}
+		var lacks *LackError
+		if err := h.check(name, 1<<20, crc32.Checksum(content, castagnoli)); errors.As(err, &lacks) != test.fails || (err != nil) != test.fails {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }
 
