@@ -219,7 +219,7 @@ func (m *memory) deployment() *Deployment {
 func baked(t testing.TB, name string) Generation {
 	t.Helper()
 	dir := t.TempDir()
-	text := `<domain type="kvm"><name>zap</name><devices>
+	text := `<domain type="kvm"><name>zap</name><uuid>` + domain.UUID("zap") + `</uuid><devices>
 <disk type="file" device="disk"><source file="` + home + name + `/disk.qcow2"></source><serial>bake-root</serial></disk>
 <disk type="file" device="disk"><source file="` + statePath + `"></source><serial>bake-state</serial></disk>
 <interface type="network"><source network="default"></source></interface></devices></domain>`

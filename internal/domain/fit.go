@@ -2,6 +2,7 @@ package domain
 
 import (
 	"fmt"
+	"path"
 
 	"libvirt.org/go/libvirtxml"
 )
@@ -10,10 +11,16 @@ import (
 // mark, and without KVM where there is none. Under emulation the processor is
 // QEMU's greatest but for two features with which kernels have been seen to
 // panic there: cmpxchg16b (QEMU 7.2) and five-level paging.
+//
+// It refuses XML that is not of the mark's host and generation: what comes from a
+// hypervisor might define another machine, or give this one another's disks.
 func Fit(text []byte, mark Mark, emulated bool) (string, error) {
 	var d libvirtxml.Domain
 	if err := d.Unmarshal(string(text)); err != nil {
 		return "", fmt.Errorf("reading the XML of a domain: %w", err)
+	}
+	if err := vetOwn(text, &d, mark); err != nil {
+		return "", fmt.Errorf("the XML of generation %s: %w", mark.Generation, err)
 	}
 	d.Metadata = &libvirtxml.DomainMetadata{XML: "\n    " + mark.String() + "\n  "}
 	if emulated {
@@ -23,6 +30,22 @@ func Fit(text []byte, mark Mark, emulated bool) (string, error) {
 		}}
 	}
 	return d.Marshal()
+}
+
+func vetOwn(text []byte, d *libvirtxml.Domain, mark Mark) error {
+	needs, err := ReadNeeds(text)
+	home := path.Dir(path.Dir(needs.Disk))
+	switch {
+	case err != nil:
+		return err
+	case d.Name != mark.Host || d.UUID != uuidOf(mark.Host):
+		return fmt.Errorf("it is of the domain %q with the UUID %s, not of %s", d.Name, d.UUID, mark.Host)
+	case path.Base(home) != mark.Host || path.Base(path.Dir(needs.Disk)) != mark.Generation:
+		return fmt.Errorf("its root disk is %q", needs.Disk)
+	case needs.State != "" && path.Dir(needs.State) != home:
+		return fmt.Errorf("its state disk is %q", needs.State)
+	}
+	return nil
 }
 
 // UUID is the one that libvirt knows a host's domain by, see the package comment.

@@ -50,8 +50,8 @@ func (m Mark) element(name xml.Name, space string) string {
 	return string(text)
 }
 
-// ReadMark finds the mark in a domain's XML; false says that there is none, and
-// that the domain is somebody else's.
+// ReadMark finds the mark in a domain's XML; false says that there is none that bake
+// would write, and that the domain is somebody else's.
 func ReadMark(domain string) (Mark, bool, error) {
 	var d struct {
 		Metadata struct {
@@ -67,7 +67,7 @@ func ReadMark(domain string) (Mark, bool, error) {
 		return Mark{}, false, fmt.Errorf("reading the XML of a domain: %w", err)
 	}
 	m := d.Metadata.Machine
-	if m == nil {
+	if m == nil || !isName(m.Generation) || m.Previous != "" && !isName(m.Previous) { // they become parts of paths
 		return Mark{}, false, nil
 	}
 	return Mark{Host: m.Host, Generation: m.Generation, Previous: m.Previous, Trying: m.Trying == yes}, true, nil

@@ -1,0 +1,67 @@
+package domain
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestFit(t *testing.T) {
+	h := zap()
+	h.Machine.State = 20 << 30
+	text := string(render(t, h))
+	mark := Mark{Host: "zap", Generation: generation, Previous: "fedcba9876543210", Trying: true}
+	fit, err := Fit([]byte(text), mark, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, ok, err := ReadMark(fit); got != mark || !ok || err != nil {
+		t.Errorf("%+v, %v, %v", got, ok, err)
+	}
+	if !strings.Contains(fit, "<domain type=\"qemu\">") {
+		t.Errorf("it wants KVM: %s", fit)
+	}
+	home := "/var/lib/libvirt/images/bake/zap/"
+	for what, change := range map[string][2]string{
+		"another name":             {"<name>zap</name>", "<name>two</name>"},
+		"another UUID":             {UUID("zap"), UUID("two")},
+		"another host's root disk": {home + generation + "/disk", "/var/lib/libvirt/images/bake/two/" + generation + "/disk"},
+		"another generation's":     {home + generation + "/disk", home + "fedcba9876543210/disk"},
+		"another state disk":       {home + "state", "/var/lib/libvirt/images/bake/two/state"},
+		"no root disk":             {">bake-root<", ">root<"},
+		"no devices":               {"devices>", "title>"},
+	} {
+		changed := strings.ReplaceAll(text, change[0], change[1])
+		if changed == text {
+			t.Fatalf("%s: nothing changed", what)
+		}
+		if _, err := Fit([]byte(changed), mark, false); err == nil {
+			t.Errorf("%s: no error", what)
+		}
+	}
+}
+
+// TestReadMark: what bake would not write it does not read. A generation is a part of
+// a path.
+func TestReadMark(t *testing.T) {
+	domain := func(generation, previous string) string {
+		return "<domain><name>zap</name><metadata>" + Mark{Host: "zap", Generation: generation, Previous: previous}.String() + "</metadata></domain>"
+	}
+	for name, test := range map[string]struct {
+		generation, previous string
+		ok                   bool
+	}{
+		"both":              {generation, generation, true},
+		"no previous":       {generation, "", true},
+		"no generation":     {"", "", false},
+		"up":                {"..", "", false},
+		"another host's":    {generation, "../two/" + generation, false},
+		"hidden":            {".base", "", false},
+		"a line":            {generation, "a\nzip running", false},
+		"an absolute path":  {"/etc", "", false},
+		"an option, almost": {"-x", "", false},
+	} {
+		if _, ok, err := ReadMark(domain(test.generation, test.previous)); ok != test.ok || err != nil {
+			t.Errorf("%s: %v, %v", name, ok, err)
+		}
+	}
+}
