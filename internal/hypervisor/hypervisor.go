@@ -20,7 +20,8 @@
 //     makes it larger.
 //   - A domain that has no mark of bake's, or the name but not the UUID of a host,
 //     is somebody else's: it is seen, and not touched.
-//   - A call that hangs ends with its context: the connection is then cut.
+//   - A call that hangs ends with its context: the connection is then cut. It is, too,
+//     when libvirt is silent for two minutes, whatever it is at.
 //
 // It refuses URIs of other drivers and of transports that do not say who is at
 // the other end.
@@ -45,8 +46,8 @@ package hypervisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -70,7 +71,7 @@ type Hypervisor struct {
 	URI string
 
 	virt  *libvirt.Libvirt
-	conn  net.Conn
+	conn  *alive
 	stop  func() bool
 	pools map[string]libvirt.StoragePool // by directory
 	made  map[string]bool                // of them those that are ours to take away
@@ -107,17 +108,25 @@ func Connect(ctx context.Context, uri string, tools tool.Box) (*Hypervisor, erro
 	fail := func(err error) (*Hypervisor, error) {
 		return nil, &ConnectError{URI: uri, Remote: place.Host != "", Err: err}
 	}
-	conn, err := place.dial(ctx, tools)
+	dialed, err := place.dial(ctx, tools)
 	if err != nil {
 		return fail(err)
 	}
+	conn := keptAlive(dialed)
 	h := &Hypervisor{URI: uri, conn: conn, pools: map[string]libvirt.StoragePool{}, made: map[string]bool{},
 		virt: libvirt.NewWithDialer(dialers.NewAlreadyConnected(inOrder(conn)))}
 	// What hangs must not outlive the one who waits for it.
 	h.stop = context.AfterFunc(ctx, func() { time.AfterFunc(grace, func() { conn.Close() }) })
-	if err := h.virt.ConnectToURI(libvirt.ConnectURI("qemu:///" + place.Instance)); err != nil {
+	late := time.AfterFunc(silence, func() { conn.silent.Store(true); conn.Close() })
+	err = h.virt.ConnectToURI(libvirt.ConnectURI("qemu:///" + place.Instance))
+	late.Stop()
+	if err != nil {
 		h.stop()
-		if said := conn.Close(); said != nil { // by ssh: that is the cause
+		said := conn.Close()
+		switch {
+		case conn.silent.Load():
+			err = errSilent
+		case said != nil: // by ssh: that is the cause
 			err = said
 		}
 		return fail(err)
@@ -131,12 +140,23 @@ func (h *Hypervisor) IsRemote() bool {
 	return err == nil && place.Host != ""
 }
 
-// Close takes away what was made to get at files, and hangs up.
+var errSilent = errors.New("it does not answer")
+
+// Close takes away what was made to get at files, and hangs up. The error is a
+// *ConnectError when the other end has done so before, or is silent.
 func (h *Hypervisor) Close() error {
+	lost := h.stop() && !h.virt.IsConnected()
+	if lost {
+		err := errors.New("it has hung up")
+		if h.conn.silent.Load() {
+			err = errSilent
+		}
+		_ = h.conn.Close()
+		return &ConnectError{URI: h.URI, Remote: h.IsRemote(), Err: err}
+	}
 	for dir := range h.made {
 		h.leave(dir)
 	}
-	h.stop()
 	// A helper at the other end of an ssh may be gone before it has handed the answer on.
 	cut := time.AfterFunc(parting, func() { h.conn.Close() })
 	defer cut.Stop()

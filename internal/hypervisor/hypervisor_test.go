@@ -376,25 +376,33 @@ func TestConsole(t *testing.T) {
 	see()
 }
 
-// TestKilledDaemon: a libvirtd that is killed takes no connection with it for longer
-// than it takes to ask again.
-func TestKilledDaemon(t *testing.T) {
-	root, uri := ownDaemon(t)
-	h := connect(t, uri)
-	pid, err := os.ReadFile(filepath.Join(root, "run", "libvirtd.pid"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The number is that of its own namespace: it is asked to end there.
+// daemonsOf are the processes of the libvirtd of a directory. The number that it has
+// written is that of its own namespace.
+func daemonsOf(t *testing.T, root string) (numbers []string) {
+	t.Helper()
 	out, err := exec.Command("pgrep", "-f", "libvirtd -p "+root).Output()
-	if err != nil || len(pid) == 0 {
+	if err != nil {
 		t.Fatal(err)
 	}
 	for _, number := range strings.Fields(string(out)) {
 		if comm, err := os.ReadFile("/proc/" + number + "/comm"); err == nil && string(comm) == "libvirtd\n" {
-			if err := exec.Command("kill", "-KILL", number).Run(); err != nil {
-				t.Fatal(err)
-			}
+			numbers = append(numbers, number)
+		}
+	}
+	return numbers
+}
+
+// TestKilledDaemon: a libvirtd that is killed takes no connection with it for longer
+// than it takes to ask again.
+func TestKilledDaemon(t *testing.T) {
+	root, uri := ownDaemon(t)
+	h, err := Connect(t.Context(), uri, tool.Box{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, number := range daemonsOf(t, root) {
+		if err := exec.Command("kill", "-KILL", number).Run(); err != nil {
+			t.Fatal(err)
 		}
 	}
 	if _, err := h.Find("zap"); err == nil {
@@ -402,6 +410,10 @@ func TestKilledDaemon(t *testing.T) {
 	}
 	var libvirtError libvirt.Error
 	if _, err := h.Machines(); err == nil || errors.As(err, &libvirtError) {
+		t.Errorf("%v", err)
+	}
+	var nobody *ConnectError // whatever else was said, that is why
+	if err := h.Close(); !errors.As(err, &nobody) || !strings.Contains(err.Error(), "it has hung up") {
 		t.Errorf("%v", err)
 	}
 	if !slices.ContainsFunc(make([]struct{}, 100), func(struct{}) bool {

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"net"
 )
 
 const (
@@ -28,7 +27,7 @@ const (
 // for that, and what it says once more of a stream that has failed nobody takes, which
 // holds everything up for ever.
 type ordered struct {
-	net.Conn
+	*alive
 	from  *bufio.Reader
 	ready []byte               // packets that are handed on
 	calls map[uint32]*progress // by their serial
@@ -40,8 +39,8 @@ type progress struct {
 	early              []byte // packets of its stream that wait for the reply
 }
 
-func inOrder(conn net.Conn) *ordered {
-	return &ordered{Conn: conn, from: bufio.NewReaderSize(conn, 256<<10), calls: map[uint32]*progress{}}
+func inOrder(conn *alive) *ordered {
+	return &ordered{alive: conn, from: bufio.NewReaderSize(conn, 256<<10), calls: map[uint32]*progress{}}
 }
 
 func (o *ordered) Read(p []byte) (int, error) {
@@ -67,6 +66,8 @@ func (o *ordered) sort(packet []byte) {
 		delete(o.calls, serial-keep) // serials count up, and streams end
 	}
 	switch {
+	case word(1) == keepAlive: // the library knows nothing of that
+		o.answers.Store(true)
 	case kind == reply:
 		o.ready = append(packet, call.early...)
 		call.isReplied, call.early = true, nil

@@ -33,7 +33,7 @@ func TestOrder(t *testing.T) {
 		}
 		there.Close()
 	}()
-	data, err := io.ReadAll(inOrder(here))
+	data, err := io.ReadAll(inOrder(&alive{Conn: here}))
 	if err != nil {
 		t.Fatal(err)
 	}
