@@ -102,6 +102,8 @@ func runStatus(ctx context.Context, a *app, o statusOptions) error {
 			failed = errors.Join(failed, claimError{fmt.Errorf("%s: %s", w.name, view)})
 		case late != nil && !view.State.IsFinal():
 			failed = errors.Join(failed, claimError{fmt.Errorf("%s: %w: %s%s", w.name, late, view, lastLines(w.log.Tail()))})
+		case o.follow && !view.State.IsFinal():
+			failed = errors.Join(failed, claimError{fmt.Errorf("%s: %s", w.name, view)})
 		}
 	}
 	return failed

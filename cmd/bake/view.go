@@ -66,6 +66,9 @@ func (a *app) view(w *watched) (statusView, error) {
 	if view.Domain, err = w.domainOf(); err != nil {
 		return view, err
 	}
+	if view.Domain != nil && view.Domain.State == "off" {
+		view.NoteOff()
+	}
 	if view.Generations, err = a.kept(w.name); err != nil {
 		return view, err
 	}

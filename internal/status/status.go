@@ -96,6 +96,17 @@ func Of(host string, l *Log) Status {
 	return s
 }
 
+// NoteOff takes note of what no log tells: the machine is off.
+func (s *Status) NoteOff() {
+	const by = "it was switched off, libvirt says"
+	switch s.State {
+	case Attested:
+		s.State, s.Reason = off, by
+	case NotYet:
+		s.State, s.Reason = died, by
+	}
+}
+
 func judge(r console.Reading, l *Log) (State, string) {
 	switch v := r.Verdict; {
 	case !l.IsThere:

@@ -106,6 +106,21 @@ func TestStates(t *testing.T) {
 	}
 }
 
+// TestNoteOff: what libvirt has switched off has not said so.
+func TestNoteOff(t *testing.T) {
+	for name, test := range map[string]struct{ console, want string }{
+		"attested": {begins + tries + ok, "off: it had attested, then it was switched off, libvirt says"},
+		"booting":  {begins + installs, "died: it was switched off, libvirt says; the last stage was: cloud-init installs after 30.0 s of its uptime"},
+		"failed":   {begins + tries + fails + fail, "stayed shut: 2 of 24 claims failed, first ufw: UFW is active."},
+		"off":      {begins + tries + ok + powers, "off: it had attested, then it was switched off"},
+	} {
+		s := Of("zap", logOf(t, test.console))
+		if s.NoteOff(); s.String() != test.want {
+			t.Errorf("%s: %q", name, s)
+		}
+	}
+}
+
 func TestOf(t *testing.T) {
 	s := Of("zap", logOf(t, begins+tries+fails+"bake: nothing here can filter packets\r\n"+fail))
 	if got := strings.Join(s.Failures, "|"); got != "ufw: UFW is active.|ssh: Root is refused." || s.Failed != 2 || s.Claims != 24 ||
