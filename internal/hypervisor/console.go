@@ -7,8 +7,12 @@ import (
 	"os"
 )
 
+// maxCopy is as much of a log as is copied at once: who reads it takes less.
+const maxCopy = 8 << 20
+
 // Console copies a domain's log of its console to a file here, as it grows, for
-// those who read files. As virtlogd does, it begins a new file when the log does.
+// those who read files. As virtlogd does, it begins a new file when the log does. Of
+// what is too long the copy has the end, and a hole before.
 type Console struct {
 	From *Hypervisor
 	Log  string // its path there
@@ -70,6 +74,12 @@ func (c *Console) append(log string, size int64) error {
 	file, err := os.OpenFile(c.To, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
+	}
+	if size-c.offset > maxCopy {
+		c.offset = size - maxCopy
+		if err := file.Truncate(c.offset); err != nil {
+			return errors.Join(err, file.Close())
+		}
 	}
 	n, err := c.From.copy(file, log, c.offset, size)
 	c.offset += n

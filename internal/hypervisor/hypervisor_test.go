@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -374,6 +375,41 @@ func TestConsole(t *testing.T) {
 		t.Fatal(err)
 	}
 	see()
+}
+
+// TestLongConsole: a guest that prints for ever fills no disk here.
+func TestLongConsole(t *testing.T) {
+	root, uri := daemon(t)
+	h := connect(t, uri)
+	log := filepath.Join(root, "images", "zap", "console.log")
+	c := &Console{From: h, Log: log, To: filepath.Join(t.TempDir(), "console.log")}
+	end := int64(0)
+	for _, text := range []string{"one", "two", "three"} {
+		end += 1 << 30
+		if err := os.MkdirAll(filepath.Dir(log), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		file, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY, 0o600)
+		if err == nil {
+			_, err = file.WriteAt([]byte(text), end)
+		}
+		if err := errors.Join(err, file.Close(), c.Pull()); err != nil {
+			t.Fatal(err)
+		}
+		end += int64(len(text))
+		info, err := os.Stat(c.To)
+		if err != nil || info.Size() != end || info.Sys().(*syscall.Stat_t).Blocks > 4*maxCopy/512 {
+			t.Fatalf("%+v, %v", info.Sys(), err)
+		}
+		last := make([]byte, len(text))
+		copied, err := os.Open(c.To)
+		if err == nil {
+			_, err = copied.ReadAt(last, end-int64(len(text)))
+		}
+		if err := errors.Join(err, copied.Close()); err != nil || string(last) != text {
+			t.Errorf("%q, %v", last, err)
+		}
+	}
 }
 
 // daemonsOf are the processes of the libvirtd of a directory. The number that it has
