@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -114,6 +115,102 @@ done; exit 0' | sort -u | xargs`)
 	h.enter(t)
 	h.await(t, "the gateway's answer after a reboot", h.isReady(t, "18789"))
 	t.Run("container", h.testContainer)
+}
+
+// herald tells on the console what the gateway answers, for a machine that nobody can
+// log in to. It has what a layer of a user's own has.
+const herald = `layer: herald
+summary: Tells what the gateway answers.
+threat: none
+files:
+  /usr/local/lib/herald: {mode: "0755", when: boot}
+  /etc/systemd/system/herald.service: {when: boot}
+cloud-config:
+  bootcmd:
+    - |
+      mkdir -p /etc/systemd/system/bake-attested.target.wants
+      ln -sfn ../herald.service /etc/systemd/system/bake-attested.target.wants/herald.service
+      systemctl daemon-reload
+checks:
+  inside:
+    - claim: The herald waits for the machine to attest.
+      run: systemctl show -P ActiveState herald.service
+      is: inactive
+      falsify: systemctl start herald.service
+`
+
+const heraldUnit = `[Unit]
+After=openclaw.service
+[Service]
+ExecStart=/usr/local/lib/herald
+`
+
+const heraldScript = `#!/bin/bash
+say() {
+    until [ "$answer" = 200 ]; do
+        sleep 2
+        answer=$( (exec 3<>/dev/tcp/127.0.0.1/18789 && printf 'GET %s HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n' "$1" >&3 && head -n 1 <&3 | cut -d' ' -f2) 2>/dev/null)
+        case $(systemctl is-active openclaw.service) in
+        failed) journalctl --no-pager -o cat -n 20 -u openclaw.service; answer=none; break ;;
+        esac
+    done
+    echo "HERALD $1 $answer after $(cut -d. -f1 /proc/uptime) s"
+    answer=
+}
+{
+    echo "HERALD cards $(find /sys/class/net/*/device -maxdepth 0 2>/dev/null | wc -l), $(dpkg-query -W -f '${db:Status-Status} ' docker.io fail2ban), $(systemctl is-active docker fail2ban | xargs)"
+    say /healthz
+    say /readyz
+} > /dev/console 2>&1
+`
+
+// TestFullNoCard boots the same machine with no network device at all: every claim
+// that the guest itself can try holds, and the gateway answers.
+func TestFullNoCard(t *testing.T) {
+	l := newLab(t, "debian-13")
+	l.write(t, "hosts/zap.yaml", strings.Replace(clawHost, "network: {addresses: [10.0.2.15/24]}\n", "", 1)+"  - herald\n")
+	l.write(t, "layers/herald/layer.yaml", herald)
+	l.write(t, "layers/herald/files/etc/systemd/system/herald.service", heraldUnit)
+	l.write(t, "layers/herald/files/usr/local/lib/herald", heraldScript)
+	if code, _ := l.bake(t, "image", "--host", "zap", "--base", l.base); code != 0 {
+		t.Fatalf("bake image: exit %d", code)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Minute)
+	defer cancel()
+	h := begin(ctx, t, l, func(s *vm.Spec) { s.NoCard = true })
+	verdict := h.verdicts(t, 1)
+	if !verdict.OK {
+		t.Fatalf("the machine stayed shut: %+v", verdict)
+	}
+	t.Logf("%d claims hold", verdict.Claims)
+	said, err := h.WaitConsole(ctx, regexp.MustCompile(`HERALD (cards [^\r\n]*)(?s:.*)HERALD /healthz (\w+)(?s:.*)HERALD /readyz (\w+)( after \d+ s)`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(said[1:])
+	if got, want := strings.Join(said[1:4], "; "), "cards 0, installed installed, active active; 200; 200"; got != want {
+		t.Errorf("without a network device: %s, want %s", got, want)
+	}
+}
+
+// TestFullOpenClawFalsify has every claim about the gateway fail.
+func TestFullOpenClawFalsify(t *testing.T) {
+	l := newLab(t, "debian-13")
+	host, _, ok := strings.Cut(clawHost, "  - fail2ban\n")
+	if !ok {
+		t.Fatal("the host has no fail2ban")
+	}
+	l.write(t, "hosts/zap.yaml", host+"  - service-hardening\n  - openclaw\n")
+	code, report := l.verified(t, "zap", "--falsify")
+	if code != 0 || report.Failed != 0 {
+		t.Errorf("verify: exit %d, %d claims failed", code, report.Failed)
+	}
+	for _, result := range report.Results {
+		if result.Layer == "openclaw" && (result.Falsified == nil || !*result.Falsified) {
+			t.Errorf("%s: was not seen to fail: %s", result.Claim, result.After)
+		}
+	}
+	find(t, report, "openclaw", "Its code is what was baked")
 }
 
 // testContainer runs the tree of the payload in a container, of an image that is made
