@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"regexp"
 	"strings"
 	"testing"
@@ -48,6 +49,22 @@ func (h *house) isReady(t *testing.T, port string) func() (bool, error) {
 	}
 }
 
+// awaitGateway waits for a gateway that may be started more than once: see the layer's
+// program, openclaw again.
+func (h *house) awaitGateway(t *testing.T, what, port string) {
+	t.Helper()
+	isReady, last := h.isReady(t, port), error(nil)
+	for range 3 {
+		if last = h.until(what, isReady); !errors.Is(last, context.DeadlineExceeded) || h.ctx.Err() != nil {
+			break
+		}
+	}
+	if last != nil {
+		t.Fatal(last)
+	}
+	t.Log(h.run(t, "journalctl -q -o cat -u openclaw.service -u openclaw-container.service | grep -c 'Main process exited' || :"), "starts were in vain")
+}
+
 // get asks the gateway, from the guest itself, with nothing but a shell, for the status
 // that it answers with.
 func (h *house) get(at, path string) (string, error) {
@@ -64,12 +81,14 @@ func TestFullOpenClaw(t *testing.T) {
 	if code, _ := l.bake(t, "image", "--host", "zap", "--base", l.base); code != 0 {
 		t.Fatalf("bake image: exit %d", code)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 80*time.Minute)
 	defer cancel()
 	h := begin(ctx, t, l, func(*vm.Spec) {})
-	if verdict := h.verdicts(t, 1); !verdict.OK {
+	verdict := h.verdicts(t, 1)
+	if !verdict.OK {
 		t.Fatalf("the machine stayed shut: %+v", verdict)
 	}
+	t.Logf("%d claims hold", verdict.Claims)
 	h.enter(t)
 	defer func() { // while the guest can still be asked
 		if t.Failed() {
@@ -79,7 +98,7 @@ func TestFullOpenClaw(t *testing.T) {
 	}()
 	attested := h.run(t, "cut -d' ' -f1 /proc/uptime")
 
-	h.await(t, "the gateway's answer", h.isReady(t, "18789"))
+	h.awaitGateway(t, "the gateway's answer", "18789")
 	t.Logf("attested after less than %s s, ready after less than %s s", attested, h.run(t, "cut -d' ' -f1 /proc/uptime"))
 	for _, at := range [][2]string{{"127.0.0.1", "/healthz"}, {"127.0.0.1", "/readyz"}, {"::1", "/healthz"}} {
 		if got, err := h.get(at[0]+"/18789", at[1]); got != "200" {
@@ -109,12 +128,55 @@ done; exit 0' | sort -u | xargs`)
 	if out, err := h.try("openclaw config set gateway.port 1 2>&1"); err == nil {
 		t.Errorf("its configuration was changed: %s", out)
 	}
+	t.Run("refused", h.testRefused)
 	if verdict := h.again(t, 2); !verdict.OK {
 		t.Fatalf("at the second boot: %+v", verdict)
 	}
 	h.enter(t)
-	h.await(t, "the gateway's answer after a reboot", h.isReady(t, "18789"))
+	h.awaitGateway(t, "the gateway's answer after a reboot", "18789")
 	t.Run("container", h.testContainer)
+}
+
+// testRefused ends the gateway as it ends itself: a refused configuration is final, a
+// machine that was too slow is given more starts, so many and no more. A reboot makes
+// it the gateway again.
+func (h *house) testRefused(t *testing.T) {
+	instead := func(words string) {
+		h.run(t, `mkdir -p /run/systemd/system/openclaw.service.d
+cat > /run/systemd/system/openclaw.service.d/99-test.conf <<'END'
+[Service]
+ExecStart=
+ExecStart=/bin/sh -c 'echo "`+words+`"; exit 78'
+END
+systemctl daemon-reload
+printf '\n\n\n' > /run/bake/openclaw.tries # three of the five were had
+systemctl restart openclaw.service || :`)
+	}
+	ended := func() (bool, error) {
+		got, err := h.try("systemctl show -P ActiveState openclaw.service openclaw-again.service | xargs")
+		return got == "failed inactive", err
+	}
+	starts := func(since string) string {
+		return h.run(t, "journalctl -q -o cat --since @"+since+" -u openclaw.service | grep -c 'Main process exited'; wc -l < /run/bake/openclaw.tries; journalctl -q -o cat --since @"+since+" -u openclaw-again.service | grep -c 'too slow for openclaw.service' || :")
+	}
+	since := h.run(t, "date +%s")
+	instead("no such key: gatway")
+	h.await(t, "the end of a gateway with a wrong configuration", ended)
+	if got := starts(since); got != "1\n3\n0" {
+		t.Errorf("a refused configuration: starts, tries counted, complaints:\n%s", got)
+	}
+	since = h.run(t, "sleep 1; date +%s")
+	instead("state lease heartbeat did not become ready (phase=startup)")
+	h.await(t, "the end of a gateway on a machine that stays too slow", func() (bool, error) {
+		if done, err := ended(); !done {
+			return false, err
+		}
+		got, err := h.try("wc -l < /run/bake/openclaw.tries")
+		return got == "6", err
+	})
+	if got := starts(since); got != "3\n6\n1" {
+		t.Errorf("a machine too slow: starts, tries counted, complaints:\n%s", got)
+	}
 }
 
 // herald tells on the console what the gateway answers, for a machine that nobody can
@@ -228,7 +290,7 @@ systemctl start --no-block openclaw-container.service`)
 			t.Log(said, err)
 		}
 	}()
-	h.await(t, "the container's answer", h.isReady(t, "3000"))
+	h.awaitGateway(t, "the container's answer", "3000")
 	if got := h.run(t, `pid=$(docker inspect -f '{{.State.Pid}}' openclaw)
 grep -E '^(NoNewPrivs|Seccomp|CapBnd):' /proc/$pid/status | xargs
 awk '$1 == "Uid:" { print $2 >= 65536 }' /proc/$pid/status
@@ -240,7 +302,7 @@ docker port openclaw; docker diff openclaw`); got != "NoNewPrivs: 1 CapBnd: 0000
 	}
 	h.demandAudit(t, "docker exec openclaw node openclaw.mjs security audit --json")
 	h.run(t, "docker kill openclaw")
-	h.await(t, "the answer of a container that was killed", h.isReady(t, "3000"))
+	h.awaitGateway(t, "the answer of a container that was killed", "3000")
 }
 
 // demandAudit wants OpenClaw itself to find nothing critical.
