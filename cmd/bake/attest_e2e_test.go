@@ -169,34 +169,54 @@ umount /mnt`)
 	}
 }
 
-// TestFullTampered changes one byte of the program, or of the claims, on the seed's
-// disk: the machine refuses them and answers nobody.
+// TestFullTampered changes one byte of what a machine is made from: of the program or
+// of the claims on the seed's disk, or of the disk with the packages. The machine
+// refuses it and answers nobody.
 func TestFullTampered(t *testing.T) {
-	for name, mark := range map[string]string{"the program": "bake.attest-report/1", "the claims": "denies incoming packets"} {
+	for name, c := range map[string]struct {
+		file  string
+		plug  func(s *vm.Spec, path string)
+		mark  string // before the byte; "" is the middle of the file
+		names string // what the verdict does
+	}{
+		"the program": {"seed.iso", func(s *vm.Spec, path string) { s.Seed = path }, "bake.attest-report/1", "not those that were baked"},
+		"the claims":  {"seed.iso", func(s *vm.Spec, path string) { s.Seed = path }, "denies incoming packets", "not those that were baked"},
+		"the payload": {payloadName, func(s *vm.Spec, path string) { s.Payload = path }, "", "payload: Every package that was baked"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t, "debian-13")
-			if code, _ := l.bake(t, "image", "--host", "zap", "--base", l.base); code != 0 {
-				t.Fatalf("bake image: exit %d", code)
-			}
-			data, err := os.ReadFile(filepath.Join(l.out, "zap/latest/seed.iso"))
+			zap, err := os.ReadFile(filepath.Join(l.config, "hosts/zap.yaml"))
 			if err != nil {
 				t.Fatal(err)
 			}
-			at := bytes.Index(data, []byte(mark))
+			l.write(t, "hosts/zap.yaml", string(zap)+"  - fail2ban\n")
+			if code, _ := l.bake(t, "image", "--host", "zap", "--base", l.base); code != 0 {
+				t.Fatalf("bake image: exit %d", code)
+			}
+			data, err := os.ReadFile(filepath.Join(l.out, "zap/latest", c.file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := len(data) / 2
+			if c.mark != "" {
+				at = bytes.Index(data, []byte(c.mark))
+			}
 			if at < 0 {
-				t.Fatalf("the seed does not have %q", mark)
+				t.Fatalf("%s does not have %q", c.file, c.mark)
 			}
 			data[at] ^= 1
-			disk := filepath.Join(t.TempDir(), "seed.iso")
+			disk := filepath.Join(t.TempDir(), c.file)
 			if err := os.WriteFile(disk, data, 0o600); err != nil {
 				t.Fatal(err)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
 			defer cancel()
-			h := begin(ctx, t, l, func(s *vm.Spec) { s.Seed = disk })
-			if verdict := h.verdicts(t, 1); verdict.OK || !strings.Contains(verdict.Refused, "not those that were baked") {
+			h := begin(ctx, t, l, func(s *vm.Spec) { c.plug(s, disk) })
+			verdict := h.verdicts(t, 1)
+			if verdict.OK || !strings.Contains(verdict.Refused+verdict.First, c.names) {
 				t.Errorf("%+v", verdict)
 			}
+			t.Logf("%+v", verdict)
 			if answer, err := h.Knock(ctx, 22); err != nil || answer != vm.Silent {
 				t.Errorf("port 22 answers: %v, %v", answer, err)
 			}

@@ -92,6 +92,14 @@ var faults = map[string]fault{
 		fails:   map[string][]string{"boot": {"cloud-init finished"}, "fail2ban": {"5 failures"}},
 		holds:   map[string][]string{"ufw": {"UFW is active", "The firewall was closed before"}},
 	},
+	"the disk is too full for the payload": {
+		layers:  "  - docker\n",
+		config:  "  growpart: {mode: \"off\"}\n  resize_rootfs: false\n",
+		bootcmd: "df --output=avail -B 1M / | tail -n 1 | { read n; fallocate -l $((n - 60))M /filler; }",
+		fails: map[string][]string{"boot": {"No systemd unit has failed"}, "payload": {"Every package"},
+			"docker": {"Root in a container"}},
+		holds: map[string][]string{"ufw": {"UFW is active", "The firewall was closed before"}, "payload": {"The disk that they came from"}},
+	},
 }
 
 // TestFullFault breaks the first boot in one way at a time. The machine must stay

@@ -5,6 +5,8 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +49,22 @@ func (h *house) isReady(t *testing.T, port string) func() (bool, error) {
 	}
 }
 
+// awaitGateway waits for a gateway that may be started more than once: see the layer's
+// program, openclaw again.
+func (h *house) awaitGateway(t *testing.T, what, port string) {
+	t.Helper()
+	isReady, last := h.isReady(t, port), error(nil)
+	for range 3 {
+		if last = h.until(what, isReady); !errors.Is(last, context.DeadlineExceeded) || h.ctx.Err() != nil {
+			break
+		}
+	}
+	if last != nil {
+		t.Fatal(last)
+	}
+	t.Log(h.run(t, "journalctl -q -o cat -u openclaw.service -u openclaw-container.service | grep -c 'Main process exited' || :"), "starts were in vain")
+}
+
 // get asks the gateway, from the guest itself, with nothing but a shell, for the status
 // that it answers with.
 func (h *house) get(at, path string) (string, error) {
@@ -63,12 +81,14 @@ func TestFullOpenClaw(t *testing.T) {
 	if code, _ := l.bake(t, "image", "--host", "zap", "--base", l.base); code != 0 {
 		t.Fatalf("bake image: exit %d", code)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 80*time.Minute)
 	defer cancel()
 	h := begin(ctx, t, l, func(*vm.Spec) {})
-	if verdict := h.verdicts(t, 1); !verdict.OK {
+	verdict := h.verdicts(t, 1)
+	if !verdict.OK {
 		t.Fatalf("the machine stayed shut: %+v", verdict)
 	}
+	t.Logf("%d claims hold", verdict.Claims)
 	h.enter(t)
 	defer func() { // while the guest can still be asked
 		if t.Failed() {
@@ -78,7 +98,7 @@ func TestFullOpenClaw(t *testing.T) {
 	}()
 	attested := h.run(t, "cut -d' ' -f1 /proc/uptime")
 
-	h.await(t, "the gateway's answer", h.isReady(t, "18789"))
+	h.awaitGateway(t, "the gateway's answer", "18789")
 	t.Logf("attested after less than %s s, ready after less than %s s", attested, h.run(t, "cut -d' ' -f1 /proc/uptime"))
 	for _, at := range [][2]string{{"127.0.0.1", "/healthz"}, {"127.0.0.1", "/readyz"}, {"::1", "/healthz"}} {
 		if got, err := h.get(at[0]+"/18789", at[1]); got != "200" {
@@ -108,12 +128,160 @@ done; exit 0' | sort -u | xargs`)
 	if out, err := h.try("openclaw config set gateway.port 1 2>&1"); err == nil {
 		t.Errorf("its configuration was changed: %s", out)
 	}
+	t.Run("refused", h.testRefused)
 	if verdict := h.again(t, 2); !verdict.OK {
 		t.Fatalf("at the second boot: %+v", verdict)
 	}
 	h.enter(t)
-	h.await(t, "the gateway's answer after a reboot", h.isReady(t, "18789"))
+	h.awaitGateway(t, "the gateway's answer after a reboot", "18789")
 	t.Run("container", h.testContainer)
+}
+
+// testRefused ends the gateway as it ends itself: a refused configuration is final, a
+// machine that was too slow is given more starts, so many and no more. A reboot makes
+// it the gateway again.
+func (h *house) testRefused(t *testing.T) {
+	instead := func(words string) {
+		h.run(t, `mkdir -p /run/systemd/system/openclaw.service.d
+cat > /run/systemd/system/openclaw.service.d/99-test.conf <<'END'
+[Service]
+ExecStart=
+ExecStart=/bin/sh -c 'echo "`+words+`"; exit 78'
+END
+systemctl daemon-reload
+printf '\n\n\n' > /run/bake/openclaw.tries # three of the five were had
+systemctl restart openclaw.service || :`)
+	}
+	ended := func() (bool, error) {
+		got, err := h.try("systemctl show -P ActiveState openclaw.service openclaw-again.service | xargs")
+		return got == "failed inactive", err
+	}
+	starts := func(since string) string {
+		return h.run(t, "journalctl -q -o cat --since @"+since+" -u openclaw.service | grep -c 'Main process exited'; wc -l < /run/bake/openclaw.tries; journalctl -q -o cat --since @"+since+" -u openclaw-again.service | grep -c 'too slow for openclaw.service' || :")
+	}
+	since := h.run(t, "date +%s")
+	instead("no such key: gatway")
+	h.await(t, "the end of a gateway with a wrong configuration", ended)
+	if got := starts(since); got != "1\n3\n0" {
+		t.Errorf("a refused configuration: starts, tries counted, complaints:\n%s", got)
+	}
+	since = h.run(t, "sleep 1; date +%s")
+	instead("state lease heartbeat did not become ready (phase=startup)")
+	h.await(t, "the end of a gateway on a machine that stays too slow", func() (bool, error) {
+		if done, err := ended(); !done {
+			return false, err
+		}
+		got, err := h.try("wc -l < /run/bake/openclaw.tries")
+		return got == "6", err
+	})
+	if got := starts(since); got != "3\n6\n1" {
+		t.Errorf("a machine too slow: starts, tries counted, complaints:\n%s", got)
+	}
+}
+
+// herald tells on the console what the gateway answers, for a machine that nobody can
+// log in to. It has what a layer of a user's own has.
+const herald = `layer: herald
+summary: Tells what the gateway answers.
+threat: none
+files:
+  /usr/local/lib/herald: {mode: "0755", when: boot}
+  /etc/systemd/system/herald.service: {when: boot}
+cloud-config:
+  bootcmd:
+    - |
+      mkdir -p /etc/systemd/system/bake-attested.target.wants
+      ln -sfn ../herald.service /etc/systemd/system/bake-attested.target.wants/herald.service
+      systemctl daemon-reload
+checks:
+  inside:
+    - claim: The herald waits for the machine to attest.
+      run: systemctl show -P ActiveState herald.service
+      is: inactive
+      falsify: systemctl start herald.service
+`
+
+const heraldUnit = `[Unit]
+After=openclaw.service
+[Service]
+ExecStart=/usr/local/lib/herald
+`
+
+const heraldScript = `#!/bin/bash
+say() {
+    until [ "$answer" = 200 ]; do
+        sleep 2
+        answer=$( (exec 3<>/dev/tcp/127.0.0.1/18789 && printf 'GET %s HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n' "$1" >&3 && head -n 1 <&3 | cut -d' ' -f2) 2>/dev/null)
+        if [ "$(systemctl is-active openclaw.service)" = failed ] && [ "$(cat /run/bake/openclaw.tries | wc -l)" -gt 5 ]; then
+            journalctl --no-pager -o cat -n 20 -u openclaw.service
+            answer=none
+            break
+        fi
+    done
+    echo "HERALD $1 $answer after $(cut -d. -f1 /proc/uptime) s"
+    answer=
+}
+{
+    echo "HERALD cards $(find /sys/class/net/*/device -maxdepth 0 2>/dev/null | wc -l), $(dpkg-query -W -f '${db:Status-Status} ' docker.io fail2ban | xargs), $(systemctl is-active docker fail2ban | xargs)"
+    say /healthz
+    say /readyz
+} > /dev/console 2>&1
+`
+
+// TestFullNoCard boots the same machine with no network device at all: every claim
+// that the guest itself can try holds, and the gateway answers.
+func TestFullNoCard(t *testing.T) {
+	l := newLab(t, "debian-13")
+	l.write(t, "hosts/zap.yaml", strings.Replace(clawHost, "network: {addresses: [10.0.2.15/24]}\n", "", 1)+"  - herald\n")
+	l.write(t, "layers/herald/layer.yaml", herald)
+	l.write(t, "layers/herald/files/etc/systemd/system/herald.service", heraldUnit)
+	l.write(t, "layers/herald/files/usr/local/lib/herald", heraldScript)
+	if code, _ := l.bake(t, "image", "--host", "zap", "--base", l.base); code != 0 {
+		t.Fatalf("bake image: exit %d", code)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 80*time.Minute)
+	defer cancel()
+	h := begin(ctx, t, l, func(s *vm.Spec) { s.NoCard = true })
+	verdict := h.verdicts(t, 1)
+	if !verdict.OK {
+		t.Fatalf("the machine stayed shut: %+v", verdict)
+	}
+	t.Logf("%d claims hold", verdict.Claims)
+	tells := func(t *testing.T, pattern, want string) {
+		said, err := h.WaitConsole(ctx, regexp.MustCompile(pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Log(said[0])
+		if said[1] != want {
+			t.Errorf("%s, want %s", said[1], want)
+		}
+	}
+	tells(t, `HERALD (cards [^\r\n]*)`, "cards 0, installed installed, active active")
+	t.Run("gateway", func(t *testing.T) {
+		tells(t, `HERALD /healthz (\w+) after \d+ s`, "200")
+		tells(t, `HERALD /readyz (\w+) after \d+ s`, "200")
+	})
+}
+
+// TestFullOpenClawFalsify has every claim about the gateway fail.
+func TestFullOpenClawFalsify(t *testing.T) {
+	l := newLab(t, "debian-13")
+	host, _, ok := strings.Cut(clawHost, "  - fail2ban\n")
+	if !ok {
+		t.Fatal("the host has no fail2ban")
+	}
+	l.write(t, "hosts/zap.yaml", host+"  - service-hardening\n  - openclaw\n")
+	code, report := l.verified(t, "zap", "--falsify")
+	if code != 0 || report.Failed != 0 {
+		t.Errorf("verify: exit %d, %d claims failed", code, report.Failed)
+	}
+	for _, result := range report.Results {
+		if result.Layer == "openclaw" && (result.Falsified == nil || !*result.Falsified) {
+			t.Errorf("%s: was not seen to fail: %s", result.Claim, result.After)
+		}
+	}
+	find(t, report, "openclaw", "Its code is what was baked")
 }
 
 // testContainer runs the tree of the payload in a container, of an image that is made
@@ -131,7 +299,7 @@ systemctl start --no-block openclaw-container.service`)
 			t.Log(said, err)
 		}
 	}()
-	h.await(t, "the container's answer", h.isReady(t, "3000"))
+	h.awaitGateway(t, "the container's answer", "3000")
 	if got := h.run(t, `pid=$(docker inspect -f '{{.State.Pid}}' openclaw)
 grep -E '^(NoNewPrivs|Seccomp|CapBnd):' /proc/$pid/status | xargs
 awk '$1 == "Uid:" { print $2 >= 65536 }' /proc/$pid/status
@@ -143,7 +311,7 @@ docker port openclaw; docker diff openclaw`); got != "NoNewPrivs: 1 CapBnd: 0000
 	}
 	h.demandAudit(t, "docker exec openclaw node openclaw.mjs security audit --json")
 	h.run(t, "docker kill openclaw")
-	h.await(t, "the answer of a container that was killed", h.isReady(t, "3000"))
+	h.awaitGateway(t, "the answer of a container that was killed", "3000")
 }
 
 // demandAudit wants OpenClaw itself to find nothing critical.

@@ -3,6 +3,7 @@
 package openclaw
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -34,8 +35,28 @@ func TestFullReal(t *testing.T) {
 		t.Logf("OpenClaw %s, Node %s, %d MiB, %s", p.OpenClaw, p.Node, tree.Size>>20, tree.Digest)
 		trees = append(trees, tree)
 	}
+	if !says(t, trees[0].Dir, "state lease heartbeat did not become ready") {
+		t.Error("the layers openclaw and openclaw-container know by words that are not in this release that a machine was too slow")
+	}
 	if trees[0].Digest != trees[1].Digest {
 		t.Errorf("two trees differ: diff -r %s %s", trees[0].Dir, trees[1].Dir)
 		t.Setenv("KEEP", "1")
 	}
+}
+
+// says finds words in OpenClaw's own code.
+func says(t *testing.T, tree, words string) bool {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(tree, "node_modules/openclaw/dist/*.mjs"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no code of OpenClaw's: %v", err)
+	}
+	for _, file := range files {
+		if text, err := os.ReadFile(file); err != nil {
+			t.Fatal(err)
+		} else if bytes.Contains(text, []byte(words)) {
+			return true
+		}
+	}
+	return false
 }

@@ -2,6 +2,7 @@ package vm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -70,6 +71,34 @@ func TestCardsOnTheCommandLine(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Without its card a machine has no network device, and who asks for the network is
+// told so.
+func TestNoCard(t *testing.T) {
+	spec := bare(emptyImage(t))
+	spec.NoCard = true
+	m, err := Start(context.Background(), tool.Box{}, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if text, err := m.monitor.human(context.Background(), "info network"); err != nil || text != "" {
+		t.Errorf("QEMU has a network: %q, %v", text, err)
+	}
+	if _, err := m.Knock(context.Background(), 22); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("Knock: %v", err)
+	}
+	if _, err := m.sshForward(context.Background()); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("a login: %v", err)
+	}
+	for _, change := range []func(*Spec){func(s *Spec) { s.Wire = true }, func(s *Spec) { s.Cards = []*os.File{nil} }} {
+		both := spec
+		change(&both)
+		if err := both.check(); err == nil || !strings.Contains(err.Error(), "without a network card") {
+			t.Errorf("a card after all: %v", err)
+		}
 	}
 }
 

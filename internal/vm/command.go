@@ -46,10 +46,9 @@ func (s Spec) command(firm firmware, disks []disk, credentials []string, lan lan
 		"-chardev", fmt.Sprintf("socket,id=monitor,fd=%d", monitorFD),
 		"-mon", "chardev=monitor,mode=control",
 		"-chardev", fmt.Sprintf("socket,id=console,fd=%d", consoleFD),
-		"-serial", "chardev:console",
-		"-netdev", "user,id="+netdev+lan.options,
-		"-device", "virtio-net-pci,romfile=,netdev="+s.plug()+s.mac(),
-		"-device", "virtio-rng-pci")
+		"-serial", "chardev:console")
+	args = append(args, s.firstCard(lan)...)
+	args = append(args, "-device", "virtio-rng-pci")
 	args = append(args, s.cards()...)
 	if firm.secure {
 		// Only code in system management mode may write the variables.
@@ -68,6 +67,15 @@ func (s Spec) command(firm firmware, disks []disk, credentials []string, lan lan
 		args = append(args, "-smbios", "type=11,path="+escape(file))
 	}
 	return args
+}
+
+// firstCard adds the user-mode network and the card on it.
+func (s Spec) firstCard(lan lan) []string {
+	if s.NoCard {
+		return []string{"-nic", "none"}
+	}
+	return []string{"-netdev", "user,id=" + netdev + lan.options,
+		"-device", "virtio-net-pci,romfile=,netdev=" + s.plug() + s.mac()}
 }
 
 // cards adds what is on the taps. All packets pass through QEMU: vhost would

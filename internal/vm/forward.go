@@ -17,6 +17,9 @@ var forwardLine = regexp.MustCompile(`(?m)^\s*TCP\[HOST_FORWARD\]\s+\d+\s+127\.0
 // forward opens a free port on 127.0.0.1 that leads to a port of the guest.
 // m.forwards must be held.
 func (m *Machine) forward(ctx context.Context, guest int) (int, error) {
+	if err := m.lan.reachable(); err != nil {
+		return 0, err
+	}
 	before, err := m.forwarded(ctx)
 	if err != nil {
 		return 0, err

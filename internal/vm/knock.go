@@ -56,6 +56,9 @@ func (m *Machine) knock(ctx context.Context, port int) (Answer, error) {
 	if port < 1 || port > 65535 {
 		return Silent, errors.New("no such port")
 	}
+	if err := m.lan.reachable(); err != nil {
+		return Silent, err
+	}
 	// Captured only meanwhile: a guest's downloads would fill the disk.
 	capture := m.scratch.path("knock.pcap")
 	if _, err := m.monitor.do(ctx, "object-add", map[string]any{

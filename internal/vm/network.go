@@ -5,7 +5,7 @@ import (
 	"net/netip"
 )
 
-// lan is the user-mode network that a guest sits on.
+// lan is the user-mode network that a guest sits on; zero without a card.
 type lan struct {
 	guest   netip.Addr
 	options string // of -netdev user
@@ -15,6 +15,9 @@ type lan struct {
 // gateway where its configuration says. Without one QEMU's DHCP server gives
 // the first guest 10.0.2.15.
 func newLAN(s Spec) (lan, error) {
+	if s.NoCard {
+		return lan{}, nil
+	}
 	restrict := ",restrict=off"
 	if s.Offline {
 		restrict = ",restrict=on" // forwarded ports still work
@@ -36,6 +39,14 @@ func newLAN(s Spec) (lan, error) {
 	options := fmt.Sprintf("%s,net=%v,host=%v,dhcpstart=%v,dns=%v",
 		restrict, network, gateway, guest, spare(network, guest, gateway))
 	return lan{guest: guest, options: options}, nil
+}
+
+// reachable says why nobody can get to the guest by its first card.
+func (l lan) reachable() error {
+	if !l.guest.IsValid() {
+		return fmt.Errorf("%w: the machine has no network card", ErrUnreachable)
+	}
+	return nil
 }
 
 // spare returns the first host address of a network that is not taken. In the

@@ -121,6 +121,10 @@ type Spec struct {
 	// still be reached by SSH and Knock.
 	Offline bool
 
+	// NoCard leaves the first card out, so that the guest has no network device
+	// at all. Nobody can log in or knock: console and ports are the way to it.
+	NoCard bool
+
 	// Cards are more network cards, each an open tap (IFF_TAP, IFF_NO_PI and
 	// IFF_VNET_HDR, attached to its device) that QEMU inherits. No address is
 	// served there and QEMU chooses the MAC. The files stay the caller's.
@@ -314,6 +318,9 @@ func (s Spec) check() error {
 		return fmt.Errorf("%d virtual processors", s.VCPUs)
 	case s.Memory < least:
 		return fmt.Errorf("%d bytes of memory are less than 128 MiB", s.Memory)
+	}
+	if s.NoCard && (s.Wire || len(s.Cards) > 0) {
+		return errors.New("a machine without a network card has neither a wire to it nor more of them")
 	}
 	if s.MAC != "" {
 		if address, err := net.ParseMAC(s.MAC); err != nil || len(address) != 6 || address[0]&1 != 0 {
