@@ -67,6 +67,7 @@ type Place interface {
 	CheckNetwork(name string) error
 	Has(name string) (bool, error)
 	Size(name string) (int64, error)
+	Written(name string) (int64, error)
 	Put(ctx context.Context, name string, from io.Reader, size int64, progress func(done int64)) error
 	Copy(from, to string) error
 	Read(name string) ([]byte, error)

@@ -30,6 +30,12 @@ type memory struct {
 	starts  int
 	copies  int
 	auto    bool
+	grows   func(name string) // before somebody looks; may be nil
+}
+
+func TestMain(m *testing.M) {
+	lull = time.Millisecond
+	os.Exit(m.Run())
 }
 
 func newMemory() *memory {
@@ -132,6 +138,13 @@ func (m *memory) Size(name string) (int64, error) {
 		return 0, fs.ErrNotExist
 	}
 	return int64(len(text)), nil
+}
+
+func (m *memory) Written(name string) (int64, error) {
+	if m.grows != nil {
+		m.grows(name)
+	}
+	return m.Size(name)
 }
 
 func (m *memory) Put(_ context.Context, name string, from io.Reader, size int64, _ func(int64)) error {
@@ -641,5 +654,31 @@ func TestDryRun(t *testing.T) {
 	must(t)(d.Up(t.Context(), baked(t, one)))
 	if m.machine != nil || len(m.files) > 0 || !strings.Contains(strings.Join(said, "\n"), "starting generation "+one) {
 		t.Errorf("%+v, %v, %q", m.machine, m.files, said)
+	}
+}
+
+// TestSharedBase: the image under the disks of all hosts is waited for when another
+// bake is at it, and written anew when one was killed.
+func TestSharedBase(t *testing.T) {
+	const base = "/images/.base/base.qcow2"
+	for name, left := range map[string]int{"another is at it": 5, "it was left": 0} {
+		t.Run(name, func(t *testing.T) {
+			m := newMemory()
+			m.files[base] = "t"
+			m.grows = func(name string) {
+				left--
+				if m.files[base] += "h"; left == 0 {
+					m.files[base+whole] = ""
+				}
+			}
+			want := "thhhhh"
+			if left == 0 {
+				m.grows, want = nil, "base"
+			}
+			must(t)(m.deployment().Up(t.Context(), baked(t, one)))
+			if m.runs(t, one, ""); m.files[base] != want {
+				t.Errorf("%q", m.files[base])
+			}
+		})
 	}
 }

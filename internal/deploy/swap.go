@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"time"
 
 	"bake/internal/domain"
 	"bake/internal/hypervisor"
@@ -234,12 +235,7 @@ func (d *Deployment) put(ctx context.Context, g Generation, there string) error 
 		return err
 	}
 	if g.Base != nil {
-		name := path.Join(d.Host.Images, ".base", g.Base.Name)
-		has, err := d.At.Has(name)
-		if err == nil && !has {
-			err = d.send(ctx, g.Base.Path, name)
-		}
-		if err != nil {
+		if err := d.putBase(ctx, *g.Base); err != nil {
 			return err
 		}
 	}
@@ -276,6 +272,45 @@ func (d *Deployment) sendFile(ctx context.Context, f File, generation, there str
 		}
 	}
 	return d.send(ctx, f.Path, to)
+}
+
+// lull is how long a file that is being written may not grow.
+var lull = 10 * time.Second
+
+// putBase brings the image under a disk there, if it is not. It is every host's: what
+// is not whole and grows is being written by another bake, and is waited for; what
+// does not grow was left by one that was killed.
+func (d *Deployment) putBase(ctx context.Context, base File) error {
+	name := path.Join(d.Host.Images, ".base", base.Name)
+	for last := int64(-1); ; {
+		if has, err := d.At.Has(name); has || err != nil {
+			return err
+		}
+		written, err := d.At.Written(name)
+		switch {
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			return err
+		case err != nil, written == last, d.DryRun:
+			if err := d.send(ctx, base.Path, name); !hypervisor.IsBusy(err) {
+				return err
+			}
+		default:
+			d.Say(name + " is not whole: looking whether it grows")
+			last = written
+		}
+		if err := rest(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func rest(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(lull):
+		return nil
+	}
 }
 
 func (d *Deployment) send(ctx context.Context, from, to string) error {

@@ -61,6 +61,17 @@ func (h *Hypervisor) Size(name string) (int64, error) {
 	return int64(capacity), err
 }
 
+// Written returns how many bytes of a file are on a disk. The error wraps
+// fs.ErrNotExist when it is not there.
+func (h *Hypervisor) Written(name string) (int64, error) {
+	v, err := h.volume(name)
+	if err != nil {
+		return 0, err
+	}
+	_, _, written, err := h.virt.StorageVolGetInfo(v)
+	return int64(written), err
+}
+
 // Has says whether a file was put there whole.
 func (h *Hypervisor) Has(name string) (bool, error) {
 	_, err := h.volume(name + wholeMark)
@@ -104,10 +115,10 @@ func (h *Hypervisor) put(ctx context.Context, name string, from io.Reader, size 
 	if err == nil {
 		_, err = h.create(name+wholeMark, "raw", 0)
 	}
-	if err != nil {
-		return errors.Join(err, h.Remove(name))
+	if err == nil || IsBusy(err) { // what is there is theirs, then
+		return err
 	}
-	return nil
+	return errors.Join(err, h.Remove(name))
 }
 
 // Copy puts a file that is there whole once more, by the hypervisor's own hands.

@@ -260,3 +260,7 @@ func IsRefused(err error) bool {
 	var e libvirt.Error
 	return errors.As(err, &e)
 }
+
+// IsBusy says whether a file could not be written because somebody else has begun or
+// done that meanwhile.
+func IsBusy(err error) bool { return is(err, libvirt.ErrStorageVolExist) }

@@ -76,6 +76,39 @@ func TestPoolTakenAway(t *testing.T) {
 	}
 }
 
+// TestBusy: who is overtaken in writing a file takes nothing from who has overtaken.
+func TestBusy(t *testing.T) {
+	root, uri := daemon(t)
+	one, two := connect(t, uri), connect(t, uri)
+	name := filepath.Join(root, "images", ".base", "x")
+	content := strings.Repeat("bake", 1<<20)
+	put := func(h *Hypervisor, progress func(int64)) error {
+		return h.Put(t.Context(), name, strings.NewReader(content), int64(len(content)), progress)
+	}
+	begun := false
+	err := put(one, func(int64) {
+		if begun {
+			return
+		}
+		begun = true
+		if written, err := two.Written(name); err != nil || written >= int64(len(content)) {
+			t.Errorf("%d, %v", written, err)
+		}
+		if err := put(two, nil); err != nil {
+			t.Errorf("%v", err)
+		}
+	})
+	if !IsBusy(err) || !begun {
+		t.Errorf("%v, %v", begun, err)
+	}
+	if has, err := two.Has(name); !has || err != nil {
+		t.Errorf("%v, %v", has, err)
+	}
+	if got, err := two.Read(name); err != nil || string(got) != content {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
 // definePool defines a pool and does not start it.
 func definePool(t *testing.T, h *Hypervisor, name, dir string) {
 	t.Helper()
