@@ -52,6 +52,7 @@ func (p place) dialSSH(ctx context.Context, tools tool.Box) (net.Conn, error) {
 		return nil, err
 	}
 	tools.Pass(cmd, "SSH_AUTH_SOCK", "USER", "LOGNAME")
+	cmd.WaitDelay = time.Second // a child of its own may hold its output open for ever
 	ends, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("making a pair of sockets: %w", err)

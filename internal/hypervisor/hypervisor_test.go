@@ -42,6 +42,33 @@ func TestNobodyThere(t *testing.T) {
 	}
 }
 
+// TestStubbornSSH: what an ssh has started and left behind keeps nobody.
+func TestStubbornSSH(t *testing.T) {
+	dir := t.TempDir()
+	pid := filepath.Join(dir, "pid")
+	if err := os.WriteFile(filepath.Join(dir, "ssh"), []byte("#!/bin/sh\nsleep 300 < /dev/null > /dev/null &\necho $! > "+pid+"\necho no >&2\nexit 255\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		number, _ := os.ReadFile(pid)
+		_ = exec.Command("kill", strings.TrimSpace(string(number))).Run()
+	}()
+	box := tool.Box{Getenv: func(key string) string { return map[string]string{"PATH": dir + ":/usr/bin:/bin"}[key] }}
+	done := make(chan error)
+	go func() {
+		_, err := Connect(context.Background(), "qemu+ssh://hv/system", box)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err == nil || !strings.Contains(err.Error(), "ssh: no") {
+			t.Errorf("%v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("it waits")
+	}
+}
+
 func TestFiles(t *testing.T) {
 	root, uri := daemon(t)
 	h := connect(t, uri)
