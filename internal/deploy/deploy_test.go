@@ -657,6 +657,21 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
+// TestDeployOverNone: one that never attested may not hear the button either, and is
+// cut off as a trial is.
+func TestDeployOverNone(t *testing.T) {
+	m := newMemory()
+	d := m.deployment()
+	m.bad[one] = true
+	var failed *FailedError
+	if _, err := d.Up(t.Context(), baked(t, one)); !errors.As(err, &failed) {
+		t.Fatal(err)
+	}
+	m.fails = "shutdown"
+	must(t)(d.Deploy(t.Context(), baked(t, two)))
+	m.runs(t, two, "")
+}
+
 // TestSharedBase: the image under the disks of all hosts is waited for when another
 // bake is at it, and written anew when one was killed.
 func TestSharedBase(t *testing.T) {

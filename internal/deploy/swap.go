@@ -46,7 +46,12 @@ func (d *Deployment) swap(ctx context.Context, m *hypervisor.Machine, to string,
 		return Outcome{}, err
 	}
 	if m.Running {
-		if err := d.shutdown(ctx, m); err != nil {
+		err := d.shutdown(ctx, m)
+		if err != nil && m.Trying && ctx.Err() == nil { // it may never have come so far as to hear the button
+			d.Say(err.Error())
+			err = d.step("switching off "+m.Generation, func() error { return d.At.Kill(d.Host.Name) })
+		}
+		if err != nil {
 			return Outcome{}, err
 		}
 	}
