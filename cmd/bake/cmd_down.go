@@ -33,7 +33,7 @@ func runDown(ctx context.Context, a *app, o libvirtOptions, force bool) (err err
 	defer func() { err = errors.Join(err, m.Close()) }()
 	out, err := m.Down(ctx, force)
 	switch {
-	case err != nil:
+	case err != nil, o.dryRun:
 		return err
 	case a.json:
 		return a.printJSON(out)
