@@ -657,6 +657,18 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
+// TestRollbackOfTrial: the one before a trial that was left has none before it.
+func TestRollbackOfTrial(t *testing.T) {
+	m := newMemory()
+	d := m.deployment()
+	must(t)(d.Up(t.Context(), baked(t, one)))
+	for at := 0; m.machine.Generation != two || !m.machine.Running; at++ {
+		dieAt(at, func() { _, _ = d.Deploy(t.Context(), baked(t, two)) })
+	}
+	must(t)(d.Rollback(t.Context()))
+	m.runs(t, one, "")
+}
+
 // TestDeployOverNone: one that never attested may not hear the button either, and is
 // cut off as a trial is.
 func TestDeployOverNone(t *testing.T) {

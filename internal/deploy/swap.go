@@ -42,6 +42,9 @@ func (d *Deployment) swap(ctx context.Context, m *hypervisor.Machine, to string,
 	if m.Trying { // it has never attested: there is nothing to go back to
 		mark.Previous = m.Previous
 	}
+	if mark.Previous == to {
+		mark.Previous = ""
+	}
 	if _, err := d.still(m.Mark, Verdict{}); err != nil {
 		return Outcome{}, err
 	}
