@@ -139,7 +139,7 @@ func rootShell(program string, argv []string) (io.Writer, io.Reader, io.Reader, 
 	}
 	return stdin, stdout, stderr, func() {
 		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // it was cut off
+		_, _ = cmd.Process.Wait() // not cmd.Wait, which would take away what it has said last
 	}, nil
 }
 

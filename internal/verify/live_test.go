@@ -19,7 +19,7 @@ func hereLogin(script string) func(context.Context) (io.Writer, io.Reader, io.Re
 		stdin, errIn := cmd.StdinPipe()
 		stdout, errOut := cmd.StdoutPipe()
 		stderr, errErr := cmd.StderrPipe()
-		return stdin, stdout, stderr, func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }, errors.Join(errIn, errOut, errErr, cmd.Start())
+		return stdin, stdout, stderr, func() { _ = cmd.Process.Kill(); _, _ = cmd.Process.Wait() }, errors.Join(errIn, errOut, errErr, cmd.Start())
 	}
 }
 
