@@ -195,8 +195,14 @@ func (a *app) unitJob(o nightOptions) (j unit.Job, err error) {
 			home = u.HomeDir
 			j.Env = append(j.Env, "HOME="+home)
 		}
-		if _, err := user.LookupGroup("kvm"); err == nil {
-			j.Groups = []string{"kvm"}
+		groups := []string{"kvm"}
+		if len(o.config.Deploy) > 0 {
+			groups = append(groups, "libvirt") // whose members may use its socket
+		}
+		for _, group := range groups {
+			if _, err := user.LookupGroup(group); err == nil {
+				j.Groups = append(j.Groups, group)
+			}
 		}
 	} else {
 		j.EnvFile = filepath.Join(home, ".config", "bake", "nightly.env")
