@@ -47,7 +47,11 @@ func deployCommandOf(a *app, name, usage, description string, do func(context.Co
 				return err
 			}
 			return runMachine(c.Context, a, o, func(m *machine) (deploy.Outcome, error) {
-				g, err := a.parcel(c.Context, m, c.String("generation"))
+				parcel := a.parcel
+				if name == "up" {
+					parcel = a.parcelUp
+				}
+				g, err := parcel(c.Context, m, c.String("generation"))
 				if err != nil {
 					return deploy.Outcome{}, err
 				}

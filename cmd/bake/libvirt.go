@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -206,6 +207,19 @@ func (a *app) parcel(ctx context.Context, m *machine, which string) (p deploy.Ge
 	p.Base = &deploy.File{Path: blob.Path, Name: filepath.Base(blob.Path)}
 	p.Secrets, err = a.volumeOf(g)
 	return p, err
+}
+
+// parcelUp is parcel for bake up, which can do without a proven generation where there
+// is a machine: it goes on with what that has.
+func (a *app) parcelUp(ctx context.Context, m *machine, which string) (deploy.Generation, error) {
+	found, err := m.at.Find(m.host.Name)
+	if err != nil {
+		return deploy.Generation{}, err
+	}
+	if _, missing := artifact.Open(a.out, m.host.Name, which); found != nil && which == "current" && errors.Is(missing, fs.ErrNotExist) {
+		return deploy.Generation{Name: found.Generation}, nil
+	}
+	return a.parcel(ctx, m, which)
 }
 
 // tellOutcome says what became of a machine, and where it answers; its host keys
