@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"strconv"
 	"syscall"
 	"time"
@@ -94,6 +93,3 @@ func (l live) Knock(ctx context.Context, port int) (vm.Answer, error) {
 	}
 	return vm.Silent, err
 }
-
-// Guest is nothing that this package needs here.
-func (l live) Guest() netip.Addr { return netip.Addr{} }
