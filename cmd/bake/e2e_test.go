@@ -131,7 +131,7 @@ func find(t *testing.T, report verify.Report, layer, start string) verify.Result
 
 // inMain are layers beside the built-in ones: the naive trap, two layers that
 // both have runcmd and packages, of which cloud-init's own merge of parts would
-// keep the second one's only; and the README's example of a user's own layer.
+// keep the second one's only; and the manual's example of a user's own layer.
 func inMain(t *testing.T) map[string]string {
 	t.Helper()
 	naive := func(name, program, output string) string {
@@ -154,31 +154,22 @@ checks:
 		"layers/first/layer.yaml":         naive("first", "hello", "hello -g first"),
 		"layers/second/layer.yaml":        naive("second", "tree", "tree --version > /run/v && echo second"),
 		"layers/sent/layer.yaml":          sent,
-		"layers/motd/layer.yaml":          shown(t, "    layer: motd\n"),
-		"layers/motd/files/etc/motd.tmpl": shown(t, "    {{join"),
+		"layers/motd/layer.yaml":          shown(t, "docs/writing-a-layer.md", "layers/motd/layer.yaml"),
+		"layers/motd/files/etc/motd.tmpl": shown(t, "docs/writing-a-layer.md", "layers/motd/files/etc/motd.tmpl"),
 	}
 }
 
-// shown is what the README shows from these words on, up to its next prose.
-func shown(t *testing.T, start string) string {
+// shown is the file of that path as a page of the manual shows it.
+func shown(t *testing.T, page, path string) string {
 	t.Helper()
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, after, ok := strings.Cut(string(readme), "\n"+start)
-	if !ok {
-		t.Fatalf("the README does not show %q", start)
-	}
-	text := ""
-	for line := range strings.Lines(start + after) {
-		indented, isPart := strings.CutPrefix(line, "    ")
-		if !isPart {
-			break
+	all, _ := fences(page, readPage(t, page))
+	for _, f := range all {
+		if f.path == path {
+			return f.text
 		}
-		text += indented
 	}
-	return text
+	t.Fatalf("%s does not show %s", page, path)
+	return ""
 }
 
 // sent knows what the secrets of the host all are.

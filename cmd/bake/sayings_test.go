@@ -1,0 +1,169 @@
+package main
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+)
+
+// sayings are the words that bake and its machines can say: the text between the
+// verbs of every literal of the code, every claim, and every script of a layer.
+type sayings []saying
+
+type saying struct {
+	pattern *regexp.Regexp
+	fixed   int // letters that are always there
+}
+
+var (
+	verb        = regexp.MustCompile(`%[-+# 0-9.*\[\]]*[a-zA-Z]`)
+	placeholder = regexp.MustCompile(`\(\([a-z_]+\)\)`)
+	variable    = regexp.MustCompile(`\$\{?[A-Za-z0-9_@*#]+\}?|\$\([^)]*\)|\{\{[^}]*\}\}`)
+)
+
+func newSayings(t *testing.T) sayings {
+	t.Helper()
+	var all sayings
+	for _, root := range []string{"../../cmd", "../../internal", "../../layers"} {
+		err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+			switch {
+			case err != nil:
+				return err
+			case entry.IsDir() && (entry.Name() == "testdata" || entry.Name() == "bin"):
+				return fs.SkipDir
+			case entry.IsDir() || strings.HasSuffix(path, "_test.go"):
+				return nil
+			case filepath.Ext(path) == ".go":
+				return all.addSource(path)
+			case strings.HasPrefix(path, "../../layers"):
+				return all.addLines(path)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(all) < 1000 {
+		t.Fatalf("only %d sayings were found", len(all))
+	}
+	return all
+}
+
+func (s *sayings) addSource(path string) error {
+	file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+	if err != nil {
+		return err
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		literal, ok := n.(*ast.BasicLit)
+		if !ok || literal.Kind != token.STRING {
+			return true
+		}
+		text, err := strconv.Unquote(literal.Value)
+		if err == nil {
+			for line := range strings.Lines(text) {
+				s.add(line, verb)
+			}
+		}
+		return true
+	})
+	return nil
+}
+
+func (s *sayings) addLines(path string) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(data)) {
+		line = strings.TrimSpace(line)
+		line = strings.TrimPrefix(strings.TrimPrefix(line, "- "), "claim: ")
+		s.add(placeholder.ReplaceAllString(line, "%s"), verb)
+		for _, quoted := range strings.Split(line, `"`) {
+			s.add(variable.ReplaceAllString(quoted, "%s"), verb)
+		}
+	}
+	return nil
+}
+
+// add notes a saying, unless too little of it is fixed to recognise it.
+func (s *sayings) add(text string, hole *regexp.Regexp) {
+	text = strings.TrimSpace(strings.ReplaceAll(text, "%%", "%"))
+	fixed, pattern := 0, ""
+	for i, part := range hole.Split(text, -1) {
+		if i > 0 {
+			pattern += ".*?"
+		}
+		pattern += regexp.QuoteMeta(part)
+		fixed += letterCount(part)
+	}
+	if fixed >= 4 && utf8.ValidString(pattern) {
+		*s = append(*s, saying{regexp.MustCompile(pattern), fixed})
+	}
+}
+
+func letterCount(text string) (n int) {
+	for _, r := range text {
+		if unicode.IsLetter(r) {
+			n++
+		}
+	}
+	return n
+}
+
+// say reports whether a text can be said: enough of it are words of ours, which is
+// all of it but for names and numbers.
+func (s sayings) say(text string) bool {
+	var words []string
+	for word := range strings.FieldsSeq(text) {
+		if !strings.ContainsAny(word, "0123456789/") {
+			words = append(words, word)
+		}
+	}
+	enough := letterCount(strings.Join(words, " "))
+	for _, one := range s {
+		if one.fixed*3 >= enough && one.pattern.MatchString(text) {
+			return true
+		}
+	}
+	return false
+}
+
+// isTable reports whether a line is cells that can each be said.
+func (s sayings) isTable(line string) bool {
+	cells := columns.Split(line, -1)
+	for _, cell := range cells {
+		if letterCount(cell) >= 4 && !strings.ContainsAny(cell, "0123456789/") && !s.say(cell) {
+			return false
+		}
+	}
+	return len(cells) > 1
+}
+
+var columns = regexp.MustCompile(`\s{2,}`)
+
+// check holds every line of an output to what can be said; "..." is left out.
+func (s sayings) check(text string) error {
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if letterCount(strings.Trim(line, ".")) < 4 {
+			continue
+		}
+		line = strings.TrimPrefix(line, "bake: ")
+		if !s.say(line) && !s.isTable(line) {
+			return fmt.Errorf("nothing in the code says %q", line)
+		}
+	}
+	return nil
+}
