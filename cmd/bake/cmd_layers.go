@@ -112,17 +112,7 @@ func (a *app) showLayer(view layerView) error {
 	line("packages", strings.Join(view.Packages, ", "))
 	line("state", strings.Join(view.State, ", "))
 	for _, p := range view.Params {
-		about := p.Type
-		switch {
-		case len(p.Of) > 0:
-			about = strings.Join(p.Of, " or ")
-		case p.Min != nil && p.Max != nil:
-			about += fmt.Sprintf(" %d to %d", *p.Min, *p.Max)
-		case p.Min != nil:
-			about += fmt.Sprintf(" from %d", *p.Min)
-		case p.Max != nil:
-			about += fmt.Sprintf(" to %d", *p.Max)
-		}
+		about := p.about()
 		if p.Default != "" {
 			about += ", default " + p.Default
 		}
@@ -133,4 +123,19 @@ func (a *app) showLayer(view layerView) error {
 	}
 	_, err := fmt.Fprint(a.Stdout, out.String())
 	return err
+}
+
+// about is what a parameter may be.
+func (p paramView) about() string {
+	switch {
+	case len(p.Of) > 0:
+		return strings.Join(p.Of, " or ")
+	case p.Min != nil && p.Max != nil:
+		return fmt.Sprintf("%s %d to %d", p.Type, *p.Min, *p.Max)
+	case p.Min != nil:
+		return fmt.Sprintf("%s from %d", p.Type, *p.Min)
+	case p.Max != nil:
+		return fmt.Sprintf("%s to %d", p.Type, *p.Max)
+	}
+	return p.Type
 }
