@@ -69,7 +69,7 @@ func newCLI(a *app) *cli.App {
 		},
 		Commands: []*cli.Command{
 			imageCommand(a), seedCommand(a), verifyCommand(a), upCommand(a), deployCommand(a), rollbackCommand(a), downCommand(a), destroyCommand(a),
-			listCommand(a), statusCommand(a), sshCommand(a), pullCommand(a), imagesCommand(a), inspectCommand(a),
+			listCommand(a), statusCommand(a), sshCommand(a), consoleCommand(a), pullCommand(a), imagesCommand(a), inspectCommand(a),
 			layersCommand(a), explainCommand(a), diffCommand(a), nightlyCommand(a), initCommand(a), versionCommand(a), helpCommand(),
 		},
 		Action: func(c *cli.Context) error {

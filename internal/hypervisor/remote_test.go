@@ -161,7 +161,7 @@ func TestRemote(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer h.Close()
+	t.Cleanup(func() { h.Close() })
 	if err := h.CheckNetwork("default"); err != nil || !h.IsRemote() {
 		t.Error(err)
 	}
@@ -172,6 +172,18 @@ func TestRemote(t *testing.T) {
 	}
 	if got, err := h.Read(name); err != nil || !bytes.Equal(got, content) {
 		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	startParrot(t, h, "far")
+	in, keys := io.Pipe()
+	screen, ended := newHeard(), make(chan error, 1)
+	go func() { ended <- h.Attach(t.Context(), "far", in, screen, false) }()
+	if _, err := io.WriteString(keys, "from afar"); err != nil {
+		t.Fatal(err)
+	}
+	screen.wait(t, "from afar")
+	keys.Close()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 
