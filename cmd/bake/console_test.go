@@ -79,9 +79,14 @@ func (s *screen) wait(t *testing.T, words string) {
 // hypervisor's tests have it with its text.
 const parrot = "fabe2a7cfc2eac84c07406baf803eeebf4bafd03eca80174f8baf803eceeebf1"
 
-// startParrot starts zap, a machine that is a parrot.
-func startParrot(t *testing.T, dir, uri string) *hypervisor.Hypervisor {
+// newParrot starts a libvirtd and in it zap, a machine that is a parrot.
+func newParrot(t *testing.T) (w workshop, uri string, at *hypervisor.Hypervisor) {
 	t.Helper()
+	w = newWorkshop(t)
+	demandRoot(t)
+	demand(t, "libvirtd")
+	startLibvirt(t, filepath.Join(w.dir, "l"))
+	uri = "qemu:///system?socket=" + w.dir + "/l/run/libvirt-sock"
 	at, err := hypervisor.Connect(t.Context(), uri, tool.Box{})
 	if err != nil {
 		t.Fatal(err)
@@ -94,27 +99,21 @@ func startParrot(t *testing.T, dir, uri string) *hypervisor.Hypervisor {
 	sector := make([]byte, 1<<20)
 	copy(sector, code)
 	sector[510], sector[511] = 0x55, 0xaa
-	disk := filepath.Join(dir, "parrot")
+	disk := filepath.Join(w.dir, "parrot")
 	text := "<domain type='qemu'><name>zap</name><uuid>" + domain.UUID("zap") + "</uuid><metadata>" + domain.Mark{Host: "zap", Generation: "one"}.String() +
 		"</metadata><memory unit='MiB'>64</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type></os>" +
 		"<devices><disk type='file'><driver name='qemu' type='raw'/><source file='" + disk + "'/><target dev='vda' bus='virtio'/></disk>" +
-		"<serial type='pty'/><memballoon model='none'/></devices></domain>"
+		"<controller type='virtio-serial' index='0'/><serial type='pty'/><memballoon model='none'/></devices></domain>"
 	if err := errors.Join(os.WriteFile(disk, sector, 0o644), at.Define(text), at.Start("zap")); err != nil {
 		t.Fatal(err)
 	}
-	return at
+	return w, uri, at
 }
 
 // TestConsole: a person at a terminal sees and types, and however it ends the terminal
 // is as it was.
 func TestConsole(t *testing.T) {
-	w := newWorkshop(t)
-	demandRoot(t)
-	demand(t, "libvirtd")
-	dir := filepath.Join(w.dir, "l")
-	startLibvirt(t, dir)
-	uri := "qemu:///system?socket=" + dir + "/run/libvirt-sock"
-	at := startParrot(t, w.dir, uri)
+	w, uri, at := newParrot(t)
 	piped(t, exec.Command(w.bake, "--config", w.dir, "console", "--host", "zap", "--connect", uri))
 	for _, test := range []struct {
 		name   string
@@ -179,6 +178,43 @@ func TestConsole(t *testing.T) {
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 4 || !strings.Contains(string(out), "zap is off: bake up --host zap") {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// TestStatusDrift: bake status says what runs that is not defined, and what is defined that
+// was not baked.
+func TestStatusDrift(t *testing.T) {
+	w, uri, at := newParrot(t)
+	status := func() string {
+		t.Helper()
+		out, err := exec.Command(w.bake, "--config", w.dir, "--out", filepath.Join(w.dir, "out"), "status", "--host", "zap", "--connect", uri).CombinedOutput()
+		if err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+		return string(out)
+	}
+	w.write(t, "hosts/zap.yaml", hostFixture[:strings.Index(hostFixture, "machine:")]+"machine: {disk: 1GiB, images: "+w.dir+"/images}\n"+hostFixture[strings.Index(hostFixture, "admin:"):], 0o644)
+	if out := status(); strings.Contains(out, "drift") || strings.Contains(out, "edited") {
+		t.Errorf("a machine that nobody has touched: %s", out)
+	}
+	w.write(t, "bell.xml", "<channel type='unix'><target type='virtio' name='bell'/></channel>", 0o644)
+	w.tool(t, "virsh", "-q", "-c", uri, "attach-device", "--live", "zap", w.dir+"/bell.xml")
+	m, err := at.Find("zap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	baked := strings.Replace(m.XML, "<on_crash>destroy", "<on_crash>preserve", 1)
+	baked = strings.Replace(baked, w.dir+"/parrot'/>", w.dir+"/zap/one/disk'/>", 1)
+	baked = strings.Replace(baked, "<target dev='vda' bus='virtio'/>", "<target dev='vda' bus='virtio'/><serial>bake-root</serial>", 1)
+	w.write(t, "images/zap/one/domain.xml", baked, 0o644)
+	out := status()
+	for _, want := range []string{
+		"drift       devices/channel[bell]: present runs, absent is defined",
+		"edited      on_crash: destroy is defined, preserve is in its generation",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in %s", want, out)
+		}
 	}
 }
 

@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"time"
 
 	"bake/internal/console"
 	"bake/internal/deploy"
+	"bake/internal/domain"
 	"bake/internal/host"
 	"bake/internal/hypervisor"
 	"bake/internal/status"
@@ -41,7 +43,7 @@ func (w *watched) Close() error {
 // watch finds out where a machine's console is. A host file is not needed where
 // that is known.
 func (a *app) watch(ctx context.Context, name string, o statusOptions) (*watched, error) {
-	path := o.console
+	log := o.console
 	w := &watched{name: name, begun: time.Now()}
 	h, err := host.Load(a.config, name, a.shelf())
 	var unknown *host.UnknownError
@@ -53,19 +55,19 @@ func (a *app) watch(ctx context.Context, name string, o statusOptions) (*watched
 				w.plans = append(w.plans, fmt.Sprintf("%x", sha256.Sum256(words.Claims)))
 			}
 		}
-	case errors.As(err, &unknown) && path != "" && host.IsName(name):
+	case errors.As(err, &unknown) && log != "" && host.IsName(name):
 	case errors.As(err, &unknown) && host.IsName(name):
 		return nil, fmt.Errorf("%w; without a host file name the log with --console", err)
 	default:
 		return nil, err
 	}
-	if uri := cmp.Or(o.uri, domainURI(h)); path == "" && uri != "" {
+	if uri := cmp.Or(o.uri, domainURI(h)); log == "" && uri != "" {
 		return w, a.ask(ctx, w, uri)
 	}
-	if path == "" {
-		path = filepath.Join(h.Machine.ImagesPath, name, "console.log")
+	if log == "" {
+		log = filepath.Join(h.Machine.ImagesPath, name, "console.log")
 	}
-	w.log = &status.Log{Path: path}
+	w.log = &status.Log{Path: log}
 	return w, nil
 }
 
@@ -108,7 +110,28 @@ func (w *watched) domainOf() (*domainView, error) {
 	if m.Running {
 		v.Addresses, err = addressesOf(w.at, w.name)
 	}
-	return v, err
+	return v, errors.Join(err, w.compare(m, v))
+}
+
+// compare finds out whether what runs, what is defined and what was baked are the same.
+func (w *watched) compare(m *hypervisor.Machine, v *domainView) error {
+	if m.Running {
+		live, err := w.at.Live(w.name)
+		if err == nil {
+			v.Drift, err = domain.Diff(m.XML, live)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	text, err := w.at.Read(path.Join(w.host.Machine.ImagesPath, w.name, m.Generation, "domain.xml"))
+	if errors.Is(err, fs.ErrNotExist) { // which the machine does not need
+		return nil
+	}
+	if err == nil {
+		v.Edited, err = domain.Edited(text, m.Mark, m.XML)
+	}
+	return err
 }
 
 // follow looks at the logs once, or until all machines have a verdict; late says

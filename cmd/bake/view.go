@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"bake/internal/artifact"
+	"bake/internal/domain"
 	"bake/internal/status"
 	"bake/internal/verify"
 )
@@ -44,6 +45,8 @@ type keptView struct {
 type domainView struct {
 	Hypervisor string `json:"hypervisor"`
 	listView
+	Drift  []domain.Difference `json:"drift,omitempty"`  // of what runs from what is defined
+	Edited []domain.Difference `json:"edited,omitempty"` // of what is defined from the generation's domain.xml
 }
 
 type keyView struct {
@@ -185,6 +188,12 @@ func (v statusView) lines() []string {
 		add("domain", "%s", d)
 		for _, address := range d.Addresses {
 			add("address", "%s", address)
+		}
+		for _, x := range d.Drift {
+			add("drift", "%s: %s runs, %s is defined", x.Element, x.Found, x.Wanted)
+		}
+		for _, x := range d.Edited {
+			add("edited", "%s: %s is defined, %s is in its generation", x.Element, x.Found, x.Wanted)
 		}
 	}
 	switch {

@@ -233,8 +233,8 @@ func baked(t testing.TB, name string) Generation {
 	t.Helper()
 	dir := t.TempDir()
 	text := `<domain type="kvm"><name>zap</name><uuid>` + domain.UUID("zap") + `</uuid><devices>
-<disk type="file" device="disk"><source file="` + home + name + `/disk.qcow2"></source><serial>bake-root</serial></disk>
-<disk type="file" device="disk"><source file="` + statePath + `"></source><serial>bake-state</serial></disk>
+<disk type="file" device="disk"><source file="` + home + name + `/disk.qcow2"></source><target dev="vda"></target><serial>bake-root</serial></disk>
+<disk type="file" device="disk"><source file="` + statePath + `"></source><target dev="vde"></target><serial>bake-state</serial></disk>
 <interface type="network"><source network="default"></source></interface></devices></domain>`
 	file := func(name, content string) File {
 		t.Helper()
@@ -654,6 +654,14 @@ func TestDryRun(t *testing.T) {
 	must(t)(d.Up(t.Context(), baked(t, one)))
 	if m.machine != nil || len(m.files) > 0 || !strings.Contains(strings.Join(said, "\n"), "starting generation "+one) {
 		t.Errorf("%+v, %v, %q", m.machine, m.files, said)
+	}
+	must(t)(m.deployment().Up(t.Context(), baked(t, one)))
+	said = nil
+	must(t)(d.Deploy(t.Context(), baked(t, two)))
+	m.runs(t, one, "")
+	want := "    devices/disk[vda]/source@file: " + home + two + "/disk.qcow2 instead of " + home + one + "/disk.qcow2"
+	if !slices.Contains(said, want) || slices.ContainsFunc(said, func(text string) bool { return strings.Contains(text, "state.qcow2 instead") }) {
+		t.Errorf("%q", said)
 	}
 }
 

@@ -342,7 +342,25 @@ func (d *Deployment) define(text []byte, mark domain.Mark) error {
 	if err != nil {
 		return err
 	}
+	if d.DryRun {
+		if err := d.sayChanges(fit); err != nil {
+			return err
+		}
+	}
 	return d.step("defining generation "+mark.Generation, func() error { return d.At.Define(fit) })
+}
+
+// sayChanges says what XML would change of the domain that is there.
+func (d *Deployment) sayChanges(text string) error {
+	m, err := d.At.Find(d.Host.Name)
+	if err != nil || m == nil {
+		return err
+	}
+	changes, err := domain.Diff(text, m.XML)
+	for _, c := range changes {
+		d.Say(fmt.Sprintf("    %s: %s instead of %s", c.Element, c.Wanted, c.Found))
+	}
+	return err
 }
 
 func (d *Deployment) start(generation string) error {

@@ -53,9 +53,9 @@ func TestEveryHost(t *testing.T) {
 	for i := range 200 {
 		wanted := anyHost(r, i)
 		mark := domain.Mark{Host: wanted.Name, Generation: "0123456789abcdef", Trying: true}
-		err := define(h, wanted, mark)
+		fit, err := define(h, wanted, mark)
 		if err != nil && strings.Contains(err.Error(), "virtiofs does not yet support read-only mode") && makeWritable(wanted) {
-			err = define(h, wanted, mark) // libvirt before 11.0, see package domain
+			fit, err = define(h, wanted, mark) // libvirt before 11.0, see package domain
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -70,6 +70,9 @@ func TestEveryHost(t *testing.T) {
 		}
 		if complaint := compare(wanted, &back); complaint != "" {
 			t.Errorf("%s in\n%s", complaint, m.XML)
+		}
+		if differences, err := domain.Diff(fit, m.XML); len(differences) > 0 || err != nil {
+			t.Errorf("it is not as it was defined: %v, %v", differences, err)
 		}
 		needs, err := domain.ReadNeeds([]byte(m.XML))
 		if err != nil || needs.Disk == "" || (needs.State != "") != (wanted.Machine.State > 0) || needs.Network != wanted.Network.Attach.Network {
@@ -112,19 +115,19 @@ func compare(wanted *host.Host, back *libvirtxml.Domain) string {
 	return ""
 }
 
-func define(h *Hypervisor, wanted *host.Host, mark domain.Mark) error {
+func define(h *Hypervisor, wanted *host.Host, mark domain.Mark) (fit string, err error) {
 	text, err := domain.XML(wanted, mark.Generation)
 	if err != nil {
-		return err
+		return "", err
 	}
-	fit, err := domain.Fit(text, mark, true) // this daemon's QEMU has no KVM
+	fit, err = domain.Fit(text, mark, true) // this daemon's QEMU has no KVM
 	if err != nil {
-		return err
+		return "", err
 	}
 	if err := h.Define(fit); err != nil {
-		return fmt.Errorf("%w in\n%s", err, fit)
+		return "", fmt.Errorf("%w in\n%s", err, fit)
 	}
-	return nil
+	return fit, nil
 }
 
 // makeWritable reports whether a share was not.

@@ -19,9 +19,10 @@ import (
 // Machine is a host's domain as libvirt has it.
 type Machine struct {
 	domain.Mark
-	Running bool
-	Paused  bool
-	XML     string // as defined
+	Running   bool
+	Paused    bool
+	Autostart bool   // it starts with its hypervisor
+	XML       string // as defined
 }
 
 // Find returns the domain of a host, nil when there is none. The error is a
@@ -58,8 +59,12 @@ func (h *Hypervisor) describe(d libvirt.Domain) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
+	autostart, err := h.virt.DomainGetAutostart(d)
+	if err != nil {
+		return nil, err
+	}
 	s := libvirt.DomainState(state)
-	return &Machine{Mark: mark, XML: text, Paused: s == libvirt.DomainPaused,
+	return &Machine{Mark: mark, XML: text, Autostart: autostart != 0, Paused: s == libvirt.DomainPaused,
 		Running: s != libvirt.DomainShutoff && s != libvirt.DomainCrashed && s != libvirt.DomainNostate}, nil
 }
 
@@ -106,6 +111,15 @@ func (h *Hypervisor) with(what, host string, do func(libvirt.Domain) error) erro
 		return fmt.Errorf("%s %s on %s: %w", what, host, h.URI, err)
 	}
 	return nil
+}
+
+// Live returns the XML of a machine that runs, as it runs.
+func (h *Hypervisor) Live(host string) (text string, err error) {
+	err = h.with("looking at what runs of", host, func(d libvirt.Domain) error {
+		text, err = h.virt.DomainGetXMLDesc(d, 0)
+		return err
+	})
+	return text, err
 }
 
 // Start starts a domain.

@@ -1,0 +1,80 @@
+package domain
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestDiff(t *testing.T) {
+	wanted := string(render(t, hosts()["shares"]))
+	for name, test := range map[string]struct {
+		from, to string
+		want     []Difference
+	}{
+		"nothing":                 {"", "", nil},
+		"the generation's name":   {`<title>zap ` + generation, `<title>zip`, nil},
+		"another unit":            {`<memory unit="b">3221225472<`, `<memory unit="KiB">3145728<`, nil},
+		"a version":               {`machine="q35"`, `machine="pc-q35-7.2"`, nil},
+		"another machine":         {`machine="q35"`, `machine="pc-i440fx-7.2"`, []Difference{{"os/type@machine", "q35", "pc-i440fx-7.2"}}},
+		"what libvirt adds":       {`<devices>`, `<devices><emulator>/bin/qemu</emulator><input type="mouse" bus="ps2"/><controller type="pci" index="0"/>`, nil},
+		"an alias":                {`<serial>bake-root</serial>`, `<serial>bake-root</serial><alias name="virtio-disk0"/>`, nil},
+		"an attribute":            {`cache="none"`, `cache="writeback"`, []Difference{{"devices/disk[vda]/driver@cache", "none", "writeback"}}},
+		"no attribute":            {` io="native"`, ``, []Difference{{"devices/disk[vda]/driver@io", "native", absent}}},
+		"a checked processor":     {`check="none"`, `check="full"`, nil},
+		"firmware that was found": {`<os firmware="efi">`, `<os><loader>/x</loader>`, nil},
+		"a text":                  {`<on_crash>destroy<`, `<on_crash>restart<`, []Difference{{"on_crash", "destroy", "restart"}}},
+		"a device less":           {`<rng model="virtio">`, `<input type="x">`, []Difference{{"devices/rng", present, absent}}},
+		"a device more":           {`<devices>`, `<devices><disk type="file"><target dev="vdz" bus="virtio"/></disk>`, []Difference{{"devices/disk[vdz]", absent, present}}},
+		"a screen":                {`<devices>`, `<devices><graphics type="vnc"/>`, []Difference{{"devices/graphics", absent, present}}},
+		"another of two":          {`<target dir="drop">`, `<target dir="other">`, []Difference{{"devices/filesystem[drop]", present, absent}, {"devices/filesystem[other]", absent, present}}},
+		"a seed that is gone":     {`dev="vdb"`, `dev="vdb2"`, []Difference{{"devices/disk[vdb2]", absent, present}}},
+		"another card's address":  {`52:54:00:12:34:56`, `52:54:00:12:34:57`, []Difference{{"devices/interface[52:54:00:12:34:56]", present, absent}, {"devices/interface[52:54:00:12:34:57]", absent, present}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			found := wanted
+			if test.from != "" {
+				found = strings.ReplaceAll(wanted, test.from, test.to)
+				if name == "a device less" {
+					found = strings.Replace(found, "</rng>", "</input>", 1)
+				}
+				if found == wanted {
+					t.Fatal("nothing was changed")
+				}
+			}
+			got, err := Diff(wanted, found)
+			if diff := cmp.Diff(test.want, got); diff != "" || err != nil {
+				t.Errorf("%v\n%s", err, diff)
+			}
+		})
+	}
+	for _, bad := range []string{"", "<domain>", "<a/><b/>"} {
+		if _, err := Diff(bad, wanted); err == nil {
+			t.Errorf("%q was read", bad)
+		}
+	}
+}
+
+// TestEdited: with KVM and without, what was defined of a generation is what it says.
+func TestEdited(t *testing.T) {
+	text := render(t, zap())
+	mark := Mark{Host: "zap", Generation: generation}
+	for _, emulated := range []bool{false, true} {
+		defined, err := Fit(text, mark, emulated)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Edited(text, mark, defined); len(got) > 0 || err != nil {
+			t.Errorf("emulated %v: %v, %v", emulated, got, err)
+		}
+		edited := strings.Replace(defined, `cache="none"`, `cache="unsafe"`, 1)
+		want := []Difference{{"devices/disk[vda]/driver@cache", "none", "unsafe"}}
+		if got, err := Edited(text, mark, edited); !cmp.Equal(got, want) || err != nil {
+			t.Errorf("emulated %v: %v, %v", emulated, got, err)
+		}
+	}
+	if _, err := Edited(text, Mark{Host: "zip", Generation: generation}, string(text)); err == nil {
+		t.Error("another host's was taken")
+	}
+}
