@@ -274,6 +274,11 @@ func (h *Hypervisor) MakeDisk(name string, size int64) (isNew bool, err error) {
 
 func mib(bytes int64) string { return strconv.FormatInt(bytes>>20, 10) }
 
+// packet is what is sent at once: the most of virsh's, too. The library would take
+// 4 MiB, copy them once more, and have the daemon wait for all of them before it
+// writes any.
+const packet = 262120
+
 // source counts and sums what is read, and stops with its context.
 type source struct {
 	ctx context.Context
@@ -287,7 +292,7 @@ func (s *source) Read(p []byte) (int, error) {
 	if s.ctx.Err() != nil {
 		return 0, context.Cause(s.ctx)
 	}
-	n, err := s.Reader.Read(p)
+	n, err := s.Reader.Read(p[:min(len(p), packet)])
 	s.done += int64(n)
 	s.sum = crc32.Update(s.sum, castagnoli, p[:n])
 	if s.progress != nil {
