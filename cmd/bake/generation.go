@@ -266,9 +266,9 @@ func plan(h *host.Host, words seed.Seed) ([]byte, error) {
 	if len(words.Claims) > 0 {
 		p.Attest = fmt.Sprintf("%x", sha256.Sum256(words.Claims))
 	}
-	threats := map[string]string{}
+	about := map[string]verify.Layer{}
 	for _, l := range h.Layers {
-		threats[l.Name] = l.Threat
+		about[l.Name] = verify.Layer{Name: l.Name, Summary: l.Summary, Threat: l.Threat, Refs: l.Refs}
 	}
 	checks, err := h.Checks()
 	if err != nil {
@@ -276,7 +276,9 @@ func plan(h *host.Host, words seed.Seed) ([]byte, error) {
 	}
 	for _, c := range checks {
 		if n := len(p.Layers); n == 0 || p.Layers[n-1].Name != c.Layer {
-			p.Layers = append(p.Layers, verify.Layer{Name: c.Layer, Threat: threats[c.Layer]})
+			l := about[c.Layer]
+			l.Name = c.Layer // one that is made for every machine is no layer of the host's
+			p.Layers = append(p.Layers, l)
 		}
 		last := &p.Layers[len(p.Layers)-1]
 		last.Checks = append(last.Checks, c)

@@ -122,6 +122,7 @@ type Rendered struct {
 	Name        string
 	Summary     string
 	Threat      string
+	Refs        []string  `json:",omitempty"`
 	CloudConfig *doc.Node // a Map, or nil
 	Files       []File    // sorted by path
 	Packages    []string

@@ -24,7 +24,7 @@ func (l *Layer) Render(given *doc.Node, path string, facts Facts) (Rendered, err
 	if err := problems.Err(); err != nil {
 		return Rendered{}, err
 	}
-	out := Rendered{Name: l.Name, Summary: l.Summary, Threat: l.Threat, Packages: l.Packages, Payload: l.Payload, State: l.State}
+	out := Rendered{Name: l.Name, Summary: l.Summary, Threat: l.Threat, Refs: l.Refs, Packages: l.Packages, Payload: l.Payload, State: l.State}
 	if l.cloudConfig != nil {
 		out.CloudConfig = s.expand(l.cloudConfig, "cloud-config")
 	}

@@ -45,7 +45,7 @@ func Live(ctx context.Context, o LiveOptions) (Report, error) {
 		return Report{}, err
 	}
 	r := run{Options: Options{Plan: o.Plan, Generation: o.Generation, Stage: o.Stage}, machine: live{address: o.Address},
-		root: newShell(stdin, stdout, stderr, end), report: &Report{Schema: schema, Host: o.Plan.Host, Generation: o.Generation, Live: o.Address}}
+		root: newShell(stdin, stdout, stderr, end), report: &Report{Schema: schema, Host: o.Plan.Host, Generation: o.Generation, Began: now(), Live: o.Address}}
 	defer r.leave()
 	if _, _, err := r.execute(ctx, ":"); err != nil {
 		return Report{}, err
@@ -63,6 +63,7 @@ func Live(ctx context.Context, o LiveOptions) (Report, error) {
 			}
 		}
 	}
+	r.noteSockets(ctx)
 	_, exit, err := r.execute(ctx, tidy)
 	if err == nil && exit != 0 {
 		err = fmt.Errorf("taking away what claims were tried on: exit status %d", exit)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -18,6 +19,7 @@ type Report struct {
 	Schema      string         `json:"schema"`
 	Host        string         `json:"host"`
 	Generation  string         `json:"generation"`
+	Began       time.Time      `json:"began,omitzero"`
 	Guest       attest.Guest   `json:"guest"`
 	Moments     attest.Moments `json:"moments"`
 	HostKeys    []string       `json:"ssh_host_keys,omitempty"`
@@ -31,6 +33,7 @@ type Report struct {
 	Falsify     bool           `json:"falsify,omitempty"` // every claim was to be falsified
 	Falsified   int            `json:"falsified,omitempty"`
 	Exposure    *Exposure      `json:"exposure,omitempty"`
+	Listening   []Socket       `json:"listening,omitempty"` // in the guest, after its claims were tried
 	Results     []Result       `json:"results"`
 }
 

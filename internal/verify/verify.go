@@ -100,11 +100,13 @@ type Plan struct {
 	Layers   []Layer      `json:"layers"`
 }
 
-// Layer is a layer's part of a plan.
+// Layer is a layer's part of a plan, and what a report says of it.
 type Layer struct {
-	Name   string        `json:"name"`
-	Threat string        `json:"threat,omitempty"`
-	Checks []claim.Check `json:"checks"`
+	Name    string        `json:"name"`
+	Summary string        `json:"summary,omitempty"`
+	Threat  string        `json:"threat,omitempty"`
+	Refs    []string      `json:"refs,omitempty"`
+	Checks  []claim.Check `json:"checks"`
 }
 
 // Options say where the generation is and how to boot it.
@@ -170,7 +172,7 @@ func Boot(ctx context.Context, o Options) (Report, error) {
 		return Report{}, err
 	}
 	r := run{Options: o, pause: pause, patience: tellTime, mourning: mournTime, report: &Report{Schema: schema, Host: o.Plan.Host,
-		Generation: o.Generation, Accelerator: accel, Because: reason, Falsify: o.Falsify}}
+		Generation: o.Generation, Began: now(), Accelerator: accel, Because: reason, Falsify: o.Falsify}}
 	if r.signer, err = newKey(); err != nil {
 		return Report{}, err
 	}
@@ -212,6 +214,7 @@ func (r *run) examine(ctx context.Context) error {
 			r.try(ctx, check)
 		}
 	}
+	r.noteSockets(ctx)
 	r.leave()
 	r.endExposure()
 	if ctx.Err() == nil && r.Falsify {
@@ -221,6 +224,9 @@ func (r *run) examine(ctx context.Context) error {
 	}
 	return context.Cause(ctx)
 }
+
+// now is what a report says of its time.
+func now() time.Time { return time.Now().UTC().Truncate(time.Second) }
 
 func newKey() (ssh.Signer, error) {
 	_, private, err := ed25519.GenerateKey(rand.Reader)
