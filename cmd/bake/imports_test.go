@@ -24,6 +24,7 @@ var mayImport = map[string][]string{
 	"internal/doc":        {"internal/diag"},
 	"internal/layer":      {"internal/claim", "internal/diag", "internal/doc"},
 	"internal/host":       {"internal/attest", "internal/claim", "internal/diag", "internal/doc", "internal/layer", "internal/origin", "internal/secret"},
+	"internal/pyyaml":     {"internal/diag", "internal/doc"},
 	"internal/seed":       {"internal/attest", "internal/claim", "internal/diag", "internal/doc", "internal/host", "internal/layer", "internal/secret"},
 	"internal/secret":     {"internal/diag", "internal/doc", "internal/tool"},
 	"internal/image":      {"internal/diag", "internal/tool"},

@@ -176,3 +176,9 @@ func Join(path, key string) string {
 	}
 	return path + "." + key
 }
+
+// At returns a node that stands somewhere: for readers of other kinds of
+// files. The lines are those of the whole file, for snippets.
+func At(kind Kind, text string, pos diag.Position, lines []string) *Node {
+	return &Node{Kind: kind, Text: text, Pos: pos, lines: lines}
+}
