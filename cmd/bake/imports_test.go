@@ -42,6 +42,7 @@ var mayImport = map[string][]string{
 	"internal/domain":     {"internal/host"},
 	"internal/hypervisor": {"internal/domain", "internal/host", "internal/tool"},
 	"internal/deploy":     {"internal/console", "internal/domain", "internal/hypervisor", "internal/status"},
+	"internal/archive":    {},
 	"internal/artifact":   {},
 	"internal/nightly":    {},
 	"internal/notify":     {"internal/diag", "internal/doc", "internal/nightly", "internal/secret", "internal/tool"},
@@ -51,7 +52,7 @@ var mayImport = map[string][]string{
 	"internal/status":     {"internal/console"},
 	"internal/verify":     {"internal/attest", "internal/claim", "internal/console", "internal/exposure", "internal/tool", "internal/vm"},
 	"layers":              {},
-	"cmd/bake": {"internal/artifact", "internal/base", "internal/console", "internal/deploy", "internal/diag", "internal/domain", "internal/guest", "internal/host", "internal/hypervisor", "internal/image",
+	"cmd/bake": {"internal/archive", "internal/artifact", "internal/base", "internal/console", "internal/deploy", "internal/diag", "internal/domain", "internal/guest", "internal/host", "internal/hypervisor", "internal/image",
 		"internal/inspect", "internal/layer", "internal/nightly", "internal/notify", "internal/openclaw", "internal/origin", "internal/payload", "internal/secret", "internal/seed", "internal/status", "internal/tool", "internal/unit", "internal/verify", "internal/vm", "layers"},
 }
 
