@@ -44,6 +44,7 @@ var mayImport = map[string][]string{
 	"internal/deploy":     {"internal/console", "internal/domain", "internal/hypervisor", "internal/status"},
 	"internal/archive":    {},
 	"internal/artifact":   {},
+	"internal/backup":     {"internal/archive", "internal/diag", "internal/doc", "internal/secret", "internal/tool"},
 	"internal/nightly":    {},
 	"internal/notify":     {"internal/diag", "internal/doc", "internal/nightly", "internal/secret", "internal/tool"},
 	"internal/unit":       {},

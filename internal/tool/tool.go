@@ -44,6 +44,8 @@ var packages = map[string]string{
 	"apt-config":         "apt",
 	"dpkg-deb":           "dpkg",
 	"mksquashfs":         "squashfs-tools",
+	"restic":             "restic",
+	"rsync":              "rsync",
 }
 
 // A MissingError says that this machine lacks a program or a file.

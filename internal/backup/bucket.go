@@ -1,0 +1,292 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+)
+
+// A Bucket is where a repository on S3 lies, as one of its keys sees it.
+type Bucket struct {
+	name, prefix string
+	client       *minio.Client
+}
+
+// attempts is how often a question is put to a server that does not answer: a person
+// waits.
+const attempts = 3
+
+func newBucket(u *url.URL, name, prefix, region string, keys Keys) (*Bucket, error) {
+	client, err := minio.New(u.Host, &minio.Options{
+		Creds:  credentials.NewStaticV4(string(keys.Access.Reveal()), string(keys.Secret.Reveal()), ""),
+		Secure: u.Scheme == "https", Region: region, MaxRetries: attempts, BucketLookup: minio.BucketLookupPath,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("the bucket %s: %w", name, err)
+	}
+	return &Bucket{name, prefix, client}, nil
+}
+
+// String is the name of the bucket, and where it is.
+func (b *Bucket) String() string { return b.client.EndpointURL().Host + "/" + b.name }
+
+func (b *Bucket) fault(err error) error { return answered(b.String(), err) }
+
+// A Finding is one thing that a bucket must be, and whether it is.
+type Finding struct {
+	What string `json:"what"`
+	OK   bool   `json:"ok"`
+	Said string `json:"said,omitempty"` // what it is instead, and what to do
+}
+
+// A Lock is for how long a bucket lets nobody delete what it was given.
+type Lock struct {
+	Compliance bool // nobody at all; else whoever may bypass governance can
+	Days       uint
+}
+
+func (l Lock) mode() minio.RetentionMode {
+	if l.Compliance {
+		return minio.Compliance
+	}
+	return minio.Governance
+}
+
+// Create makes the bucket if it is absent, with versions and object lock, and gives it a
+// lock. A bucket that is there without object lock is left alone: Check says what is
+// wrong with it.
+func (b *Bucket) Create(ctx context.Context, l Lock) (made bool, err error) {
+	is, err := b.client.BucketExists(ctx, b.name)
+	if err != nil {
+		return false, b.fault(err)
+	}
+	if !is {
+		if err := b.client.MakeBucket(ctx, b.name, minio.MakeBucketOptions{ObjectLocking: true}); err != nil {
+			return false, b.fault(err)
+		}
+	}
+	if on, _, _, _, err := b.client.GetObjectLockConfig(ctx, b.name); err != nil || on != "Enabled" {
+		return !is, nil
+	}
+	mode, unit := l.mode(), minio.Days
+	return !is, b.fault(b.client.SetObjectLockConfig(ctx, b.name, &mode, &l.Days, &unit))
+}
+
+// margin is for how long a backup must be locked at least where locks are renewed: a
+// break-in is seen by then.
+const margin = 14
+
+// Need is for how many days a bucket must lock what it is given so that every backup
+// that is kept is locked. A pack is stored once and used for as long as it is needed: by
+// backups that come when its lock is half over, too. Renewing locks makes that moot.
+func (k Keep) Need(renews bool) uint {
+	if renews {
+		return margin
+	}
+	return uint(2 * k.oldest() / (24 * time.Hour))
+}
+
+// Check says whether a bucket keeps what it is given, for so many days at least, and
+// whether this key, the writer's, can do nothing about it. For that it stores an object
+// of a few bytes and tries.
+func (b *Bucket) Check(ctx context.Context, days uint) ([]Finding, error) {
+	is, err := b.client.BucketExists(ctx, b.name)
+	if err != nil {
+		return nil, b.fault(err)
+	}
+	if !is {
+		return nil, &Fault{Store: b.String(), Cause: NoBucket, Hint: "bake backup bucket --create makes it as it should be"}
+	}
+	all := b.settings(ctx, days)
+	info, err := b.put(ctx, path.Join(b.prefix, probeName), "what bake backup bucket tries to delete\n")
+	if err != nil {
+		return append(all, Finding{What: "the writer can store", Said: b.fault(err).Error()}), nil
+	}
+	return append(append(all, Finding{What: "the writer can store", OK: true}), b.trials(ctx, info)...), nil
+}
+
+const probeName = "bake-probe"
+
+func (b *Bucket) put(ctx context.Context, key, text string) (minio.UploadInfo, error) {
+	return b.client.PutObject(ctx, b.name, key, strings.NewReader(text), int64(len(text)),
+		minio.PutObjectOptions{SendContentMd5: true, DisableMultipart: true})
+}
+
+// settings are what a bucket says of itself. A writer need not be allowed to ask.
+func (b *Bucket) settings(ctx context.Context, days uint) []Finding {
+	versions, err := b.client.GetBucketVersioning(ctx, b.name)
+	keeps := Finding{What: "every version of an object is kept", OK: err == nil && versions.Enabled()}
+	switch {
+	case err != nil:
+		keeps.Said = b.fault(err).Error()
+	case !keeps.OK:
+		keeps.Said = "versioning is off"
+	}
+	on, mode, validity, unit, err := b.client.GetObjectLockConfig(ctx, b.name)
+	locks := Finding{What: fmt.Sprintf("what is stored cannot be deleted for at least %d days", days)}
+	switch {
+	case err != nil && minio.ToErrorResponse(err).Code == "ObjectLockConfigurationNotFoundError", err == nil && on != "Enabled":
+		locks.Said = "object lock is off, and most servers can only turn it on for a new bucket: bake backup bucket --create makes one"
+	case err != nil:
+		locks.Said = b.fault(err).Error()
+	case mode == nil || validity == nil || unit == nil:
+		locks.Said = fmt.Sprintf("object lock is on, but nothing is locked by default: bake backup bucket --create --days %d says so", days)
+	default:
+		has := *validity
+		if *unit == minio.Years {
+			has *= 365
+		}
+		if locks.OK = has >= days; !locks.OK {
+			locks.Said = fmt.Sprintf("it is locked for %d, %s: bake backup bucket --create --days %d changes that for what is stored from then on", has, *mode, days)
+		} else {
+			locks.Said = fmt.Sprintf("%d days, %s", has, *mode)
+		}
+	}
+	return []Finding{keeps, locks}
+}
+
+// trials are what the writer must not be able to do. The order is from the harmless to
+// what destroys the probe.
+func (b *Bucket) trials(ctx context.Context, probe minio.UploadInfo) []Finding {
+	governance, past := minio.Governance, time.Now().Add(time.Hour).UTC()
+	var off minio.RetentionMode
+	return []Finding{
+		refused("the writer cannot turn versions off", b.client.SuspendVersioning(ctx, b.name), func() { _ = b.client.EnableVersioning(ctx, b.name) }),
+		refused("the writer cannot shorten a lock", b.client.PutObjectRetention(ctx, b.name, probe.Key,
+			minio.PutObjectRetentionOptions{GovernanceBypass: true, Mode: &governance, RetainUntilDate: &past, VersionID: probe.VersionID}), nil),
+		refused("the writer cannot take a lock away", b.client.PutObjectRetention(ctx, b.name, probe.Key,
+			minio.PutObjectRetentionOptions{GovernanceBypass: true, Mode: &off, VersionID: probe.VersionID}), nil),
+		refused("the writer cannot delete a version", b.client.RemoveObject(ctx, b.name, probe.Key,
+			minio.RemoveObjectOptions{GovernanceBypass: true, VersionID: probe.VersionID}), nil),
+	}
+}
+
+// refused demands that a server said no. Anything else than yes or no is no answer.
+func refused(what string, err error, undo func()) Finding {
+	said := minio.ToErrorResponse(err)
+	switch {
+	case err == nil:
+		if undo != nil {
+			undo()
+		}
+		return Finding{What: what, Said: "it can: give it the policy that bake backup bucket --policy prints"}
+	case said.StatusCode >= 400 && said.StatusCode < 500:
+		return Finding{What: what, OK: true, Said: said.Code}
+	}
+	return Finding{What: what, Said: answered("the server did not say", err).Error()}
+}
+
+// Renew has every object of the repository that is in use locked for as long as one
+// stored today. It returns how many needed it. A writer that could do so could also lock
+// for a thousand years, so it is for the pruner.
+func (b *Bucket) Renew(ctx context.Context) (renewed int, err error) {
+	on, mode, validity, unit, err := b.client.GetObjectLockConfig(ctx, b.name)
+	if err != nil || on != "Enabled" || mode == nil || validity == nil || unit == nil {
+		if code := minio.ToErrorResponse(err).Code; err == nil || code == "ObjectLockConfigurationNotFoundError" || code == "NotImplemented" {
+			return 0, nil // nothing is locked here
+		}
+		return 0, b.fault(err)
+	}
+	days := int(*validity)
+	if *unit == minio.Years {
+		days *= 365
+	}
+	now := time.Now().UTC()
+	until := now.AddDate(0, 0, days)
+	for object := range b.client.ListObjects(ctx, b.name, minio.ListObjectsOptions{Prefix: b.folder(), Recursive: true, WithVersions: true}) {
+		if object.Err != nil {
+			return renewed, b.fault(object.Err)
+		}
+		if !object.IsLatest || object.IsDeleteMarker || b.isPassing(object.Key) || object.LastModified.AddDate(0, 0, days/2).After(now) {
+			continue // young enough, or not in use
+		}
+		_, held, err := b.client.GetObjectRetention(ctx, b.name, object.Key, object.VersionID)
+		if err != nil && minio.ToErrorResponse(err).Code != "NoSuchObjectLockConfiguration" {
+			return renewed, b.fault(err)
+		}
+		if held != nil && held.After(now.AddDate(0, 0, (days+1)/2)) {
+			continue
+		}
+		if err := b.client.PutObjectRetention(ctx, b.name, object.Key,
+			minio.PutObjectRetentionOptions{Mode: mode, RetainUntilDate: &until, VersionID: object.VersionID}); err != nil {
+			return renewed, b.fault(err)
+		}
+		renewed++
+	}
+	return renewed, b.fault(ctx.Err())
+}
+
+// folder is what all keys of the repository begin with.
+func (b *Bucket) folder() string {
+	if b.prefix == "" {
+		return ""
+	}
+	return strings.TrimSuffix(b.prefix, "/") + "/"
+}
+
+// isPassing says whether an object is no part of what is kept.
+func (b *Bucket) isPassing(key string) bool {
+	rest := strings.TrimPrefix(key, b.folder())
+	return strings.HasPrefix(rest, "locks/") || rest == probeName
+}
+
+// Rewind has the repository be what it was at a moment: what was deleted or written over
+// since is there again, from the versions that the bucket has kept, and what came since
+// is hidden. Nothing is destroyed by it, and another Rewind goes back. It needs a key that
+// may read versions, store and delete; it returns how many objects were not as they had
+// been.
+func (b *Bucket) Rewind(ctx context.Context, to time.Time, dry bool) (changed int, err error) {
+	type history struct{ latest, then minio.ObjectInfo }
+	var keys []string
+	all := map[string]*history{}
+	for object := range b.client.ListObjects(ctx, b.name, minio.ListObjectsOptions{Prefix: b.folder(), Recursive: true, WithVersions: true}) {
+		if object.Err != nil {
+			return 0, b.fault(object.Err)
+		}
+		if b.isPassing(object.Key) {
+			continue
+		}
+		h := all[object.Key]
+		if h == nil {
+			h = &history{}
+			all[object.Key], keys = h, append(keys, object.Key)
+		}
+		if object.IsLatest {
+			h.latest = object
+		}
+		if !object.LastModified.After(to) && (h.then.Key == "" || object.LastModified.After(h.then.LastModified)) {
+			h.then = object
+		}
+	}
+	for _, key := range keys {
+		h := all[key]
+		was, is := h.then.Key != "" && !h.then.IsDeleteMarker, !h.latest.IsDeleteMarker
+		if was == is && (!was || h.then.VersionID == h.latest.VersionID) {
+			continue
+		}
+		changed++
+		if dry {
+			continue
+		}
+		if was {
+			_, err = b.client.CopyObject(ctx, minio.CopyDestOptions{Bucket: b.name, Object: key},
+				minio.CopySrcOptions{Bucket: b.name, Object: key, VersionID: h.then.VersionID})
+		} else {
+			err = b.client.RemoveObject(ctx, b.name, key, minio.RemoveObjectOptions{})
+		}
+		if err != nil {
+			return changed, b.fault(err)
+		}
+	}
+	if changed == 0 && len(keys) == 0 {
+		return 0, errors.New("the bucket has nothing of a repository, and never had")
+	}
+	return changed, nil
+}

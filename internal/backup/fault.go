@@ -1,0 +1,157 @@
+package backup
+
+import (
+	"errors"
+	"regexp"
+	"strings"
+	"syscall"
+
+	"github.com/minio/minio-go/v7"
+)
+
+// A Fault is why a store could not do what it was asked to.
+type Fault struct {
+	Store string // where
+	Cause Cause
+	Said  string // what the program or the server said, "" for nothing
+	Hint  string // what to do, "" for nothing that is known
+	Err   error  // nil if there is none beside
+}
+
+// A Cause is whose fault it is.
+type Cause string
+
+// The causes, each as the words of a message.
+const (
+	Unreachable Cause = "the store cannot be reached"
+	Refused     Cause = "the store refuses these credentials"
+	Absent      Cause = "there is no repository"
+	NoBucket    Cause = "there is no such bucket"
+	Locked      Cause = "another process has locked the repository"
+	Password    Cause = "the password is not the repository's"
+	Damaged     Cause = "what is stored is damaged"
+	Full        Cause = "there is no room left"
+	Stalled     Cause = "nothing moved any more"
+	Partial     Cause = "not all of the backup could be read"
+	Failed      Cause = "the store failed"
+)
+
+func (f *Fault) Error() string {
+	text := f.Store + ": " + string(f.Cause)
+	if f.Said != "" {
+		text += ": " + f.Said
+	}
+	if f.Hint != "" {
+		text += " (" + f.Hint + ")"
+	}
+	return text
+}
+
+// Unwrap returns the error beside, and for a full disk the one that says so.
+func (f *Fault) Unwrap() error {
+	if f.Err == nil && f.Cause == Full {
+		return syscall.ENOSPC
+	}
+	return f.Err
+}
+
+// Integrity is true when the store has not got what it was given.
+func (f *Fault) Integrity() bool { return f.Cause == Damaged }
+
+// Network is true when the store is at fault, or the way to it.
+func (f *Fault) Network() bool {
+	switch f.Cause {
+	case Unreachable, Refused, Absent, NoBucket, Locked, Stalled, Failed:
+		return true
+	}
+	return false
+}
+
+// Lack is true when this machine lacks what it would need.
+func (f *Fault) Lack() bool { return f.Cause == Password || f.Cause == Full || f.Cause == Partial }
+
+// sign is by what words of restic or of a server a cause is known.
+type sign struct {
+	words *regexp.Regexp
+	cause Cause
+	hint  string
+}
+
+// signs are in order: the first that fits counts. A repository that is absent and one
+// that cannot be reached both end in the question whether it is there.
+var signs = []sign{
+	{regexp.MustCompile(`wrong password or no key found`), Password, "the secret named by password: in backup.yaml is not the one it was begun with"},
+	{regexp.MustCompile(`(?i)no space left on device|disk quota exceeded|XMinioStorageFull|QuotaExceeded`), Full, ""},
+	{regexp.MustCompile(`repository is already locked`), Locked, "a lock counts as dead after 30 minutes, at once if its process was on this machine; if you know that it is: bake backup unlock"},
+	{regexp.MustCompile(`(?i)ciphertext verification failed|does not match id|hash mismatch|hash does not match|invalid data returned|repository contains errors|` +
+		`contains errors|pack file .* (is )?(truncated|damaged|corrupt)|load.*unexpected EOF.*pack|not found in (the )?index|blob .* not found|ReadFull\(<data|file header .*(too short|invalid)|size.*(does not match|mismatch)`),
+		Damaged, "bake backup check says what; restic(1) under repair what can be saved"},
+	{regexp.MustCompile(`(?i)NoSuchBucket|bucket does not exist`), NoBucket, "bake backup bucket --create makes it as it should be"},
+	{regexp.MustCompile(`(?i)InvalidAccessKeyId|access key id you provided does not exist|SignatureDoesNotMatch|request signature we calculated|Access ?Denied|status code 403|\b403 Forbidden|Permission denied \(`),
+		Refused, "the key is wrong, or may not do this: bake backup bucket tries what it may"},
+	{regexp.MustCompile(`(?i)RequestTimeTooSkewed|difference between the request time and`), Refused, "this machine's clock is wrong"},
+	{regexp.MustCompile(`(?i)dial tcp|connection refused|connection reset|broken pipe|no such host|i/o timeout|TLS handshake|unexpected EOF|: EOF|EOF$|SlowDown|Service ?Unavailable|reduce your request rate|` +
+		`InternalError|internal error|Bad ?Gateway|status code 5\d\d|50[0-9] [A-Z]|subprocess ssh|server unexpectedly closed|server is down|Connection closed by|Connection timed out|Could not resolve hostname|network is unreachable|server misbehaving|x509:`),
+		Unreachable, ""},
+	{regexp.MustCompile(`(?i)Is there a repository at the following location|unable to open config file|repository does not exist`), Absent,
+		"if there never was one: bake backup init; if there was, find out where it went"},
+}
+
+// diagnose makes a fault of what a program said, and of its exit status.
+func diagnose(store, said string, status int) *Fault {
+	f := &Fault{Store: store, Cause: Failed, Said: essence(said)}
+	for _, s := range signs {
+		if s.words.MatchString(said) {
+			f.Cause, f.Hint = s.cause, s.hint
+			return f
+		}
+	}
+	for code, cause := range map[int]Cause{3: Partial, 10: Absent, 11: Locked, 12: Password} { // from restic 0.17 on
+		if status == code {
+			f.Cause = cause
+		}
+	}
+	return f
+}
+
+var (
+	noise   = regexp.MustCompile(`(?i)^(is there a repository at|s3:|sftp:|rest:|/|the .unlock. command|Load\(<key|repository [0-9a-f]{8} opened|using parent|created new cache|\s*$)`)
+	retries = regexp.MustCompile(`^(Save|Load|List|Stat|Remove|Test)\(.*\) returned error, retrying after [^:]*: `)
+)
+
+// essence is what is worth repeating of what a program said: its last lines, without
+// those that every error has and without what it repeats.
+func essence(said string) string {
+	var lines []string
+	for line := range strings.Lines(said) {
+		line = strings.TrimSpace(line)
+		if noise.MatchString(line) {
+			continue
+		}
+		line = retries.ReplaceAllString(strings.TrimPrefix(line, "Fatal: "), "")
+		if len(lines) == 0 || lines[len(lines)-1] != line {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines[max(0, len(lines)-3):], "; ")
+}
+
+// answered makes a fault of what an S3 server answered. Its code is what counts; what
+// else it says is for people.
+func answered(store string, err error) error {
+	if err == nil {
+		return nil
+	}
+	said := minio.ToErrorResponse(err)
+	text := err.Error()
+	if said.Code != "" {
+		text = said.Code + ": " + text
+	}
+	f := diagnose(store, text, 0)
+	f.Err = err
+	var refused syscall.Errno
+	if f.Cause == Failed && errors.As(err, &refused) {
+		f.Cause = Unreachable
+	}
+	return f
+}

@@ -1,0 +1,149 @@
+package backup
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"bake/internal/diag"
+	"bake/internal/secret"
+)
+
+// A Plan is where the backups of one host go, with all that it takes to get there.
+type Plan struct {
+	Restic   *Restic // nil: there is no repository
+	Tree     *Tree   // nil: there is none
+	Keep     Keep
+	MaxAge   time.Duration // 0: backups do not age
+	Subset   string        // for Check
+	User     string        // who fetches from the machine
+	Identity string        // file of the key that does, "" for the keys of whoever runs bake
+	Address  string        // of the machine, "" for what else is known
+}
+
+// usual is what holds where backup.yaml says nothing.
+var usual = plan{
+	keep:   &Keep{Daily: 7, Weekly: 4, Monthly: 6, Within: 7 * 24 * time.Hour},
+	limits: &Limits{}, user: "bake-backup",
+}
+
+// Plan finds the secrets of a host's stores, as far as a role needs them. The error is a
+// diag.List when the configuration is at fault, among that when it says nothing of this
+// host.
+func (c Config) Plan(ctx context.Context, host string, as Role, finder secret.Finder) (Plan, error) {
+	p := c.hosts[host].over(c.fallback).over(usual)
+	var problems diag.List
+	missing := func(format string, args ...any) {
+		problems.Add(diag.Problem{Pos: diag.Position{File: c.file}, Path: "hosts." + host, Message: fmt.Sprintf(format, args...),
+			Hint: "go doc ./internal/backup Config describes the file"})
+	}
+	if p.repository == "" && p.tree == "" {
+		missing("nothing says where backups of %s go: neither repository nor tree", host)
+	}
+	if p.repository != "" && p.password == nil {
+		missing("there is a repository and no password: to it")
+	}
+	if strings.HasPrefix(p.repository, "s3:") && p.keys[as].key == nil {
+		missing("there is a repository on S3 and no %s: with a key of its own", as)
+	}
+	if err := problems.Err(); err != nil {
+		return Plan{}, err
+	}
+	plan := Plan{Keep: *p.keep, MaxAge: p.maxAge, Subset: p.subset, User: p.user, Identity: p.identity, Address: p.address}
+	if plan.Identity != "" && !filepath.IsAbs(plan.Identity) {
+		plan.Identity = filepath.Join(filepath.Dir(c.file), plan.Identity)
+	}
+	if p.tree != "" {
+		plan.Tree = &Tree{Dir: p.tree, Tools: finder.Tools}
+	}
+	if p.repository == "" {
+		return plan, nil
+	}
+	var err error
+	plan.Restic, err = p.restic(ctx, as, finder)
+	return plan, err
+}
+
+// over fills in what p does not say from what q does.
+func (p plan) over(q plan) plan {
+	p.at = cmp.Or(p.at, q.at)
+	for _, field := range [][2]*string{{&p.repository, &q.repository}, {&p.tree, &q.tree}, {&p.region, &q.region}, {&p.user, &q.user}, {&p.identity, &q.identity}, {&p.address, &q.address}, {&p.subset, &q.subset}} {
+		*field[0] = cmp.Or(*field[0], *field[1])
+	}
+	if p.password == nil {
+		p.password = q.password
+	}
+	merged := maps.Clone(q.keys)
+	if merged == nil {
+		merged = map[Role]keyRefs{}
+	}
+	maps.Copy(merged, p.keys)
+	p.keys = merged
+	p.keep, p.limits, p.maxAge = cmp.Or(p.keep, q.keep), cmp.Or(p.limits, q.limits), cmp.Or(p.maxAge, q.maxAge)
+	return p
+}
+
+func (p plan) restic(ctx context.Context, as Role, finder secret.Finder) (*Restic, error) {
+	r := &Restic{Tools: finder.Tools, Repository: p.repository, Region: p.region, Limits: *p.limits}
+	var problems diag.List
+	for _, s := range []struct {
+		refs []secret.Ref
+		to   *secret.Value
+	}{{p.password, &r.Password}, {p.keys[as].key, &r.Keys.Access}, {p.keys[as].secret, &r.Keys.Secret}} {
+		if len(s.refs) == 0 {
+			continue
+		}
+		values, err := finder.Resolve(ctx, s.refs)
+		var list diag.List
+		switch {
+		case errors.As(err, &list):
+			problems.Add(list...)
+		case err != nil:
+			return nil, err
+		default: // a newline at the end is an editor's
+			*s.to = secret.New(values[0].Name, []byte(strings.TrimSuffix(string(values[0].Reveal()), "\n")))
+		}
+	}
+	return r, problems.Err()
+}
+
+// Stores are those there are, the one to restore from first.
+func (p Plan) Stores() (all []Store) {
+	if p.Restic != nil {
+		all = append(all, p.Restic)
+	}
+	if p.Tree != nil {
+		all = append(all, p.Tree)
+	}
+	return all
+}
+
+// Bucket is the bucket of a repository on S3, as the role of the plan sees it. It is nil
+// for other repositories.
+func (p Plan) Bucket() (*Bucket, error) {
+	if p.Restic == nil {
+		return nil, nil
+	}
+	address, isS3 := strings.CutPrefix(p.Restic.Repository, "s3:")
+	if !isS3 {
+		return nil, nil
+	}
+	if !strings.Contains(address, "://") {
+		address = "https://" + address
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return nil, fmt.Errorf("%q is no address of a bucket", p.Restic.Repository)
+	}
+	name, prefix, _ := strings.Cut(strings.Trim(u.Path, "/"), "/")
+	if name == "" {
+		return nil, fmt.Errorf("%q names no bucket", p.Restic.Repository)
+	}
+	return newBucket(u, name, prefix, p.Restic.Region, p.Restic.Keys)
+}

@@ -1,0 +1,154 @@
+package backup
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+
+	"bake/internal/tool"
+)
+
+// call is one run of restic.
+type call struct {
+	args    []string
+	dir     string
+	checks  bool                   // what it complains of is damage
+	patient bool                   // it says nothing while it works, so that silence is no sign
+	line    func(line []byte) bool // is given what it prints, and tells whether it got on; nil: it is returned
+}
+
+const (
+	defaultStall = 10 * time.Minute
+	maxOutput    = 64 << 20
+	maxSaid      = 16 << 10
+	goodbye      = 10 * time.Second // for restic to remove its lock
+)
+
+// run runs restic. The error is a *Fault, a *tool.MissingError or the context's.
+func (r *Restic) run(ctx context.Context, c call) ([]byte, error) {
+	stall := r.Limits.Stall
+	if stall == 0 {
+		stall = defaultStall
+	}
+	said := &complaints{}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	watch := time.AfterFunc(stall, func() {
+		stop(&Fault{Store: r.String(), Cause: Stalled, Said: fmt.Sprintf("no progress for %v: %s", stall, essence(said.text()))})
+	})
+	defer watch.Stop()
+	if c.patient {
+		watch.Stop()
+	}
+	cmd, err := r.command(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	cmd.Stderr = said
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting restic: %w", err)
+	}
+	kept, reading := consume(out, c.line, func() { watch.Reset(stall) })
+	err = cmd.Wait()
+	var exit *exec.ExitError
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case errors.As(err, &exit):
+		f := diagnose(r.String(), said.text(), exit.ExitCode())
+		if c.checks && f.Cause == Failed {
+			f.Cause = Damaged
+		}
+		return nil, f
+	case err != nil:
+		return nil, fmt.Errorf("restic: %w", err)
+	}
+	return kept, reading
+}
+
+// command prepares restic. All that is secret is in its environment.
+func (r *Restic) command(ctx context.Context, c call) (*exec.Cmd, error) {
+	var args []string
+	if r.Limits.Upload > 0 {
+		args = append(args, fmt.Sprintf("--limit-upload=%d", max(r.Limits.Upload>>10, 1)))
+	}
+	if r.Limits.Download > 0 {
+		args = append(args, fmt.Sprintf("--limit-download=%d", max(r.Limits.Download>>10, 1)))
+	}
+	if r.Cache == "" {
+		args = append(args, "--no-cache")
+	}
+	cmd, err := r.Tools.Command(ctx, "restic", append(args, c.args...)...)
+	if err != nil {
+		return nil, err
+	}
+	r.Tools.Pass(cmd, append([]string{"SSH_AUTH_SOCK", "XDG_RUNTIME_DIR"}, tool.Proxies...)...)
+	cmd.Env = append(cmd.Env, "RESTIC_REPOSITORY="+r.Repository, "RESTIC_PASSWORD="+string(r.Password.Reveal()), "RESTIC_PROGRESS_FPS=2")
+	if r.Cache != "" {
+		cmd.Env = append(cmd.Env, "RESTIC_CACHE_DIR="+r.Cache)
+	}
+	if r.Keys.isSet() {
+		cmd.Env = append(cmd.Env, "AWS_ACCESS_KEY_ID="+string(r.Keys.Access.Reveal()), "AWS_SECRET_ACCESS_KEY="+string(r.Keys.Secret.Reveal()))
+	}
+	if r.Region != "" {
+		cmd.Env = append(cmd.Env, "AWS_DEFAULT_REGION="+r.Region)
+	}
+	if r.Hold != nil {
+		cmd.ExtraFiles = []*os.File{r.Hold}
+	}
+	cmd.Dir = c.dir
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) } // it takes its lock along
+	cmd.WaitDelay = goodbye
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGINT, Setpgid: true} // ^C is for bake, which passes it on
+	return cmd, nil
+}
+
+// consume reads what a program prints, to its end. Without a reader of lines it is kept.
+func consume(out io.Reader, line func([]byte) bool, moved func()) (kept []byte, err error) {
+	if line == nil {
+		kept, err = io.ReadAll(io.LimitReader(out, maxOutput))
+		_, _ = io.Copy(io.Discard, out) // so that it can end
+		return kept, err
+	}
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		if line(lines.Bytes()) {
+			moved()
+		}
+	}
+	_, _ = io.Copy(io.Discard, out)
+	return nil, lines.Err()
+}
+
+// complaints keeps the end of what is written to it.
+type complaints struct {
+	mutex sync.Mutex
+	kept  []byte
+}
+
+func (c *complaints) Write(p []byte) (int, error) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	c.kept = append(c.kept, p...)
+	c.kept = bytes.Clone(c.kept[max(0, len(c.kept)-maxSaid):])
+	return len(p), nil
+}
+
+func (c *complaints) text() string {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	return string(c.kept)
+}

@@ -1,0 +1,257 @@
+package backup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"bake/internal/archive"
+	"bake/internal/tool"
+)
+
+// A Tree is a store in a directory of this machine:
+//
+//	zap/20261128T030000Z/tree/            the state, under the paths it has in the machine
+//	zap/20261128T030000Z/manifest.json    what the machine said is in it
+//	zap/20261128T030000Z/backup.json      a Snapshot
+//	zap/20261128T030000Z/rest.tar         state.tar without the contents of files, and
+//	zap/20261128T030000Z/cuts.json        where they go in
+//	zap/latest                            a link to the newest
+//
+// rsync makes a file that is as it was in the backup before a hard link to that, by its
+// content and not by its time, which a machine may make up. Owners, and what else a user
+// may not give a file, are in rest.tar: what Fetch returns is state.tar to the byte.
+type Tree struct {
+	Dir   string
+	Tools tool.Box
+}
+
+const (
+	treeName   = "tree"
+	aboutName  = "backup.json"
+	latestName = "latest"
+	nameLayout = "20060102T150405Z"
+	draftStart = ".new-"
+	goneStart  = ".gone-"
+)
+
+// String is the directory.
+func (t *Tree) String() string { return t.Dir }
+
+// Save adds a backup.
+func (t *Tree) Save(ctx context.Context, j Job) (s Snapshot, err error) {
+	s = Snapshot{ID: j.Time.UTC().Format(nameLayout), Host: j.Host, Generation: j.Generation, Time: j.Time.UTC().Truncate(time.Second), Store: t.String()}
+	dir := filepath.Join(t.Dir, j.Host)
+	defer func() {
+		if err != nil {
+			s, err = Snapshot{}, t.fault(ctx, err)
+		}
+	}()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return s, err
+	}
+	if err := t.tidy(dir); err != nil {
+		return s, err
+	}
+	draft, err := os.MkdirTemp(dir, draftStart+"*") // 0700
+	if err != nil {
+		return s, err
+	}
+	defer func() { err = errors.Join(err, removeAll(draft)) }() // all that was not given its name
+	from, to := filepath.Join(draft, "from"), filepath.Join(draft, s.ID)
+	if err := os.Mkdir(to, 0o700); err != nil {
+		return s, err
+	}
+	if _, err := archive.Extract(ctx, j.Dir, from, archive.Options{}); err != nil {
+		return s, err
+	}
+	if err := t.link(ctx, dir, from, filepath.Join(to, treeName)); err != nil {
+		return s, err
+	}
+	if s.Bytes, err = cut(ctx, filepath.Join(j.Dir, stateFile), to); err != nil {
+		return s, err
+	}
+	if err := t.describe(j, s, to); err != nil {
+		return s, err
+	}
+	if err := os.Rename(to, filepath.Join(dir, s.ID)); err != nil {
+		return s, err
+	}
+	return s, t.point(dir, s.ID)
+}
+
+// link copies a tree, with links into the newest one that there is.
+func (t *Tree) link(ctx context.Context, dir, from, to string) error {
+	args := []string{"--archive", "--hard-links", "--xattrs", "--sparse", "--checksum", "--fsync"}
+	if before, err := filepath.EvalSymlinks(filepath.Join(dir, latestName)); err == nil {
+		if before, err = filepath.Abs(filepath.Join(before, treeName)); err != nil {
+			return err
+		}
+		args = append(args, "--link-dest="+before)
+	}
+	_, err := t.Tools.Run(ctx, "rsync", append(args, "--", from+"/", to+"/")...)
+	return err
+}
+
+func (t *Tree) describe(j Job, s Snapshot, to string) error {
+	manifest, err := os.ReadFile(filepath.Join(j.Dir, manifestFile))
+	if err == nil {
+		err = replace(filepath.Join(to, manifestFile), manifest)
+	}
+	if err != nil {
+		return err
+	}
+	about, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	return replace(filepath.Join(to, aboutName), append(about, '\n'))
+}
+
+// point makes latest name a backup, in one step.
+func (t *Tree) point(dir, id string) error {
+	link := filepath.Join(dir, draftStart+latestName)
+	if err := os.Symlink(id, link); err != nil {
+		return err
+	}
+	return os.Rename(link, filepath.Join(dir, latestName))
+}
+
+// tidy removes what killed runs have left.
+func (t *Tree) tidy(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), draftStart) || strings.HasPrefix(entry.Name(), goneStart) {
+			err = errors.Join(err, removeAll(filepath.Join(dir, entry.Name())))
+		}
+	}
+	return err
+}
+
+// removeAll removes also what its owner may not write to.
+func removeAll(dir string) error {
+	_ = filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			_ = os.Chmod(name, 0o700) // RemoveAll says what could not be removed
+		}
+		return nil
+	})
+	return os.RemoveAll(dir)
+}
+
+// List returns the backups of a host.
+func (t *Tree) List(ctx context.Context, host string) (found []Snapshot, err error) {
+	entries, err := os.ReadDir(filepath.Join(t.Dir, host))
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(t.Dir); err != nil {
+			return nil, t.fault(ctx, &Fault{Store: t.String(), Cause: Absent, Said: err.Error(), Hint: "a disk that is not mounted?", Err: err})
+		}
+		return nil, nil
+	}
+	for _, entry := range entries {
+		if _, err := time.Parse(nameLayout, entry.Name()); err != nil || !entry.IsDir() {
+			continue
+		}
+		content, err := os.ReadFile(filepath.Join(t.Dir, host, entry.Name(), aboutName))
+		if err != nil {
+			return nil, t.fault(ctx, err)
+		}
+		var s Snapshot
+		if err := json.Unmarshal(content, &s); err != nil {
+			return nil, &Fault{Store: t.String(), Cause: Damaged, Said: entry.Name() + ": " + err.Error()}
+		}
+		s.ID, s.Host, s.Store = entry.Name(), host, t.String()
+		found = append(found, s)
+	}
+	slices.SortStableFunc(found, func(a, b Snapshot) int { return a.Time.Compare(b.Time) })
+	return found, t.fault(ctx, err)
+}
+
+// Fetch makes the two files anew.
+func (t *Tree) Fetch(ctx context.Context, s Snapshot, dir string) (err error) {
+	from := filepath.Join(t.Dir, s.Host, filepath.Base(s.ID))
+	file, err := os.OpenFile(filepath.Join(dir, stateFile), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	err = join(ctx, from, file)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return t.fault(ctx, err)
+	}
+	manifest, err := os.ReadFile(filepath.Join(from, manifestFile))
+	if err == nil {
+		err = replace(filepath.Join(dir, manifestFile), manifest)
+	}
+	return t.fault(ctx, err)
+}
+
+// Prune removes backups. What others are linked to stays as long as they do.
+func (t *Tree) Prune(ctx context.Context, host string, keep Keep, dry bool) (removed []Snapshot, err error) {
+	all, err := t.List(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(t.Dir, host)
+	for _, s := range keep.surplus(all) {
+		if !dry {
+			gone := filepath.Join(dir, goneStart+s.ID)
+			if err := os.Rename(filepath.Join(dir, s.ID), gone); err != nil {
+				return removed, t.fault(ctx, err)
+			}
+			if err := removeAll(gone); err != nil {
+				return removed, t.fault(ctx, err)
+			}
+		}
+		removed = append(removed, s)
+	}
+	return removed, nil
+}
+
+// Check puts every backup together and looks whether it is what was stored. It reads all
+// of it, however little is asked for.
+func (t *Tree) Check(ctx context.Context, _ string) error {
+	hosts, err := os.ReadDir(t.Dir)
+	if err != nil {
+		return t.fault(ctx, err)
+	}
+	var failed error
+	for _, host := range hosts {
+		all, err := t.List(ctx, host.Name())
+		failed = errors.Join(failed, err)
+		for _, s := range all {
+			failed = errors.Join(failed, t.fault(ctx, join(ctx, filepath.Join(t.Dir, s.Host, s.ID), nil)))
+		}
+	}
+	return failed
+}
+
+// Unlock does nothing: a tree has no locks but those of the host's place, which are the
+// kernel's.
+func (t *Tree) Unlock(context.Context) error { return nil }
+
+// fault says where an error happened, and whose it is where its text shows that.
+func (t *Tree) fault(ctx context.Context, err error) error {
+	var f *Fault
+	var refused *archive.RefusedError
+	var missing *tool.MissingError
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.As(err, &f), errors.As(err, &refused), errors.As(err, &missing):
+		return err
+	}
+	if f = diagnose(t.String(), err.Error(), 0); f.Cause == Full {
+		f.Err = err
+		return f
+	}
+	return fmt.Errorf("%s: %w", t.Dir, err)
+}

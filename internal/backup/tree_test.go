@@ -1,0 +1,210 @@
+package backup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var first = time.Date(2026, 11, 1, 3, 0, 0, 0, time.UTC)
+
+func files() map[string]string {
+	return map[string]string{
+		"var/lib/o/big.sqlite": strings.Repeat("0123456789abcdef", 64<<10), "var/lib/o/a b\xff\n": "odd", "var/lib/o/empty": "",
+		"var/lib/o/link@": "/etc/shadow", "var/lib/o/z#": "var/lib/o/big.sqlite", "var/lib/o/state/x": "x",
+	}
+}
+
+func TestTree(t *testing.T) {
+	t.Parallel()
+	needs(t, "rsync")
+	s := &Tree{Dir: filepath.Join(t.TempDir(), "store")}
+	j := received(t, first, files())
+	one := save(t, s, j)
+	isWhole(t, s, one, j)
+
+	changed := files()
+	changed["var/lib/o/state/x"] = "y" // as large and as old as before
+	next := received(t, first.Add(24*time.Hour), changed)
+	// What was linked to must not be what somebody has changed since.
+	two := save(t, s, next)
+	isWhole(t, s, one, j)
+	isWhole(t, s, two, next)
+	inode := func(snapshot Snapshot, name string) uint64 {
+		info, err := os.Lstat(filepath.Join(s.Dir, "zap", snapshot.ID, treeName, "var/lib/o", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Sys().(*syscall.Stat_t).Ino
+	}
+	if inode(one, "big.sqlite") != inode(two, "big.sqlite") || inode(two, "big.sqlite") != inode(two, "z") {
+		t.Error("a file that did not change is stored twice")
+	}
+	if inode(one, "state/x") == inode(two, "state/x") {
+		t.Error("a file that changed is a link to what it was")
+	}
+	if latest, err := os.Readlink(filepath.Join(s.Dir, "zap", latestName)); latest != two.ID || err != nil {
+		t.Errorf("latest is %q, %v", latest, err)
+	}
+	list, err := s.List(t.Context(), "zap")
+	if err != nil || len(list) != 2 || list[0].ID != one.ID || list[1].Generation != "0123456789abcdef" || list[1].Bytes == 0 {
+		t.Errorf("list %+v, %v", list, err)
+	}
+	if err := s.Check(t.Context(), ""); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Save(t.Context(), next); err == nil {
+		t.Error("the same moment twice")
+	}
+	isWhole(t, s, two, next)
+}
+
+func TestTreeFaults(t *testing.T) {
+	t.Parallel()
+	needs(t, "rsync")
+	s := &Tree{Dir: filepath.Join(t.TempDir(), "store")}
+	_, err := s.List(t.Context(), "zap")
+	caused(t, err, Absent)
+	j := received(t, first, files())
+	one := save(t, s, j)
+	for _, left := range []string{".new-123/from/var", ".gone-20261001T030000Z/tree"} {
+		if err := os.MkdirAll(filepath.Join(s.Dir, "zap", left), 0o500); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list, err := s.List(t.Context(), "zap"); err != nil || len(list) != 1 {
+		t.Errorf("what killed runs left is listed: %v, %v", list, err)
+	}
+	big := filepath.Join(s.Dir, "zap", one.ID, treeName, "var/lib/o/big.sqlite")
+	content, err := os.ReadFile(big)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[77]++
+	put(t, big, content)
+	caused(t, s.Check(t.Context(), ""), Damaged)
+	caused(t, s.Fetch(t.Context(), one, t.TempDir()), Damaged)
+
+	next := received(t, first.Add(time.Hour), files())
+	isWhole(t, s, save(t, s, next), next) // not linked to what is damaged
+	entries, err := os.ReadDir(filepath.Join(s.Dir, "zap"))
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if want := []string{"20261101T030000Z", "20261101T040000Z", "latest"}; err != nil || !slices.Equal(names, want) {
+		t.Errorf("there is %v, %v", names, err)
+	}
+	put(t, filepath.Join(next.Dir, stateFile), []byte("no tar"))
+	if _, err := s.Save(t.Context(), Job{Dir: next.Dir, Host: "zap", Time: first.Add(2 * time.Hour)}); err == nil {
+		t.Error("what is no state was stored")
+	}
+	if list, err := s.List(t.Context(), "zap"); err != nil || len(list) != 2 {
+		t.Errorf("list %v, %v", list, err)
+	}
+}
+
+func TestTreePrune(t *testing.T) {
+	t.Parallel()
+	needs(t, "rsync")
+	s := &Tree{Dir: t.TempDir()}
+	var last Job
+	for day := range 4 {
+		last = received(t, first.Add(time.Duration(day)*24*time.Hour), files())
+		save(t, s, last)
+	}
+	for _, dry := range []bool{true, false} {
+		if removed, err := s.Prune(t.Context(), "zap", Keep{Daily: 2}, dry); err != nil || len(removed) != 2 || removed[0].ID != "20261101T030000Z" {
+			t.Fatalf("removed %v, %v", removed, err)
+		}
+	}
+	list, err := s.List(t.Context(), "zap")
+	if err != nil || len(list) != 2 {
+		t.Fatalf("list %v, %v", list, err)
+	}
+	isWhole(t, s, list[1], last)
+}
+
+// TestKeep holds the rules against numbers that were counted by hand.
+func TestKeep(t *testing.T) {
+	t.Parallel()
+	var all []Snapshot
+	for i := range 400 { // twice a day, the seventh month with holes
+		at := first.Add(time.Duration(i) * 12 * time.Hour)
+		if at.Month() == 4 && at.Day()%3 == 0 {
+			continue
+		}
+		all = append(all, Snapshot{ID: at.Format(nameLayout), Time: at})
+	}
+	kept := func(k Keep) (ids []string) {
+		gone := map[string]bool{}
+		for _, s := range k.surplus(all) {
+			gone[s.ID] = true
+		}
+		for _, s := range all {
+			if !gone[s.ID] {
+				ids = append(ids, s.ID[:8])
+			}
+		}
+		return ids
+	}
+	for _, test := range []struct {
+		keep Keep
+		want int
+	}{{Keep{}, 1}, {Keep{Daily: 7}, 7}, {Keep{Daily: 7, Weekly: 4}, 9}, {Keep{Monthly: 100}, 7}, {Keep{Within: 48 * time.Hour}, 4}, {Keep{Daily: 500}, 190}} {
+		if got := kept(test.keep); len(got) != test.want {
+			t.Errorf("%+v keeps %d and not %d: %v", test.keep, len(got), test.want, got)
+		}
+	}
+	if (Keep{}).surplus(nil) != nil {
+		t.Error("of nothing something is surplus")
+	}
+}
+
+func TestPlace(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	p, err := Enter(root, "zap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Enter(root, "zap")
+	if busy := (*BusyError)(nil); !errors.As(err, &busy) || busy.PID != fmt.Sprint(os.Getpid()) {
+		t.Errorf("entered twice: %v", err)
+	}
+	other, err := Enter(root, "zip")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stage, err := p.Stage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(stage, stateFile), []byte("x"))
+	if err := errors.Join(p.lock.Close(), other.Leave()); err != nil { // as if it was killed
+		t.Fatal(err)
+	}
+	if p, err = Enter(root, "zap"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(stage); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what a killed run staged is still there: %v", err)
+	}
+	want := Record{Began: first, Exit: 6, Reason: "x", LastGood: first}
+	if err := errors.Join(p.Write(want), p.Leave()); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ReadRecord(root, "zap")
+	if err != nil || got.Exit != 6 || !got.LastGood.Equal(first) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := ReadRecord(root, "never"); err != nil || !got.Began.IsZero() {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
