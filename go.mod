@@ -62,3 +62,5 @@ require (
 )
 
 tool honnef.co/go/tools/cmd/staticcheck
+
+require github.com/santhosh-tekuri/jsonschema/v6 v6.0.3

@@ -88,6 +88,7 @@ func newCLI(a *app) *cli.App {
 			diffCommand(a),
 			nightlyCommand(a),
 			initCommand(a),
+			reportCommand(a),
 			versionCommand(a),
 			helpCommand(),
 		},

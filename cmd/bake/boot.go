@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -97,7 +96,7 @@ func (a *app) boot(ctx context.Context, name, which string, o bootOptions) (arti
 	report, err := a.Boot(ctx, options)
 	a.stage("")
 	if err == nil {
-		err = conclude(generation, report)
+		err = a.conclude(generation, report)
 	}
 	return generation, report, err
 }
@@ -134,19 +133,8 @@ func readPlan(g artifact.Generation) (plan verify.Plan, err error) {
 }
 
 // conclude keeps the report, and promotes the generation if every claim held.
-func conclude(generation artifact.Generation, report verify.Report) error {
-	var text strings.Builder
-	if err := report.WriteText(&text); err != nil {
-		return err
-	}
-	data, err := json.MarshalIndent(report, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := generation.WriteReport("report.txt", []byte(text.String())); err != nil {
-		return err
-	}
-	if err := generation.WriteReport("report.json", append(data, '\n')); err != nil {
+func (a *app) conclude(generation artifact.Generation, report verify.Report) error {
+	if err := a.writeReports(generation, report); err != nil {
 		return err
 	}
 	if err := report.Err(); err != nil {

@@ -52,6 +52,7 @@ var mayImport = map[string][]string{
 	"internal/vm":         {"internal/artifact", "internal/console", "internal/tool"},
 	"internal/status":     {"internal/console"},
 	"internal/verify":     {"internal/attest", "internal/claim", "internal/console", "internal/exposure", "internal/tool", "internal/vm"},
+	"internal/report":     {"internal/artifact", "internal/claim", "internal/exposure", "internal/nightly", "internal/verify"},
 	"layers":              {},
 	"cmd/bake": {
 		"internal/archive",
@@ -72,6 +73,7 @@ var mayImport = map[string][]string{
 		"internal/openclaw",
 		"internal/origin",
 		"internal/payload",
+		"internal/report",
 		"internal/secret",
 		"internal/seed",
 		"internal/status",

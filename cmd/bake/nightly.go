@@ -161,7 +161,8 @@ func (a *app) wholeNight(ctx context.Context, o nightOptions) (err error) {
 	}
 	unheard := sender.Start(ctx)
 	tonight, err = a.doNight(ctx, dir, o, tonight, entry)
-	return a.endNight(ctx, sender, entry, tonight, err, unheard)
+	err = a.endNight(ctx, sender, entry, tonight, err, unheard)
+	return errors.Join(err, a.writeIndex(journal))
 }
 
 // doNight is the night itself.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"unicode"
@@ -93,7 +94,9 @@ func (u *ui) printLines(lines []string) error {
 // printJSON writes a result for programs. Characters that could drive a
 // terminal are escaped, as JSON allows everywhere but demands only of the first
 // 32.
-func (u *ui) printJSON(v any) error {
+func (u *ui) printJSON(v any) error { return encodeJSON(u.env.Stdout, v) }
+
+func encodeJSON(w io.Writer, v any) error {
 	var out, safe bytes.Buffer
 	encoder := json.NewEncoder(&out)
 	encoder.SetEscapeHTML(false)
@@ -110,6 +113,6 @@ func (u *ui) printJSON(v any) error {
 			fmt.Fprintf(&safe, "\\u%04x", unit)
 		}
 	}
-	_, err := u.env.Stdout.Write(safe.Bytes())
+	_, err := w.Write(safe.Bytes())
 	return err
 }

@@ -178,3 +178,35 @@ func TestPruneCrash(t *testing.T) {
 		t.Errorf("killed before each of %q", steps)
 	}
 }
+
+func TestBefore(t *testing.T) {
+	all := func(Generation) bool { return true }
+	but := func(digit byte) func(Generation) bool {
+		return func(g Generation) bool { return g.Manifest.Generation[0] != digit }
+	}
+	for name, test := range map[string]struct {
+		of     string
+		proven func(Generation) bool
+		want   string
+	}{
+		"the newest":                {"5", all, "4"},
+		"one between":               {"3", all, "2"},
+		"the first":                 {"1", all, ""},
+		"one that failed is passed": {"5", but('4'), "3"},
+		"none is proven":            {"5", func(Generation) bool { return false }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := fiveGenerations(t)
+			if err := os.MkdirAll(filepath.Join(root, "zap", "0123456789abcdef"), 0o700); err != nil { // of which nothing can be read
+				t.Fatal(err)
+			}
+			g, err := Open(root, "zap", strings.Repeat(test.of, 16))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if before, ok := g.Before(test.proven); ok != (test.want != "") || ok && before.Manifest.Generation != strings.Repeat(test.want, 16) {
+				t.Errorf("%q, %v", before.Manifest.Generation, ok)
+			}
+		})
+	}
+}

@@ -19,6 +19,7 @@ import (
 const (
 	schema    = "bake.night/1"
 	lockName  = "lock"
+	pageName  = "index.html"
 	newPrefix = ".new-" // of what is not finished
 	maxReport = 16 << 20
 )
@@ -155,6 +156,14 @@ func replace(path string, content []byte) (err error) {
 		return err
 	}
 	return os.Rename(temporary.Name(), path)
+}
+
+// WritePage puts a page about the nights beside them, index.html, in one step.
+func (j Journal) WritePage(content []byte) error {
+	if err := replace(filepath.Join(j.Dir, pageName), content); err != nil {
+		return fmt.Errorf("writing the page of the nights: %w", err)
+	}
+	return nil
 }
 
 // Close ends the night and removes those that are no longer kept.

@@ -15,6 +15,7 @@
 //	lock           held during a night; has the number of its process
 //	000042.json    a Night, 0600; written when it begins, after each host that was
 //	               worked on, and at its end
+//	index.html     a page about them, see package report; written after a night
 //
 // It promises:
 //   - A host is promoted by its own proof and nothing else: by a step Verify that

@@ -19,6 +19,7 @@ const claimExposure = "Nobody got an answer before the machine had attested, and
 type Exposure struct {
 	exposure.Record
 	Moments []exposure.Event `json:"moments"`
+	Opens   time.Duration    `json:"opens_ns,omitempty"` // by then it may answer; 0 when it never said so
 }
 
 // openPorts are the TCP ports that some claim wants to answer, and those and the
@@ -62,6 +63,7 @@ func (r *run) endExposure() {
 	opened := r.watch.opened()
 	if !opened.IsZero() {
 		opening = r.prober.At(opened)
+		e.Opens = opening
 	}
 	m := r.report.Moments
 	for _, moment := range []struct {

@@ -1,0 +1,115 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"bake/internal/nightly"
+)
+
+// nightView is a night in a strip, for one host.
+type nightView struct {
+	Class string // good, new, bad, gap
+	Sign  string // one character: nothing is said by a colour alone
+	Words string
+	When  string
+	Why   string
+}
+
+const mostNights = 60
+
+// historyOf are the nights that had a host, the newest last.
+func historyOf(nights []nightly.Night, host string) (all []nightView) {
+	for _, n := range nights[max(0, len(nights)-mostNights):] {
+		for _, o := range n.Hosts {
+			if o.Host == host {
+				all = append(all, nightOf(n, o))
+			}
+		}
+	}
+	return all
+}
+
+func nightOf(n nightly.Night, o nightly.Outcome) nightView {
+	v := nightView{Class: "bad", Sign: "✗", Words: string(o.Verdict), When: when(n.Began), Why: shorten(o.Reason)}
+	switch o.Verdict {
+	case nightly.Unchanged:
+		v.Class, v.Sign, v.Words = "good", "–", "nothing new"
+	case nightly.Promoted:
+		v.Class, v.Sign, v.Words = "new", "✓", "a new generation proved itself"
+	case nightly.CouldNot:
+		v.Class, v.Sign, v.Words = "gap", "?", "could not be tried"
+	case nightly.Undeployed:
+		v.Sign, v.Words = "!", "proven, and the machine at work does not run it"
+	}
+	if o.Claims > 0 && o.Failed > 0 {
+		v.Words += fmt.Sprintf(": %s failed", of(o.Failed, o.Claims, "claim"))
+	}
+	return v
+}
+
+// hostView is a host in the index.
+type hostView struct {
+	Host, Link       string
+	OK               bool
+	Words, Why       string
+	Generation, Base string
+	Claims, Time     string
+	History          []nightView
+}
+
+// index is what index.tmpl shows.
+type index struct {
+	frame
+	Verdict string
+	When    string
+	Took    string
+	Hosts   []hostView
+	Notes   []string
+	Nights  []nightView // all hosts of each together
+}
+
+// Index is a page about all hosts as the nights left them, the newest night last. Link is
+// where the report of a host is that a night came to, "" for none.
+func Index(nights []nightly.Night, link func(nightly.Outcome) string) ([]byte, error) {
+	nights = slices.DeleteFunc(slices.Clone(nights), func(n nightly.Night) bool { return n.Began.IsZero() })
+	page := index{Verdict: "there was no night yet", frame: newFrame("bake: nights", false)}
+	if len(nights) > 0 {
+		last := nights[len(nights)-1]
+		page = index{Verdict: last.String(), When: when(last.Began), Notes: last.Notes}
+		page.frame = newFrame("Nights: "+last.String(), last.IsGood() && !last.Ended.IsZero())
+		if !last.Ended.IsZero() {
+			page.Took = span(max(last.Ended.Sub(last.Began), 0))
+		}
+		for _, o := range last.Hosts {
+			page.Hosts = append(page.Hosts, newHostView(o, historyOf(nights, o.Host), link(o)))
+		}
+	}
+	for _, n := range nights[max(0, len(nights)-mostNights):] {
+		v := nightView{Class: "good", Sign: "✓", Words: n.String(), When: when(n.Began)}
+		switch {
+		case n.Ended.IsZero():
+			v.Class, v.Sign, v.Words = "gap", "?", "runs, or was cut off"
+		case !n.IsGood():
+			v.Class, v.Sign = "bad", "✗"
+		}
+		page.Nights = append(page.Nights, v)
+	}
+	return execute("index.tmpl", page)
+}
+
+func newHostView(o nightly.Outcome, history []nightView, link string) hostView {
+	v := hostView{Host: o.Host, Link: link, OK: o.Verdict.IsGood(), Words: string(o.Verdict), Generation: o.Generation,
+		Base: o.Base.Reference, History: history, Why: shorten(o.Reason), Time: span(time.Duration(o.Seconds * float64(time.Second)))}
+	if o.Base.Serial != "" {
+		v.Base += " " + o.Base.Serial
+	}
+	if v.Generation == "" {
+		v.Generation = o.Current
+	}
+	if o.Claims > 0 {
+		v.Claims = fmt.Sprintf("%d/%d", o.Claims-o.Failed, o.Claims)
+	}
+	return v
+}

@@ -1,0 +1,161 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"bake/internal/exposure"
+	"bake/internal/verify"
+)
+
+// timeline is a chart and the same in words.
+type timeline struct {
+	Summary string
+	Charts  []chart // wide and narrow
+	Steps   []step
+}
+
+// step is a moment of a timeline.
+type step struct {
+	N     int // of its mark, 0 for none
+	At    string
+	Words string
+	Bad   bool
+}
+
+// moment is a step before it has a place in a chart.
+type moment struct {
+	at    time.Duration
+	words string // what happens
+	then  string // what is so afterwards
+	class string // of the band after it
+}
+
+// bootLine is what the guest says of its boot, nil where it said nothing.
+func bootLine(r verify.Report) *timeline {
+	ms := func(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
+	m := r.Moments
+	if m.Closed == 0 && m.Attested == 0 {
+		return nil
+	}
+	last := moment{ms(m.Attested), "every claim held: it opens", "open", "open"}
+	if r.Attestation != attested {
+		last = moment{ms(m.Attested), "a claim did not hold: it stays shut", "shut", "shut"}
+	}
+	all := []moment{{0, "the kernel starts", "", "early"}}
+	for _, next := range []moment{
+		{ms(m.Closed), "the gate closes: nobody is answered", "shut, no network", "shut"},
+		{ms(m.Network), "the network may come up", "shut", "shut"},
+		{ms(m.SSH), "sshd has started; nobody reaches it", "shut", "shut"},
+		{ms(m.Trying), "the boot is over, the claims are tried", "its claims", "trying"},
+		last,
+	} {
+		if next.at > 0 {
+			all = append(all, next)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b moment) int { return int(a.at - b.at) })
+	total := all[len(all)-1].at * 112 / 100 // so that what it ends with is seen
+	t := &timeline{Summary: "By the guest's own clock, from the start of its kernel."}
+	if r.UpSeconds > 0 {
+		t.Summary += fmt.Sprintf(" From power-on to its verdict it was %s here.", span(time.Duration(r.UpSeconds)*time.Second))
+	}
+	for i, m := range all {
+		t.Steps = append(t.Steps, step{N: i + 1, At: span(m.at), Words: m.words})
+	}
+	for _, c := range []chart{newChart("wide", 860, total), newChart("narrow", 340, total)} {
+		c.bands(all)
+		t.Charts = append(t.Charts, c)
+	}
+	return t
+}
+
+// lane is a kind of answer over time.
+type lane struct {
+	words string
+	at    time.Duration // the first
+	isOK  bool
+	more  int // others like it that it stands for
+}
+
+const mostLanes = 14 // that a guest can make us draw
+
+// lanesOf sorts the answers that a prober got. Of ports that refuse over one family only
+// the first is there.
+func lanesOf(s Subject) (lanes []lane, left int) {
+	e := s.Report.Exposure
+	want, _ := wantOpen(s.Plan)
+	refused := map[int]int{} // lanes, by family
+	for _, a := range e.First {
+		opened := e.Opens > 0 && a.After >= e.Opens
+		ok := a.Kind == exposure.Frame || opened && (a.Kind == exposure.Echo || a.Kind == exposure.Accepted && slices.Contains(want, a.Port))
+		if i, seen := refused[a.Family]; seen && a.Kind == exposure.Refused {
+			lanes[i].more++
+			continue
+		}
+		if len(lanes) == mostLanes {
+			left++
+			continue
+		}
+		if a.Kind == exposure.Refused {
+			refused[a.Family] = len(lanes)
+		}
+		lanes = append(lanes, lane{words: laneWords(a), at: a.After, isOK: ok})
+	}
+	return lanes, left
+}
+
+func laneWords(a exposure.Answer) string {
+	over := ""
+	if a.Family != 0 {
+		over = fmt.Sprintf(" over IPv%d", a.Family)
+	}
+	switch a.Kind {
+	case exposure.Frame:
+		return "a packet of any kind: its network card is up"
+	case exposure.Accepted:
+		return fmt.Sprintf("port %d takes connections%s", a.Port, over)
+	case exposure.Refused:
+		return fmt.Sprintf("port %d refuses%s", a.Port, over)
+	case exposure.Echo:
+		return "a ping is answered" + over
+	case exposure.Reject:
+		return "something is said to be unreachable" + over
+	}
+	return a.String()
+}
+
+// exposureLine is what the guest's neighbours saw, nil where nobody looked.
+func exposureLine(s Subject) *timeline {
+	e := s.Report.Exposure
+	if e == nil {
+		return nil
+	}
+	total := time.Duration(e.Seconds * float64(time.Second))
+	lanes, left := lanesOf(s)
+	t := &timeline{Summary: fmt.Sprintf("%d probes in %s, from power-on: port 22 was asked %.0f times a second over each of IPv4 and IPv6, %d other ports and pings in turn.",
+		e.Probes, span(total), e.Rate, max(0, len(e.Asked)-1))}
+	for _, l := range lanes {
+		words := "first answer: " + l.words
+		if l.more > 0 {
+			words += fmt.Sprintf(", and %s more", count(l.more, "port"))
+		}
+		t.Steps = append(t.Steps, step{At: span(l.at), Words: words, Bad: !l.isOK})
+	}
+	if e.Opens > 0 {
+		at := slices.IndexFunc(lanes, func(l lane) bool { return l.at >= e.Opens })
+		if at < 0 {
+			at = len(t.Steps)
+		}
+		t.Steps = slices.Insert(t.Steps, at, step{At: span(e.Opens), Words: "its claims hold, it opens"})
+	}
+	if left > 0 {
+		t.Steps = append(t.Steps, step{At: "", Words: fmt.Sprintf("and %s more", count(left, "kind of answer")), Bad: true})
+	}
+	for _, c := range []chart{newChart("wide", 860, total), newChart("narrow", 340, total)} {
+		c.lanes(lanes, e.Opens)
+		t.Charts = append(t.Charts, c)
+	}
+	return t
+}
