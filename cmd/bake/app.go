@@ -87,10 +87,13 @@ func newCLI(a *app) *cli.App {
 			explainCommand(a),
 			diffCommand(a),
 			nightlyCommand(a),
+			doctorCommand(a),
 			initCommand(a),
 			reportCommand(a),
+			completionCommand(a),
+			completeCommand(a),
 			versionCommand(a),
-			helpCommand(),
+			helpCommand(a),
 		},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
@@ -98,14 +101,25 @@ func newCLI(a *app) *cli.App {
 			}
 			return cli.ShowAppHelp(c)
 		},
-		CustomAppHelpTemplate: cli.AppHelpTemplate + "\n" + exitStatus,
+		CustomAppHelpTemplate: cli.AppHelpTemplate + "\n" + topicList() + "\n" + exitStatus,
 	}
 	for _, command := range root.Commands {
 		command.OnUsageError = onUsageError
 		command.CustomHelpTemplate = cli.CommandHelpTemplate + "\n" + exitStatus
 		command.HideHelpCommand = true
+		hideOff(command.Flags)
 	}
+	hideOff(root.Flags)
 	return root
+}
+
+// hideOff leaves out of the help that a switch is off by default.
+func hideOff(flags []cli.Flag) {
+	for _, flag := range flags {
+		if flag, ok := flag.(*cli.BoolFlag); ok {
+			flag.DisableDefaultText = true
+		}
+	}
 }
 
 // hostFlags are the options that name the hosts a command works on.

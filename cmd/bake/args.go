@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -11,20 +12,30 @@ import (
 	"bake/internal/diag"
 )
 
-func helpCommand() *cli.Command {
+func helpCommand(a *app) *cli.Command {
 	return &cli.Command{
 		Name:      "help",
-		Usage:     "show what a command does and its options",
-		ArgsUsage: "[COMMAND]",
+		Usage:     "show what a command does and its options, or explain a topic",
+		ArgsUsage: "[COMMAND | TOPIC]",
 		Action: func(c *cli.Context) error {
 			name := c.Args().First()
 			if name == "" {
 				return cli.ShowAppHelp(c)
 			}
-			if c.App.Command(name) == nil {
+			text, isCommand := topic(name), c.App.Command(name) != nil
+			switch {
+			case isCommand && text != "":
+				if err := cli.ShowCommandHelp(c, name); err != nil {
+					return err
+				}
+				text = "\n" + text
+			case isCommand:
+				return cli.ShowCommandHelp(c, name)
+			case text == "":
 				return unknownCommand(c)
 			}
-			return cli.ShowCommandHelp(c, name)
+			_, err := io.WriteString(a.Stdout, text)
+			return err
 		},
 	}
 }
@@ -56,8 +67,15 @@ func onUsageError(c *cli.Context, err error, _ bool) error {
 
 func unknownCommand(c *cli.Context) error {
 	var known []string
-	for _, command := range c.App.Commands {
+	for _, command := range c.App.VisibleCommands() {
 		known = append(known, command.Name)
+	}
+	if c.Command.Name == "help" {
+		for _, t := range topics {
+			if !slices.Contains(known, t.name) {
+				known = append(known, t.name)
+			}
+		}
 	}
 	name := c.Args().First()
 	return usageError{fmt.Errorf("unknown command %q: %s (bake --help shows the commands)", name, diag.DidYouMean(name, known))}

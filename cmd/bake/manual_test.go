@@ -405,6 +405,53 @@ func checkTargets(names []string) error {
 	return nil
 }
 
+// TestTopics holds the examples in the texts of bake help to the same.
+func TestTopics(t *testing.T) {
+	for _, about := range topics {
+		text := topic(about.name)
+		if text == "" {
+			t.Errorf("bake help %s says nothing", about.name)
+		}
+		examples, _, _ := strings.Cut(text, "\nThe keys:\n")
+		for _, example := range indented(examples) {
+			var keys map[string]any
+			var err error
+			switch {
+			case yaml.Unmarshal([]byte(example), &keys) == nil && len(keys) > 0:
+				err = loads(t.TempDir(), example, keys)
+			case strings.HasPrefix(example, "bake "):
+				err = checkShell(example)
+			case !strings.HasPrefix(example, "layers/") && !strings.HasPrefix(example, " "): // in a table
+				err = fmt.Errorf("what is this?")
+			}
+			if err != nil {
+				t.Errorf("bake help %s: %v\n%s", about.name, err, example)
+			}
+		}
+		for line := range strings.Lines(text) {
+			if len(line) > 101 && !strings.Contains(line, "ssh-ed25519") {
+				t.Errorf("bake help %s: a line of %d characters: %s", about.name, len(line), line)
+			}
+		}
+	}
+}
+
+// indented returns the blocks of a text that begin with four blanks, without these.
+func indented(text string) (blocks []string) {
+	block := ""
+	for line := range strings.Lines(text + "\n") {
+		if rest, ok := strings.CutPrefix(line, "    "); ok {
+			block += rest
+			continue
+		}
+		if block != "" {
+			blocks = append(blocks, block)
+		}
+		block = ""
+	}
+	return blocks
+}
+
 // TestManualCanFail shows each check of the manual a block that is wrong.
 func TestManualCanFail(t *testing.T) {
 	sayings := newSayings(t)

@@ -37,7 +37,7 @@ var keys = []Key{
 	{"network.attach", "map", "the network default", "what the card is plugged into, one of:", ""},
 	{"network.attach.network", "name", "default", "a network of libvirt", "network: {attach: {network: default}}"},
 	{"network.attach.bridge", "name", "none", "a bridge of the hypervisor", "network: {attach: {bridge: br0}}"},
-	{"network.isolated", "bool", "true", "nothing goes to or comes from neighbours on the bridge; the hypervisor's kernel must know isolated ports", "network: {isolated: false}"},
+	{"network.isolated", "bool", "true", "from its neighbours on the bridge; the hypervisor's kernel must know isolated ports", "network: {isolated: false}"},
 	{"domain", "map", "", "the libvirt that runs the machine: nothing that a generation is made of", ""},
 	{"domain.uri", "URI", "qemu:///system", "qemu:///session too, or qemu+ssh://USER@HOST/system", "domain: {uri: qemu+ssh://root@hypervisor/system}"},
 	{"domain.autostart", "bool", "false", "start the machine with its hypervisor", "domain: {autostart: true}"},

@@ -46,6 +46,7 @@ var packages = map[string]string{
 	"mksquashfs":         "squashfs-tools",
 	"restic":             "restic",
 	"rsync":              "rsync",
+	"swtpm":              "swtpm",
 }
 
 // A MissingError says that this machine lacks a program or a file.

@@ -100,3 +100,10 @@ func (f flash) present() bool {
 	info, err := os.Stat(f.Filename)
 	return err == nil && info.Mode().IsRegular() && (f.Format == "raw" || f.Format == "qcow2")
 }
+
+// FindFirmware returns the path of the firmware of that kind, uefi or uefi-secure, that
+// a boot here would use. The error is a *tool.MissingError when there is none.
+func FindFirmware(kind string) (string, error) {
+	found, err := findFirmware(kind, firmwareDirs)
+	return found.Code.Filename, err
+}
