@@ -92,6 +92,7 @@ func newCLI(a *app) *cli.App {
 			reportCommand(a),
 			completionCommand(a),
 			completeCommand(a),
+			manCommand(a),
 			versionCommand(a),
 			helpCommand(a),
 		},

@@ -413,6 +413,9 @@ func TestTopics(t *testing.T) {
 			t.Errorf("bake help %s says nothing", about.name)
 		}
 		examples, _, _ := strings.Cut(text, "\nThe keys:\n")
+		if about.name == "exit-status" {
+			examples = ""
+		}
 		for _, example := range indented(examples) {
 			var keys map[string]any
 			var err error
@@ -421,7 +424,7 @@ func TestTopics(t *testing.T) {
 				err = loads(t.TempDir(), example, keys)
 			case strings.HasPrefix(example, "bake "):
 				err = checkShell(example)
-			case !strings.HasPrefix(example, "layers/") && !strings.HasPrefix(example, " "): // in a table
+			case !strings.HasPrefix(example, "layers/") && !strings.Contains(example, "   "): // a table
 				err = fmt.Errorf("what is this?")
 			}
 			if err != nil {
