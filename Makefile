@@ -41,7 +41,7 @@ lab-base: deps ## build the Debian 12 and 13 base images, cached outside the clo
 
 e2e: deps build ## real boots on Debian 12 and 13 that guard the main job
 	export BAKE_E2E_DEBIAN_12=$$($(LAB)/base debian-12) BAKE_E2E_DEBIAN_13=$$($(LAB)/base debian-13)
-	$(E2E) -run TestE2E ./cmd/bake
+	$(E2E) -run TestE2E ./internal/report ./cmd/bake
 
 e2e-full: deps build ## every boot there is: e2e with all falsified, faults, Lynis, reboots
 	export BAKE_E2E_FULL=1

@@ -251,6 +251,9 @@ func runNights(a *app, o nightOptions) error {
 		a.say("there was no night yet")
 		return nil
 	}
+	if page := journal.Page(); page != "" {
+		a.say("the same as a page: %s", page)
+	}
 	return a.printLines(nightStrips(nights, journal.IsBusy()))
 }
 

@@ -158,6 +158,15 @@ func replace(path string, content []byte) (err error) {
 	return os.Rename(temporary.Name(), path)
 }
 
+// Page is where the page about the nights is, "" when there is none yet.
+func (j Journal) Page() string {
+	path := filepath.Join(j.Dir, pageName)
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
+}
+
 // WritePage puts a page about the nights beside them, index.html, in one step.
 func (j Journal) WritePage(content []byte) error {
 	if err := replace(filepath.Join(j.Dir, pageName), content); err != nil {

@@ -56,7 +56,8 @@ func bootLine(r verify.Report) *timeline {
 		}
 	}
 	slices.SortStableFunc(all, func(a, b moment) int { return int(a.at - b.at) })
-	total := all[len(all)-1].at * 112 / 100 // so that what it ends with is seen
+	last = all[len(all)-1]
+	total := last.at + last.at/8 // so that what it ends with is seen
 	t := &timeline{Summary: "By the guest's own clock, from the start of its kernel."}
 	if r.UpSeconds > 0 {
 		t.Summary += fmt.Sprintf(" From power-on to its verdict it was %s here.", span(time.Duration(r.UpSeconds)*time.Second))
@@ -151,7 +152,7 @@ func exposureLine(s Subject) *timeline {
 		t.Steps = slices.Insert(t.Steps, at, step{At: span(e.Opens), Words: "its claims hold, it opens"})
 	}
 	if left > 0 {
-		t.Steps = append(t.Steps, step{At: "", Words: fmt.Sprintf("and %s more", count(left, "kind of answer")), Bad: true})
+		t.Steps = append(t.Steps, step{At: "", Words: fmt.Sprintf("and answers of %d other kinds", left), Bad: true})
 	}
 	for _, c := range []chart{newChart("wide", 860, total), newChart("narrow", 340, total)} {
 		c.lanes(lanes, e.Opens)
