@@ -11,7 +11,6 @@ import (
 
 	"bake/internal/diag"
 	"bake/internal/doctor"
-	"bake/internal/host"
 	"bake/internal/hypervisor"
 	"bake/internal/vm"
 )
@@ -25,15 +24,15 @@ func doctorCommand(a *app) *cli.Command {
 or for those that are named: bake doctor image verify. What is missing only for hosts of
 a kind is said and is no failure; all else that is missing is exit status 4.`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "connect", Aliases: []string{"c"}, Value: "qemu:///system", Usage: "libvirt URI to try"},
+			&cli.StringFlag{Name: "connect", Aliases: []string{"c"}, Value: usualURI, Usage: "libvirt URI to try"},
 		},
 		Action: func(c *cli.Context) error {
 			commands, err := commandsToJudge(c)
 			if err != nil {
 				return err
 			}
-			if _, err := host.ParseURI(c.String("connect")); err != nil {
-				return usageError{err}
+			if err := checkURI(c.String("connect")); err != nil {
+				return err
 			}
 			return runDoctor(c.Context, a, commands, c.String("connect"))
 		},

@@ -2,19 +2,18 @@ package main
 
 import (
 	"bytes"
+	"context"
 	_ "embed" // for the host file that init writes
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"text/template"
 
 	"github.com/urfave/cli/v2"
 
 	"bake/internal/host"
-	"bake/internal/layer"
 )
 
 func initCommand(a *app) *cli.Command {
@@ -22,13 +21,31 @@ func initCommand(a *app) *cli.Command {
 		Name:      "init",
 		Usage:     "write a commented host file",
 		ArgsUsage: "HOST",
+		Description: `On a terminal it asks what no option says, and proposes an answer to each question;
+elsewhere it takes the proposals. Public keys are those of ~/.ssh, the modern kinds first.
+The file is checked as every host file is before it is written.`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "key", Usage: "public key of the admin (default: ~/.ssh/id_ed25519.pub)"}},
+			&cli.StringFlag{Name: "for", Usage: "what the machine is for: minimal, server or openclaw (default: minimal)"},
+			&cli.StringFlag{Name: "base", Usage: "image to start from (default: ubuntu:24.04)"},
+			&cli.StringFlag{Name: "vcpus", Usage: "virtual processors (default: 2)"},
+			&cli.StringFlag{Name: "memory", Usage: "memory, such as 3GiB (default: by what it is for and what this machine has)"},
+			&cli.StringFlag{Name: "disk", Usage: "virtual size of the root disk (default: by what it is for)"},
+			&cli.StringFlag{Name: "state", Usage: "size of a disk that survives rebuilds, or none (default: 20GiB for openclaw)"},
+			&cli.StringFlag{Name: "admin", Usage: "account of the one person who can log in (default: ops)"},
+			&cli.StringFlag{Name: "key", Usage: "file of the admin's public key (default: the first in ~/.ssh)"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "print the file and write nothing"},
+		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 {
 				return usageError{errors.New("name the host: bake init HOST")}
 			}
-			return runInit(a, c.Args().First(), c.String("key"))
+			given := map[string]string{}
+			for _, name := range []string{"for", "base", "vcpus", "memory", "disk", "state", "admin", "key"} {
+				if c.IsSet(name) {
+					given[name] = c.String(name)
+				}
+			}
+			return runInit(c.Context, a, c.Args().First(), given, c.Bool("dry-run"))
 		},
 	}
 }
@@ -38,17 +55,25 @@ var hostFileText string
 
 var hostFile = template.Must(template.New("host").Parse(hostFileText))
 
-func runInit(a *app, name, keyFile string) error {
+func runInit(ctx context.Context, a *app, name string, given map[string]string, dry bool) error {
 	path := filepath.Join(a.config, "hosts", name+".yaml")
 	if !host.IsName(name) {
 		return usageError{fmt.Errorf("%q is no name for a host: want a-z, 0-9 and -, starting with a letter, at most 63", name)}
 	}
-	key, err := a.adminKey(keyFile)
+	exists := usageError{fmt.Errorf("%s exists already; it was left as it is", path)}
+	if _, err := os.Lstat(path); err == nil && !dry {
+		return exists // before anybody answers questions for nothing
+	}
+	h, err := a.interview(ctx, name, given)
 	if err != nil {
 		return err
 	}
 	var content bytes.Buffer
-	if err := hostFile.Execute(&content, struct{ Name, Key string }{name, key}); err != nil {
+	if err := hostFile.Execute(&content, h); err != nil {
+		return err
+	}
+	if dry {
+		_, err := a.Stdout.Write(content.Bytes())
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -56,7 +81,7 @@ func runInit(a *app, name, keyFile string) error {
 	}
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if errors.Is(err, fs.ErrExist) {
-		return usageError{fmt.Errorf("%s exists already; it was left as it is", path)}
+		return exists
 	}
 	if err != nil {
 		return err
@@ -65,29 +90,8 @@ func runInit(a *app, name, keyFile string) error {
 	if err := errors.Join(err, file.Close()); err != nil {
 		return errors.Join(err, os.Remove(path))
 	}
-	if key == "" {
+	if h.Key == "" {
 		a.say("%s has no key yet: put your public key under admin.keys", path)
 	}
 	return a.printPath(name, path)
-}
-
-// adminKey reads a public key from a file, or from the usual place if there is
-// one.
-func (a *app) adminKey(path string) (string, error) {
-	usual := path == ""
-	if usual {
-		path = filepath.Join(a.Getenv("HOME"), ".ssh", "id_ed25519.pub")
-	}
-	data, err := os.ReadFile(path)
-	if usual && err != nil {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	key := strings.TrimSpace(string(data))
-	if err := layer.CheckKey(key); err != nil {
-		return "", usageError{fmt.Errorf("--key %s: %w", path, err)}
-	}
-	return key, nil
 }

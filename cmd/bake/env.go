@@ -24,6 +24,7 @@ type env struct {
 	Layers   fs.FS // the built-in layers
 	Tools    tool.Box
 	Terminal bool // Stderr is a terminal that understands cursor movement
+	Asks     bool // there is a person at Stdin who can be asked
 
 	// Exec ends this process and starts a program in its place, with the same
 	// environment: its exit status is bake's.
@@ -39,5 +40,6 @@ func systemEnv() env {
 		Exec:     func(path string, argv []string) error { return syscall.Exec(path, argv, os.Environ()) },
 		Boot:     verify.Boot,
 		Terminal: term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb",
+		Asks:     term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
 	}
 }
