@@ -7,7 +7,8 @@
 //
 //	<root>/<host>/.lock                  held while anybody writes here
 //	<root>/<host>/.draft-XXXX/           a generation in the making
-//	<root>/<host>/<generation>/          manifest.json and the files it names
+//	<root>/<host>/<generation>/          manifest.json and the files it names, and perhaps
+//	                                     provenance.intoto.jsonl, who vouches for these
 //	<root>/<host>/latest -> <generation>    baked last
 //	<root>/<host>/current -> <generation>   passed verification last
 //	<root>/<host>/known_hosts            and what else Keep keeps beside them
@@ -33,12 +34,12 @@
 //
 // It refuses names with a slash or a leading dot, drafts with anything but
 // regular files in them, and generations with a file too few, too many or
-// changed. Files named report.* are the exception: they say something about the
-// generation and are not part of it.
+// changed. Files named report.* and provenance.intoto.jsonl are the exception: they
+// say something about the generation and are not part of it.
 //
-// What it does not promise: the manifest itself is not signed. Verify finds
-// damage and carelessness, not somebody who may write here and rewrites file and
-// manifest together.
+// What it does not promise: Verify alone finds damage and carelessness, not somebody
+// who may write here and rewrites file and manifest together. Against that a [Notary]
+// signs what Commit makes; what signatures look like and whose count is not known here.
 //
 // # Decisions
 //
@@ -53,6 +54,10 @@
 // 2026-11: a damaged generation is replaced, not reported: the right content is
 // in hand, and nobody has a use for the wrong one. If its manifest was another,
 // current is removed with it, as what passed verification is gone.
+//
+// 2026-11: a generation that is there and whole, but for which nobody vouches who
+// counts, is not signed as it is: it could be anybody's. If the draft has the very same
+// bytes it gets the draft's signature, else the draft takes its place.
 //
 // 2026-11: the payload is a link to the file in the cache, not a reference out of
 // the generation: a generation is whole without the cache, and the file system
@@ -85,6 +90,7 @@ const (
 	draftPrefix  = ".draft-"
 	linkPrefix   = ".link-"
 	reportPrefix = "report."
+	sealName     = "provenance.intoto.jsonl"
 
 	latest  = "latest"
 	current = "current"

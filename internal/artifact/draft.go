@@ -17,6 +17,7 @@ type Draft struct {
 	dir    string
 	host   string
 	shared map[string]File // by name, see Share
+	notary Notary          // nil: nobody vouches
 }
 
 // Begin makes an empty draft beside the generations of a host and removes the
@@ -78,7 +79,7 @@ func (d *Draft) Discard() error {
 // draft the name m.Generation and makes latest point to it. If that generation
 // is there already and whole, it is kept as it is and the draft removed: the
 // result, its manifest included, is then the one that was there. If it is
-// damaged, the draft takes its place. The caller holds the host's lock.
+// damaged, or its notary does not vouch for it, the draft takes its place. The caller holds the host's lock.
 func (d *Draft) Commit(m Manifest) (Generation, error) {
 	g, err := d.commit(m)
 	if err != nil {
@@ -120,7 +121,7 @@ func (d *Draft) seal(m *Manifest) error {
 		if err := vetName("file", name); err != nil {
 			return err
 		}
-		if name == manifestName {
+		if name == manifestName || name == sealName {
 			return fmt.Errorf("the draft has a %s of its own", name)
 		}
 		step("seal " + name)
@@ -143,6 +144,9 @@ func (d *Draft) seal(m *Manifest) error {
 		return err
 	}
 	if _, err := sealFile(d.Path(manifestName)); err != nil {
+		return err
+	}
+	if err := d.sign(*m, data); err != nil {
 		return err
 	}
 	step("sync draft")
@@ -177,8 +181,14 @@ func (d *Draft) place(g *Generation) error {
 	if err == nil {
 		err = old.verify(context.Background(), d.sameFiles(old))
 	}
+	stays := false
+	if err == nil {
+		stays, err = d.vouch(old, g.Manifest)
+	}
 	var damaged *IntegrityError
 	switch {
+	case err == nil && !stays:
+		return d.replace(g)
 	case err == nil:
 		step("keep")
 		*g = old

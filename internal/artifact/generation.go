@@ -3,6 +3,8 @@ package artifact
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -97,6 +99,19 @@ func load(dir string) (Generation, error) {
 // Path is where a file of the generation is.
 func (g Generation) Path(name string) string { return filepath.Join(g.Dir, name) }
 
+// Read returns the content of a file of the generation, if it is what was baked.
+func (g Generation) Read(ctx context.Context, name string) ([]byte, error) {
+	path := g.Path(name)
+	if err := verifyFile(ctx, path, g.Manifest.Files[name]); err != nil {
+		return nil, err
+	}
+	content, err := os.ReadFile(path)
+	if sum := sha256.Sum256(content); err == nil && hex.EncodeToString(sum[:]) != g.Manifest.Files[name].SHA256 {
+		err = &IntegrityError{File: path, Want: "unchanged", Got: "changing"}
+	}
+	return content, err
+}
+
 // same reports whether a manifest says the same as this generation's.
 func (g Generation) same(m Manifest) bool {
 	mine, err := g.Manifest.encode()
@@ -128,7 +143,7 @@ func (g Generation) verify(ctx context.Context, known map[string]bool) error {
 	}
 	for _, entry := range entries {
 		name := entry.Name()
-		if _, ok := g.Manifest.Files[name]; !ok && name != manifestName && !isReport(name) {
+		if _, ok := g.Manifest.Files[name]; !ok && name != manifestName && name != sealName && !isReport(name) {
 			return &IntegrityError{File: g.Path(name), Want: "absent", Got: "there"}
 		}
 	}

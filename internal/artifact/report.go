@@ -14,13 +14,18 @@ func (g Generation) WriteReport(name string, content []byte) error {
 	if err := vetName("report", strings.TrimPrefix(name, reportPrefix)); err != nil || !isReport(name) {
 		return fmt.Errorf("writing report %q: %w", name, errors.Join(err, errors.New("want report.NAME")))
 	}
-	if err := g.writeReport(name, content); err != nil {
+	return g.replace(name, content)
+}
+
+// replace puts a file that is not part of the generation in place of the one before.
+func (g Generation) replace(name string, content []byte) error {
+	if err := g.write(name, content); err != nil {
 		return fmt.Errorf("writing %s: %w", g.Path(name), err)
 	}
 	return nil
 }
 
-func (g Generation) writeReport(name string, content []byte) (err error) {
+func (g Generation) write(name string, content []byte) (err error) {
 	// A name that Verify takes for a report too, should the run be killed now.
 	temporary, err := os.CreateTemp(g.Dir, reportPrefix+"*.tmp")
 	if err != nil {
