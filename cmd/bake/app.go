@@ -28,7 +28,11 @@ type app struct {
 	out    string // directory of artifacts
 	layers string // directory of the user's own layers
 	json   bool
+	key    string // file of the private key that signs, "" for the usual one
 	pins   string // directory of bake.lock, "" for config: a night has one of its own
+
+	isBench bool   // what is made is for comparison: it is not signed, and nobody's signature counts
+	tool    string // what manifests name as the one that baked, "" for this bake
 }
 
 // run executes one command line and returns the exit status.
@@ -63,6 +67,7 @@ func newCLI(a *app) *cli.App {
 			&cli.StringFlag{Name: "config", Value: ".", Usage: "directory that holds hosts/ and layers/", Destination: &a.config},
 			&cli.StringFlag{Name: "out", Value: "out", Usage: "directory of artifacts", Destination: &a.out},
 			&cli.StringFlag{Name: "layers", Usage: "directory of your own layers (default: layers/ in the config directory)", Destination: &a.layers},
+			&cli.StringFlag{Name: "signing-key", Usage: "file of the private key that signs generations (default: $BAKE_KEY, see bake key --help)", Destination: &a.key},
 			&cli.BoolFlag{Name: "json", Usage: "print results as JSON", Destination: &a.json},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print nothing but results and errors", Destination: &a.quiet},
 			cli.HelpFlag, // the library adds it by itself only along with its own help command
@@ -88,6 +93,9 @@ func newCLI(a *app) *cli.App {
 			diffCommand(a),
 			nightlyCommand(a),
 			doctorCommand(a),
+			rebuildCommand(a),
+			keyCommand(a),
+			attestCommand(a),
 			initCommand(a),
 			reportCommand(a),
 			completionCommand(a),

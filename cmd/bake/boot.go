@@ -70,7 +70,7 @@ func (a *app) boot(ctx context.Context, name, which string, o bootOptions) (arti
 		return generation, verify.Report{}, lackError{err}
 	}
 	defer lock.Close()
-	if err := generation.Verify(ctx); err != nil {
+	if err := a.trustworthy(ctx, generation); err != nil {
 		return generation, verify.Report{}, err
 	}
 	if _, err := a.store().Get(ctx, generation.Manifest.Base.SHA256); err != nil {
@@ -134,6 +134,9 @@ func readPlan(g artifact.Generation) (plan verify.Plan, err error) {
 
 // conclude keeps the report, and promotes the generation if every claim held.
 func (a *app) conclude(generation artifact.Generation, report verify.Report) error {
+	if err := a.signVerdict(generation, report); err != nil { // first: a bad one must not stand beside an older good one
+		return err
+	}
 	if err := a.writeReports(generation, report); err != nil {
 		return err
 	}

@@ -12,7 +12,8 @@ import (
 
 type imageOptions struct {
 	hosts []string
-	base  string // image file that takes the place of the host file's base
+	base  string         // image file that takes the place of the host file's base
+	known *artifact.Base // of an image that is in the store already: what to say of it
 	from  fetchOptions
 	disk  diskForm
 	boot  *bootOptions // how to verify what was baked; nil for not at all

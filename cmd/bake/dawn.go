@@ -20,7 +20,7 @@ import (
 
 // pruneHost removes the generations of a host that need not stay.
 func (n *night) pruneHost(ctx context.Context, name string) (names []string, err error) {
-	rule := artifact.Rule{Keep: n.o.keep, Proven: isProven, Dry: true}
+	rule := artifact.Rule{Keep: n.o.keep, Proven: wasProven, Dry: true}
 	gone, err := artifact.Prune(ctx, n.out, name, rule)
 	for _, path := range gone.Damaged {
 		n.say("%s: %s is no generation that can be read: it stays until you remove it", name, path)
@@ -110,8 +110,12 @@ func (n *night) otherLocks() []string {
 	return files
 }
 
-// isProven says whether a generation passed verification when it was last tried.
-func isProven(g artifact.Generation) bool {
+// isProven says whether a generation passed verification when it was last tried, as
+// somebody whose signature counts has signed.
+func (a *app) isProven(g artifact.Generation) bool { return wasProven(g) && a.proven(g) == nil }
+
+// wasProven says whether its report says so, whoever wrote that: for what is kept.
+func wasProven(g artifact.Generation) bool {
 	var report verify.Report
 	data, err := os.ReadFile(g.Path("report.json"))
 	return err == nil && json.Unmarshal(data, &report) == nil && report.Generation == g.Manifest.Generation && report.Err() == nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -61,7 +62,7 @@ func (a *app) compose(ctx context.Context, h ready, o imageOptions) (r recipe, e
 			return r, err
 		}
 	}
-	m, err := manifest(h.Host, h.words, from.Base, o.disk, load)
+	m, err := manifest(h.Host, h.words, from.Base, o.disk, load, cmp.Or(a.tool, "bake "+version()))
 	return recipe{h, o.disk, blob, load, m, hold}, err
 }
 
@@ -77,15 +78,26 @@ func (a *app) bake(ctx context.Context, h ready, o imageOptions) (g artifact.Gen
 		return g, "", err
 	}
 	defer r.hold.Close()
+	key, err := a.ownKey()
+	if err != nil {
+		return g, "", err
+	}
 	draft, err := artifact.Begin(a.out, h.Name)
 	if err != nil {
 		return g, "", err
 	}
+	draft.VouchedBy(notary{a, key, r})
 	defer func() { err = errors.Join(err, draft.Discard()) }()
 	if err := a.writeDisk(ctx, draft, r.host, r.blob, r.disk); err != nil {
 		return g, "", err
 	}
 	if err := r.load.share(ctx, draft); err != nil {
+		return g, "", err
+	}
+	if err := a.writeSBOM(ctx, draft, r); err != nil {
+		return g, "", err
+	}
+	if err := a.writeInputs(draft, r); err != nil {
 		return g, "", err
 	}
 	if err := writeWords(draft, h.Host, r.host.words, r.manifest.Generation); err != nil {
@@ -99,17 +111,26 @@ func (a *app) bake(ctx context.Context, h ready, o imageOptions) (g artifact.Gen
 	return g, secrets, err
 }
 
-// provenance is what the manifest says of a base image, and what messages call
+// baseRecord is what the manifest says of a base image, and what messages call
 // it.
-type provenance struct {
+type baseRecord struct {
 	artifact.Base
 	name string
 }
 
 // ground returns the base image in the store beside the generations. It stays
 // there until hold is closed, even if nothing stands on it yet.
-func (a *app) ground(ctx context.Context, h *host.Host, o imageOptions) (blob image.Blob, from provenance, hold io.Closer, err error) {
+func (a *app) ground(ctx context.Context, h *host.Host, o imageOptions) (blob image.Blob, from baseRecord, hold io.Closer, err error) {
 	store := a.store()
+	if o.known != nil { // it has been put there
+		if hold, err = base.Hold(ctx, store.Dir); err != nil {
+			return blob, from, nil, err
+		}
+		if blob, err = store.Get(ctx, o.known.SHA256); err != nil {
+			err = errors.Join(err, hold.Close())
+		}
+		return blob, baseRecord{*o.known, o.known.Reference}, hold, err
+	}
 	path, verified := "", ""
 	switch {
 	case o.base != "":
@@ -119,7 +140,7 @@ func (a *app) ground(ctx context.Context, h *host.Host, o imageOptions) (blob im
 	case h.Ref.Kind == origin.File:
 		path = filepath.Join(filepath.Dir(h.File), h.Ref.Path)
 	}
-	from = provenance{artifact.Base{Reference: "file:" + filepath.Base(path)}, path}
+	from = baseRecord{artifact.Base{Reference: "file:" + filepath.Base(path)}, path}
 	if path == "" {
 		found, err := a.obtain(ctx, wanted{h.Ref, h.Mirrors}, o.from.Options)
 		if err != nil {
@@ -128,7 +149,7 @@ func (a *app) ground(ctx context.Context, h *host.Host, o imageOptions) (blob im
 		defer found.Close()
 		a.tell(h.Ref, found)
 		path, verified = found.Blob.Path, found.Blob.SHA256
-		from = provenance{artifact.Base{Reference: h.Ref.String(), Serial: found.Serial, Signer: found.Signer, URL: found.URL}, h.Ref.String()}
+		from = baseRecord{artifact.Base{Reference: h.Ref.String(), Serial: found.Serial, Signer: found.Signer, URL: found.URL}, h.Ref.String()}
 	}
 	if err := os.MkdirAll(store.Dir, 0o700); err != nil {
 		return blob, from, nil, err
@@ -197,8 +218,8 @@ func (a *app) writeDisk(ctx context.Context, draft *artifact.Draft, h ready, blo
 }
 
 // manifest lists what goes in and derives the generation's name from it.
-func manifest(h *host.Host, words seed.Seed, from artifact.Base, form diskForm, load *packed) (artifact.Manifest, error) {
-	m := artifact.Manifest{Host: h.Name, Tool: "bake " + version(), InstanceID: words.InstanceID(h), Base: from,
+func manifest(h *host.Host, words seed.Seed, from artifact.Base, form diskForm, load *packed, tool string) (artifact.Manifest, error) {
+	m := artifact.Manifest{Host: h.Name, Tool: tool, InstanceID: words.InstanceID(h), Base: from,
 		Secrets: secret.Names(h.Secrets), Payload: load.manifest()}
 	for _, rendered := range h.Layers {
 		digest, err := rendered.Digest()

@@ -165,8 +165,13 @@ func (a *app) parcel(ctx context.Context, m *machine, which string) (p deploy.Ge
 		return p, err
 	}
 	a.stage("%s: checking generation %s", m.host.Name, g.Manifest.Generation)
-	if err := g.Verify(ctx); err != nil {
+	if err := a.trustworthy(ctx, g); err != nil {
 		return p, err
+	}
+	if which == "current" {
+		if err := a.proven(g); err != nil {
+			return p, err
+		}
 	}
 	p.Name = g.Manifest.Generation
 	if p.XML, err = os.ReadFile(g.Path("domain.xml")); err != nil {

@@ -64,7 +64,11 @@ func TestBroken(t *testing.T) { runScripts(t, "testdata/script/broken") }
 
 func runScripts(t *testing.T, dir string) {
 	testscript.Run(t, testscript.Params{
-		Dir:                dir,
+		Dir: dir,
+		Setup: func(e *testscript.Env) error { // none of this user's
+			e.Setenv(keyVariable, filepath.Join(e.WorkDir, "signing.key"))
+			return nil
+		},
 		UpdateScripts:      *update,
 		RequireUniqueNames: true,
 		Condition:          condition,

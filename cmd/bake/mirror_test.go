@@ -112,7 +112,7 @@ func newMirror(t *testing.T) *mirror {
 	t.Cleanup(server.Close)
 	m.url = server.URL
 	m.env = map[string]string{"PATH": os.Getenv("PATH"), "XDG_CACHE_HOME": filepath.Join(m.dir, "cache"),
-		"XDG_STATE_HOME": filepath.Join(m.dir, "state"), "BAKE_MIRROR_UBUNTU": m.url, testKeyring: filepath.Join(m.dir, "keyring")}
+		"XDG_STATE_HOME": filepath.Join(m.dir, "state"), "BAKE_MIRROR_UBUNTU": m.url, keyVariable: filepath.Join(m.dir, "signing.key"), testKeyring: filepath.Join(m.dir, "keyring")}
 	m.write(t, "hosts/zap.yaml", strings.Replace(hostFixture, "../base.qcow2", "ubuntu:24.04", 1), 0o644)
 	m.trust(m.key)
 	m.publish(goodImage(t), yesterday)

@@ -238,7 +238,11 @@ func (n *night) current(ctx context.Context, name string, p *nightly.Plan) (arti
 	var damaged *artifact.IntegrityError
 	switch {
 	case err == nil:
-		if p.Current, p.Whole = g.Manifest.Generation, isProven(g); !p.Whole {
+		if _, untrusted := n.vouched(g); untrusted != nil {
+			n.say("%s: %v", name, untrusted)
+			return g, nil
+		}
+		if p.Current, p.Whole = g.Manifest.Generation, n.isProven(g); !p.Whole {
 			n.say("%s: the last verification of the current generation %s failed, or its report is gone", name, p.Current)
 		}
 		return g, nil

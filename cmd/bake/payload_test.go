@@ -155,7 +155,7 @@ func TestNoPayload(t *testing.T) {
 	}
 	p.write(t, "hosts/zap.yaml", strings.Replace(hostFixture, "sysctl]", "fail2ban]\npayload: none", 1), 0o644)
 	p.expect(t, p.command("image", "--host", "zap"), 0)
-	if g := p.latest(t); g.Manifest.Payload != nil || len(g.Manifest.Files) != 4 {
+	if g := p.latest(t); g.Manifest.Payload != nil || len(g.Manifest.Files) != 6 {
 		t.Errorf("%+v", g.Manifest)
 	}
 }

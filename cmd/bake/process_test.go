@@ -48,6 +48,7 @@ func newWorkshop(t *testing.T) workshop {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	t.Setenv(keyVariable, filepath.Join(dir, "signing.key")) // none of this user's
 	w := workshop{dir: dir, bake: filepath.Join(dir, "bake")}
 	self, err := os.Executable()
 	if err != nil {
