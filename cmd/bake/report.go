@@ -20,7 +20,7 @@ import (
 func (a *app) told(g artifact.Generation, r verify.Report) report.Subject {
 	s := report.Subject{Report: r, Manifest: g.Manifest}
 	s.Plan, _ = readPlan(g)
-	if before, ok := g.Before(isProven); ok {
+	if before, ok := g.Before(a.isProven); ok {
 		s.Before, s.Changes = before.Manifest.Generation, before.Manifest.Differences(g.Manifest)
 	}
 	if dir, err := a.nightDir(); err == nil {
