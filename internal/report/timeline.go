@@ -43,7 +43,7 @@ func bootLine(r verify.Report) *timeline {
 	if r.Attestation != attested {
 		last = moment{ms(m.Attested), "a claim did not hold: it stays shut", "shut", "shut"}
 	}
-	all := []moment{{0, "the kernel starts", "", "early"}}
+	all := []moment{{0, "the kernel starts", "no network yet", "early"}}
 	for _, next := range []moment{
 		{ms(m.Closed), "the gate closes: nobody is answered", "shut, no network", "shut"},
 		{ms(m.Network), "the network may come up", "shut", "shut"},
