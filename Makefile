@@ -34,7 +34,7 @@ lint: ## gofmt, vet, staticcheck, shellcheck
 	@unformatted=$$(gofmt -l cmd internal layers); [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; exit 1; }
 	go vet ./... && go vet -tags 'e2e bench' ./...
 	go tool staticcheck -tags 'e2e bench' ./...
-	shellcheck -x -P SCRIPTDIR $(LAB)/{base,deps,libvirt,cloud-init-schema,once.sh} .ci/run cmd/bake/completion/bake.bash
+	shellcheck -x -P SCRIPTDIR $(LAB)/{base,deps,libvirt,cloud-init-schema,once.sh,s3-server} .ci/run cmd/bake/completion/bake.bash
 
 lab-base: deps ## build the Debian 12 and 13 base images, cached outside the clone
 	@$(LAB)/base debian-12 && $(LAB)/base debian-13
@@ -42,6 +42,7 @@ lab-base: deps ## build the Debian 12 and 13 base images, cached outside the clo
 e2e: deps build ## real boots on Debian 12 and 13 that guard the main job
 	export BAKE_E2E_DEBIAN_12=$$($(LAB)/base debian-12) BAKE_E2E_DEBIAN_13=$$($(LAB)/base debian-13)
 	$(E2E) -run TestE2E ./internal/report ./cmd/bake
+	BAKE_E2E_S3=$$($(LAB)/s3-server) $(E2E) -run TestE2E ./internal/backup
 
 e2e-full: deps build ## every boot there is: e2e with all falsified, faults, Lynis, reboots
 	export BAKE_E2E_FULL=1

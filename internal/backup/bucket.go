@@ -2,10 +2,11 @@ package backup
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 type Bucket struct {
 	name, prefix string
 	client       *minio.Client
+	now          func() time.Time
 }
 
 // attempts is how often a question is put to a server that does not answer: a person
@@ -31,7 +33,7 @@ func newBucket(u *url.URL, name, prefix, region string, keys Keys) (*Bucket, err
 	if err != nil {
 		return nil, fmt.Errorf("the bucket %s: %w", name, err)
 	}
-	return &Bucket{name, prefix, client}, nil
+	return &Bucket{name, prefix, client, time.Now}, nil
 }
 
 // String is the name of the bucket, and where it is.
@@ -155,14 +157,11 @@ func (b *Bucket) settings(ctx context.Context, days uint) []Finding {
 // trials are what the writer must not be able to do. The order is from the harmless to
 // what destroys the probe.
 func (b *Bucket) trials(ctx context.Context, probe minio.UploadInfo) []Finding {
-	governance, past := minio.Governance, time.Now().Add(time.Hour).UTC()
-	var off minio.RetentionMode
+	governance, past := minio.Governance, b.now().Add(time.Hour).UTC()
 	return []Finding{
 		refused("the writer cannot turn versions off", b.client.SuspendVersioning(ctx, b.name), func() { _ = b.client.EnableVersioning(ctx, b.name) }),
 		refused("the writer cannot shorten a lock", b.client.PutObjectRetention(ctx, b.name, probe.Key,
 			minio.PutObjectRetentionOptions{GovernanceBypass: true, Mode: &governance, RetainUntilDate: &past, VersionID: probe.VersionID}), nil),
-		refused("the writer cannot take a lock away", b.client.PutObjectRetention(ctx, b.name, probe.Key,
-			minio.PutObjectRetentionOptions{GovernanceBypass: true, Mode: &off, VersionID: probe.VersionID}), nil),
 		refused("the writer cannot delete a version", b.client.RemoveObject(ctx, b.name, probe.Key,
 			minio.RemoveObjectOptions{GovernanceBypass: true, VersionID: probe.VersionID}), nil),
 	}
@@ -198,7 +197,7 @@ func (b *Bucket) Renew(ctx context.Context) (renewed int, err error) {
 	if *unit == minio.Years {
 		days *= 365
 	}
-	now := time.Now().UTC()
+	now := b.now().UTC()
 	until := now.AddDate(0, 0, days)
 	for object := range b.client.ListObjects(ctx, b.name, minio.ListObjectsOptions{Prefix: b.folder(), Recursive: true, WithVersions: true}) {
 		if object.Err != nil {
@@ -207,11 +206,11 @@ func (b *Bucket) Renew(ctx context.Context) (renewed int, err error) {
 		if !object.IsLatest || object.IsDeleteMarker || b.isPassing(object.Key) || object.LastModified.AddDate(0, 0, days/2).After(now) {
 			continue // young enough, or not in use
 		}
-		_, held, err := b.client.GetObjectRetention(ctx, b.name, object.Key, object.VersionID)
-		if err != nil && minio.ToErrorResponse(err).Code != "NoSuchObjectLockConfiguration" {
+		held, err := b.lockedUntil(ctx, object)
+		if err != nil {
 			return renewed, b.fault(err)
 		}
-		if held != nil && held.After(now.AddDate(0, 0, (days+1)/2)) {
+		if held.After(now.AddDate(0, 0, (days+1)/2)) {
 			continue
 		}
 		if err := b.client.PutObjectRetention(ctx, b.name, object.Key,
@@ -221,6 +220,20 @@ func (b *Bucket) Renew(ctx context.Context) (renewed int, err error) {
 		renewed++
 	}
 	return renewed, b.fault(ctx.Err())
+}
+
+// lockedUntil is what a HEAD says: the answer of the question for a retention is not the
+// same document everywhere.
+func (b *Bucket) lockedUntil(ctx context.Context, object minio.ObjectInfo) (time.Time, error) {
+	info, err := b.client.StatObject(ctx, b.name, object.Key, minio.StatObjectOptions{VersionID: object.VersionID})
+	if err != nil {
+		return time.Time{}, err
+	}
+	until, err := time.Parse(time.RFC3339, info.Metadata.Get("X-Amz-Object-Lock-Retain-Until-Date"))
+	if err != nil {
+		return time.Time{}, nil // it is not locked
+	}
+	return until, nil
 }
 
 // folder is what all keys of the repository begin with.
@@ -237,14 +250,13 @@ func (b *Bucket) isPassing(key string) bool {
 	return strings.HasPrefix(rest, "locks/") || rest == probeName
 }
 
-// Rewind has the repository be what it was at a moment: what was deleted or written over
-// since is there again, from the versions that the bucket has kept, and what came since
-// is hidden. Nothing is destroyed by it, and another Rewind goes back. It needs a key that
-// may read versions, store and delete; it returns how many objects were not as they had
-// been.
-func (b *Bucket) Rewind(ctx context.Context, to time.Time, dry bool) (changed int, err error) {
-	type history struct{ latest, then minio.ObjectInfo }
-	var keys []string
+// Revive undoes what was deleted and written over in the repository, from the versions
+// that the bucket has kept. restic writes an object once and never again, so of each the
+// oldest version is the true one. Nothing is destroyed by it; what was pruned and is not
+// gone for good is there again, too, until the next prune. It needs a key that may read
+// versions and store, and returns how many objects were not as they had been.
+func (b *Bucket) Revive(ctx context.Context, dry bool) (changed int, err error) {
+	type history struct{ latest, oldest minio.ObjectInfo }
 	all := map[string]*history{}
 	for object := range b.client.ListObjects(ctx, b.name, minio.ListObjectsOptions{Prefix: b.folder(), Recursive: true, WithVersions: true}) {
 		if object.Err != nil {
@@ -256,37 +268,30 @@ func (b *Bucket) Rewind(ctx context.Context, to time.Time, dry bool) (changed in
 		h := all[object.Key]
 		if h == nil {
 			h = &history{}
-			all[object.Key], keys = h, append(keys, object.Key)
+			all[object.Key] = h
 		}
 		if object.IsLatest {
 			h.latest = object
 		}
-		if !object.LastModified.After(to) && (h.then.Key == "" || object.LastModified.After(h.then.LastModified)) {
-			h.then = object
+		// A server lists the versions of an object from the newest to the oldest.
+		if !object.IsDeleteMarker && (h.oldest.Key == "" || !object.LastModified.After(h.oldest.LastModified)) {
+			h.oldest = object
 		}
 	}
-	for _, key := range keys {
+	for _, key := range slices.Sorted(maps.Keys(all)) {
 		h := all[key]
-		was, is := h.then.Key != "" && !h.then.IsDeleteMarker, !h.latest.IsDeleteMarker
-		if was == is && (!was || h.then.VersionID == h.latest.VersionID) {
+		isSame := !h.latest.IsDeleteMarker && h.latest.ETag == h.oldest.ETag && h.latest.Size == h.oldest.Size
+		if h.oldest.Key == "" || isSame {
 			continue
 		}
 		changed++
 		if dry {
 			continue
 		}
-		if was {
-			_, err = b.client.CopyObject(ctx, minio.CopyDestOptions{Bucket: b.name, Object: key},
-				minio.CopySrcOptions{Bucket: b.name, Object: key, VersionID: h.then.VersionID})
-		} else {
-			err = b.client.RemoveObject(ctx, b.name, key, minio.RemoveObjectOptions{})
-		}
-		if err != nil {
+		if _, err := b.client.CopyObject(ctx, minio.CopyDestOptions{Bucket: b.name, Object: key},
+			minio.CopySrcOptions{Bucket: b.name, Object: key, VersionID: h.oldest.VersionID}); err != nil {
 			return changed, b.fault(err)
 		}
-	}
-	if changed == 0 && len(keys) == 0 {
-		return 0, errors.New("the bucket has nothing of a repository, and never had")
 	}
 	return changed, nil
 }

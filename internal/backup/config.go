@@ -25,7 +25,7 @@ const FileName = "backup.yaml"
 //	  password: {file: secrets/restic}           a secret is referred to, as in a host file
 //	  writer: {key: {env: KEY}, secret: {file: secrets/s3}}   of S3: puts, and deletes nothing but locks
 //	  pruner: {key: {env: PRUNE_KEY}, secret: {file: secrets/s3-prune}}
-//	  owner: {key: {env: OWNER_KEY}, secret: {env: OWNER_SECRET}}     who makes and rewinds the bucket
+//	  owner: {key: {env: OWNER_KEY}, secret: {env: OWNER_SECRET}}     who makes the bucket
 //	  region: eu-1
 //	  tree: /srv/backup                          a second store, or the only one
 //	  keep: {daily: 7, weekly: 4, monthly: 6, within: 7d}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -42,7 +43,7 @@ func (r *Restic) run(ctx context.Context, c call) ([]byte, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	watch := time.AfterFunc(stall, func() {
-		stop(&Fault{Store: r.String(), Cause: Stalled, Said: fmt.Sprintf("no progress for %v: %s", stall, essence(said.text()))})
+		stop(stalled(r.String(), stall, said.text()))
 	})
 	defer watch.Stop()
 	if c.patient {
@@ -76,6 +77,16 @@ func (r *Restic) run(ctx context.Context, c call) ([]byte, error) {
 		return nil, fmt.Errorf("restic: %w", err)
 	}
 	return kept, reading
+}
+
+// stalled says why a program that goes on trying does not get on.
+func stalled(store string, after time.Duration, said string) *Fault {
+	f := diagnose(store, said, 0)
+	if f.Cause == Failed {
+		f.Cause = Stalled
+	}
+	f.Said = strings.TrimSuffix(fmt.Sprintf("no progress for %v: %s", after, f.Said), ": ")
+	return f
 }
 
 // command prepares restic. All that is secret is in its environment.
