@@ -159,7 +159,7 @@ func (a *app) wholeNight(ctx context.Context, o nightOptions) (err error) {
 	if err := entry.Write(tonight); err != nil {
 		return err
 	}
-	unheard := sender.Start(ctx)
+	unheard := sender.Start(ctx, notify.Nightly)
 	tonight, err = a.doNight(ctx, dir, o, tonight, entry)
 	err = a.endNight(ctx, sender, entry, tonight, err, unheard)
 	return errors.Join(err, a.writeIndex(journal))

@@ -12,17 +12,16 @@ import (
 	"strings"
 	"time"
 
-	"bake/internal/nightly"
 	"bake/internal/tool"
 )
 
 // email hands a message to the mail system of this machine.
-func (s *Sender) email(ctx context.Context, t target, n nightly.Night) error {
+func (s *Sender) email(ctx context.Context, t target, m Message) error {
 	program, err := s.sendmail(t.sendmail)
 	if err != nil {
 		return err
 	}
-	message, err := s.message(t, n)
+	message, err := letter(t, m)
 	if err != nil {
 		return err
 	}
@@ -53,14 +52,14 @@ func (s *Sender) sendmail(named string) (string, error) {
 	return named, nil
 }
 
-// message is a mail as RFC 5322 has it. Everything in it that is not ours is in the
+// letter is a mail as RFC 5322 has it. Everything in it that is not ours is in the
 // body, which is encoded.
-func (s *Sender) message(t target, n nightly.Night) ([]byte, error) {
-	words := s.words(n)
+func letter(t target, m Message) ([]byte, error) {
+	words := m.words()
 	var out bytes.Buffer
-	when := n.Ended
+	when := m.Ended
 	if when.IsZero() {
-		when = n.Began
+		when = m.Began
 	}
 	for _, header := range [][2]string{
 		{"From", t.from}, {"To", strings.Join(t.to, ", ")}, {"Subject", mime.QEncoding.Encode("utf-8", cut(words["summary"]))},

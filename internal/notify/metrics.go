@@ -104,7 +104,7 @@ const newPrefix = ".bake-new-"
 
 // writeMetrics puts the text file in place in one step, and removes what runs that
 // were killed have left.
-func writeMetrics(path string, nights []nightly.Night) (err error) {
+func writeMetrics(path, content string) (err error) {
 	dir := filepath.Dir(path)
 	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("refusing to replace %s: it is not a regular file", path)
@@ -125,7 +125,7 @@ func writeMetrics(path string, nights []nightly.Night) (err error) {
 			_ = os.Remove(temporary.Name())
 		}
 	}()
-	_, err = temporary.WriteString(exposition(nights))
+	_, err = temporary.WriteString(content)
 	if err == nil {
 		err = temporary.Chmod(0o644) // whoever exports it is another user
 	}

@@ -12,6 +12,10 @@
 //	  - email: {to: [ops@example.org], from: bake@example.org, when: change}
 //	  - textfile: {path: /var/lib/node-exporter/bake.prom}
 //
+// What backups came to is told in the same way, to all but pings: a service that waits
+// for a night must not take a backup for one. With job: nightly or job: backup an entry is
+// for that alone, a ping, too.
+//
 // A URL is a secret: whoever has it can speak in your name. So it is referred to as
 // secrets of a host file are, by file, env, age or command, relative to nightly.yaml,
 // and is never written there. When is always (the default), change (something was
@@ -52,6 +56,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,6 +82,7 @@ type target struct {
 	kind string // webhook, ping, email or textfile
 	at   string // where it stands, for messages: notify[0].webhook
 	when string
+	job  string // nightly or backup, "" for both
 
 	url  []secret.Ref // of webhook and ping: one
 	body *doc.Node    // of webhook, nil for the night itself
@@ -176,13 +182,18 @@ func (c *Config) read(n *doc.Node, dir string, problems *diag.List) {
 
 // read fills in a target.
 func (t *target) read(n *doc.Node, dir string, problems *diag.List) {
-	known := map[string][]string{"webhook": {"url", "when", "body"}, "ping": {"url"},
-		"email": {"to", "from", "when", "sendmail"}, "textfile": {"path"}}[t.kind]
+	known := map[string][]string{"webhook": {"url", "when", "body", "job"}, "ping": {"url", "job"},
+		"email": {"to", "from", "when", "sendmail", "job"}, "textfile": {"path", "job"}}[t.kind]
 	get := n.Fields(t.at, problems, known...)
 	if n.Kind != doc.Map {
 		return
 	}
-	t.when = choice(get("when"), t.at+".when", problems)
+	t.when = choice(get("when"), t.at+".when", moments, problems)
+	if job := get("job"); job != nil {
+		t.job = choice(job, t.at+".job", []string{Nightly, Backup}, problems)
+	} else if t.kind == "ping" {
+		t.job = Nightly
+	}
 	switch t.kind {
 	case "webhook", "ping":
 		t.readURL(n, get("url"), problems)
@@ -261,16 +272,16 @@ func text(parent, n *doc.Node, path, key string, problems *diag.List) string {
 
 var moments = []string{"always", "change", "failure"}
 
-func choice(n *doc.Node, path string, problems *diag.List) string {
+// choice reads one of some words, the first where there is none.
+func choice(n *doc.Node, path string, of []string, problems *diag.List) string {
 	if n == nil {
-		return "always"
+		return of[0]
 	}
-	for _, word := range moments {
-		if n.Kind == doc.String && n.Text == word {
-			return word
-		}
+	if n.Kind == doc.String && slices.Contains(of, n.Text) {
+		return n.Text
 	}
-	problems.Add(n.Problem(path, "", "want always, change or failure"))
+	last := len(of) - 1
+	problems.Add(n.Problem(path, "", "want %s or %s", strings.Join(of[:last], ", "), of[last]))
 	return ""
 }
 
@@ -338,28 +349,33 @@ func (e *Error) Unwrap() error { return e.Err }
 // Network marks the error as one of the network or of a remote service.
 func (e *Error) Network() bool { return true }
 
-// Start tells that a night begins.
-func (s *Sender) Start(ctx context.Context) error { return s.each(ctx, nil) }
+// Start tells that a job begins.
+func (s *Sender) Start(ctx context.Context, job string) error { return s.each(ctx, job, nil) }
 
 // Send tells what a night came to. The errors are *Error, joined, one for each
 // notification that failed.
-func (s *Sender) Send(ctx context.Context, n nightly.Night) error { return s.each(ctx, &n) }
+func (s *Sender) Send(ctx context.Context, n nightly.Night) error {
+	return s.Tell(ctx, s.message(n))
+}
 
-// each does one notification after another; n is nil at the beginning.
-func (s *Sender) each(ctx context.Context, n *nightly.Night) error {
+// Tell tells what a job came to, as Send does.
+func (s *Sender) Tell(ctx context.Context, m Message) error { return s.each(ctx, m.Job, &m) }
+
+// each does one notification after another; m is nil at the beginning.
+func (s *Sender) each(ctx context.Context, job string, m *Message) error {
 	patience := s.Patience
 	if patience == 0 {
 		patience = 20 * time.Second
 	}
 	var failed error
 	for _, t := range s.targets {
-		if n == nil && t.kind != "ping" || n != nil && !t.wants(*n) {
+		if t.job != "" && t.job != job || m == nil && t.kind != "ping" || m != nil && !t.wants(*m) {
 			continue
 		}
 		limited, stop := context.WithTimeout(ctx, patience)
 		err := s.broken[t.at]
 		if err == nil {
-			err = s.one(limited, t, n)
+			err = s.one(limited, t, m)
 		}
 		if err != nil && limited.Err() != nil && ctx.Err() == nil {
 			err = fmt.Errorf("no answer within %v", patience)
@@ -372,29 +388,26 @@ func (s *Sender) each(ctx context.Context, n *nightly.Night) error {
 	return failed
 }
 
-func (t target) wants(n nightly.Night) bool {
+func (t target) wants(m Message) bool {
 	switch t.when {
 	case "failure":
-		return isRed(n)
+		return m.isRed()
 	case "change":
-		return isRed(n) || len(n.Promoted()) > 0
+		return m.isRed() || m.Changed
 	}
 	return true
 }
 
-// isRed says whether somebody should look.
-func isRed(n nightly.Night) bool { return !n.IsGood() || n.Exit != 0 }
-
-func (s *Sender) one(ctx context.Context, t target, n *nightly.Night) error {
+func (s *Sender) one(ctx context.Context, t target, m *Message) error {
 	switch t.kind {
 	case "webhook":
-		return s.webhook(ctx, t, *n)
+		return s.webhook(ctx, t, *m)
 	case "ping":
-		return s.ping(ctx, t, n)
+		return s.ping(ctx, t, m)
 	case "email":
-		return s.email(ctx, t, *n)
+		return s.email(ctx, t, *m)
 	}
-	return writeMetrics(t.path, append(s.history(), *n))
+	return writeMetrics(m.file(t.path), m.Metrics())
 }
 
 func (s *Sender) history() []nightly.Night {

@@ -101,7 +101,7 @@ func TestReadNothing(t *testing.T) {
 func TestWebhook(t *testing.T) {
 	web := newService(t)
 	s := mustSender(t, "notify:\n  - webhook: {url: {file: url}}\n", web.URL+"/hook?key=k\n")
-	if err := errors.Join(s.Start(t.Context()), s.Send(t.Context(), red)); err != nil {
+	if err := errors.Join(s.Start(t.Context(), Nightly), s.Send(t.Context(), red)); err != nil {
 		t.Fatal(err)
 	}
 	if len(web.got) != 1 || !strings.HasPrefix(web.got[0], "POST /hook?key=k: {") || web.kind != "application/json" {
@@ -140,7 +140,7 @@ func TestWebhookBody(t *testing.T) {
 func TestPing(t *testing.T) {
 	web := newService(t)
 	s := mustSender(t, "notify: [{ping: {url: {file: url}}}]\n", web.URL+"/abc/")
-	err := errors.Join(s.Start(t.Context()), s.Send(t.Context(), green), s.Start(t.Context()), s.Send(t.Context(), red))
+	err := errors.Join(s.Start(t.Context(), Nightly), s.Send(t.Context(), green), s.Start(t.Context(), Nightly), s.Send(t.Context(), red))
 	want := "POST /abc/start: |POST /abc/: TABLE of 1 promoted, 1 unchanged\n|POST /abc/start: |POST /abc/fail: TABLE of 1 failed (zap), 1 unchanged\n"
 	if got := strings.Join(web.got, "|"); err != nil || got != want {
 		t.Errorf("%v\n%q\n%q", err, got, want)
@@ -159,7 +159,7 @@ func TestWhen(t *testing.T) {
 	}
 	other := quiet
 	other.Exit = 4 // of the night as a whole
-	if !isRed(other) || isRed(quiet) || isRed(green) {
+	if red := func(n nightly.Night) bool { return (&Sender{}).message(n).isRed() }; !red(other) || red(quiet) || red(green) {
 		t.Error("what is red?")
 	}
 }

@@ -12,13 +12,11 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"bake/internal/diag"
 	"bake/internal/doc"
-	"bake/internal/nightly"
 )
 
 // most bounds what is sent as a text.
@@ -26,26 +24,26 @@ const most = 10 << 10
 
 // ping tells a service that watches whether a night comes: its start, then its end,
 // good or not, with the summary.
-func (s *Sender) ping(ctx context.Context, t target, n *nightly.Night) error {
+func (s *Sender) ping(ctx context.Context, t target, m *Message) error {
 	u := *s.urls[t.at]
 	switch {
-	case n == nil:
+	case m == nil:
 		u = *u.JoinPath("start")
-	case isRed(*n):
+	case m.isRed():
 		u = *u.JoinPath("fail")
 	}
 	body := ""
-	if n != nil {
-		body = cut(s.words(*n)["table"])
+	if m != nil {
+		body = cut(m.words()["table"])
 	}
 	return post(ctx, &u, "text/plain; charset=utf-8", []byte(body))
 }
 
 // webhook sends a night, or what the configuration makes of it.
-func (s *Sender) webhook(ctx context.Context, t target, n nightly.Night) error {
-	var value any = n
+func (s *Sender) webhook(ctx context.Context, t target, m Message) error {
+	value := m.Content
 	if t.body != nil {
-		value = tree(t.body, s.words(n))
+		value = tree(t.body, m.words())
 	}
 	content, err := json.Marshal(value)
 	if err != nil {
@@ -54,29 +52,8 @@ func (s *Sender) webhook(ctx context.Context, t target, n nightly.Night) error {
 	return post(ctx, s.urls[t.at], "application/json", content)
 }
 
-// words are what a body can refer to.
-func (s *Sender) words(n nightly.Night) map[string]string {
-	words := map[string]string{"summary": "bake nightly: " + n.String(), "verdict": "green", "exit": strconv.Itoa(n.Exit),
-		"began": n.Began.UTC().Format(time.RFC3339), "ended": n.Ended.UTC().Format(time.RFC3339)}
-	if isRed(n) {
-		words["verdict"] = "red"
-	}
-	var red []string
-	for _, o := range n.Hosts {
-		if !o.Verdict.IsGood() {
-			red = append(red, o.Host)
-		}
-	}
-	words["failed"] = strings.Join(red, ", ")
-	words["table"] = words["summary"] + "\n"
-	if s.Table != nil {
-		words["table"] = s.Table(n)
-	}
-	return words
-}
-
 var (
-	known = slices.Sorted(maps.Keys((&Sender{}).words(nightly.Night{})))
+	known = slices.Sorted(maps.Keys(Message{}.words()))
 	word  = regexp.MustCompile(`\(\(\s*([^()]*?)\s*\)\)`)
 )
 
