@@ -34,7 +34,7 @@ lint: ## gofmt, vet, staticcheck, shellcheck
 	@unformatted=$$(gofmt -l cmd internal layers); [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; exit 1; }
 	go vet ./... && go vet -tags 'e2e bench' ./...
 	go tool staticcheck -tags 'e2e bench' ./...
-	shellcheck -x -P SCRIPTDIR $(LAB)/{base,deps,libvirt,cloud-init-schema,once.sh,s3-server} .ci/run cmd/bake/completion/bake.bash
+	shellcheck -x -P SCRIPTDIR $$(grep -lE '^#!.*[/ ](ba)?sh$$' --directories=skip $(LAB)/*) .ci/run cmd/bake/completion/bake.bash
 
 lab-base: deps ## build the Debian 12 and 13 base images, cached outside the clone
 	@$(LAB)/base debian-12 && $(LAB)/base debian-13

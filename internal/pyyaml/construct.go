@@ -167,7 +167,7 @@ func (c *constructor) fillMap(n *node, v *doc.Node) {
 			c.fail(pair[0], "a key cannot be %s", key.Kind)
 		}
 		value := c.value(pair[1])
-		same := identity(key)
+		same := Identity(key)
 		if i, twice := at[same]; twice { // the first key and the last value are what is left
 			if v.Kind == doc.Map {
 				v.Pairs[i].Value = value
@@ -183,8 +183,8 @@ func (c *constructor) fillMap(n *node, v *doc.Node) {
 	}
 }
 
-// identity is what makes two keys the same to Python: 1, 1.0 and true are.
-func identity(key *doc.Node) string {
+// Identity is what makes two keys the same to Python: 1, 1.0 and true are.
+func Identity(key *doc.Node) string {
 	switch key.Kind {
 	case doc.Bool:
 		return map[string]string{"true": "n 1", "false": "n 0"}[key.Text]

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"bake/internal/binascii"
 	"bake/internal/doc"
 )
 
@@ -205,42 +206,9 @@ func (c *constructor) binary(n *node) string {
 			c.fail(n, "base64 is ASCII")
 		}
 	}
-	data, ok := Base64([]byte(text))
-	if !ok {
+	data, err := binascii.Base64([]byte(text), false)
+	if err != nil {
 		c.fail(n, "this is no base64")
 	}
 	return string(data)
-}
-
-// Base64 decodes as Python's binascii.a2b_base64 does where it is not strict:
-// what is no digit is skipped, and what follows the padding is not read.
-func Base64(text []byte) (data []byte, ok bool) {
-	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-	quad, pads := 0, 0
-	var left byte
-	for _, b := range text {
-		if b == '=' {
-			if pads++; quad >= 2 && quad+pads >= 4 {
-				return data, true
-			}
-			continue
-		}
-		digit := strings.IndexByte(digits, b)
-		if digit < 0 {
-			continue
-		}
-		pads = 0
-		d := byte(digit)
-		switch quad {
-		case 0:
-			quad, left = 1, d
-		case 1:
-			quad, data, left = 2, append(data, left<<2|d>>4), d&0x0f
-		case 2:
-			quad, data, left = 3, append(data, left<<4|d>>2), d&0x03
-		case 3:
-			quad, data, left = 0, append(data, left<<6|d), 0
-		}
-	}
-	return data, quad == 0
 }
