@@ -56,12 +56,13 @@ e2e-full: deps build ## every boot there is: e2e with all falsified, faults, Lyn
 bench: deps build ## speed beside the usual tools, in one run
 	go test -tags bench -count 1 -timeout 30m -p 1 -run TestBench -v ./cmd/bake ./internal/download
 
-fuzz: guest ## every fuzz target for 20 s
+fuzz: guest deps ## every fuzz target for 20 s; 100000 sets of parts beside cloud-init
 	for file in $$(grep -rl --include='*_test.go' '^func Fuzz' internal cmd); do
 		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\).*/\1/p' $$file); do
 			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime 20s -fuzzminimizetime 10x ./$$(dirname $$file)
 		done
 	done
+	CI=true BAKE_DIFFERENTIAL=100000 go test -v -timeout 180m -run TestLike ./internal/cloudinit ./internal/pyyaml
 
 golden: guest ## rewrite the golden files; the diff is the review
 	go test ./internal/host ./internal/seed ./internal/domain ./cmd/bake -update

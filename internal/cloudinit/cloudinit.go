@@ -48,7 +48,7 @@ const (
 	Boothook Verdict = "run as a boothook" // early, at every boot
 	Handler  Verdict = "a part handler"    // a program that decides about parts
 	Include  Verdict = "included"          // the guest fetches what it names
-	Template Verdict = "rendered, then..." // an expression depends on the machine
+	Unknown  Verdict = "unknown"           // an expression of a template, or a part handler, decides in the guest
 	Empty    Verdict = "empty"             // nothing is in it
 	Lost     Verdict = "lost"              // cloud-init drops it
 )

@@ -15,11 +15,12 @@ import (
 // handlers walks the parts, as cloud-init does with the handlers it comes with.
 type handlers struct {
 	*processor
-	result  Result
-	config  *doc.Node
-	merged  int            // how many parts have gone into config
-	scripts map[string]int // which part wrote a file
-	number  int
+	result   Result
+	config   *doc.Node
+	merged   int            // how many parts have gone into config
+	scripts  map[string]int // which part wrote a file
+	number   int
+	programs bool // a part handler has been met
 }
 
 func position(place pyyaml.Source) diag.Position {
@@ -80,12 +81,14 @@ func (h *handlers) handle(part *Part, m *email.Message) {
 	case "text/jinja2":
 		h.template(part, m)
 	case "text/part-handler":
-		part.Verdict = Handler
+		part.Verdict, h.programs = Handler, true
 		h.unknown(part, "a part handler is a program, which runs in the guest alone and may take any part over")
 	default:
 		switch {
 		case part.Text == "":
 			part.Verdict = Empty
+		case h.programs:
+			part.Verdict, part.Reason = Unknown, "only the part handler above may know the type "+part.Type
 		case part.Type == notMultipart:
 			part.lose("it starts with none of the marks that cloud-init knows, such as #cloud-config, not with %q", start(part.Text))
 		default:
@@ -167,7 +170,7 @@ func (h *handlers) merge(part *Part, m *email.Message, text string) {
 	switch {
 	case errors.As(err, &failed) && failed.Uncertain:
 		h.unknown(part, failed.Message)
-		part.Verdict = Template
+		part.Verdict = Unknown
 		return
 	case err != nil:
 		part.Pos, part.Marked = failed.Pos, !failed.Uncaught

@@ -21,7 +21,7 @@ func (h *handlers) template(part *Part, m *email.Message) {
 		part.lose("a template is of type jinja, this says %q", start(email.Strip(form[1])))
 		return
 	case strings.Contains(rest, "{{") || strings.Contains(rest, "{%") || strings.Contains(rest, "{#"):
-		part.Verdict = Template
+		part.Verdict = Unknown
 		h.unknown(part, "what a template becomes depends on the machine: a variable that it does not have is "+
 			"replaced by CI_MISSING_JINJA_VAR/ and its name")
 		return

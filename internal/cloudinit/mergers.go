@@ -151,8 +151,8 @@ func listedRule(item *doc.Node) (rule, error) {
 		if !truth(name) {
 			return rule{}, nil
 		}
-		if name.Kind != doc.String {
-			return rule{}, fmt.Errorf("the name of a merge type is %s", name.Kind)
+		if name.Kind != doc.String { // looked up like any other, and not found
+			name = doc.Text(string(name.Kind))
 		}
 		return rule{name.Text, &doc.Node{Kind: doc.List, Items: item.Items[1:]}}, nil
 	case doc.String: // Python takes the first character for the name

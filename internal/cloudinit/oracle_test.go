@@ -161,8 +161,8 @@ func disagree(r Result, want answer, old bool) string {
 		switch {
 		case p.Verdict == Lost && !p.counted && !p.replaced:
 			outcome = "lost"
-		case p.Verdict == Template:
-			exact = false
+		case p.Verdict == Unknown:
+			exact = exact && p.Type == "text/x-lab" // the lab's part handler does nothing
 			outcome = "template"
 		case p.Text == "" && p.Type != "text/cloud-config" && p.Type != "text/cloud-config-jsonp":
 			outcome = "empty"
@@ -203,7 +203,7 @@ func disagree(r Result, want answer, old bool) string {
 // What this package makes of generated user-data is what the cloud-init of two
 // releases makes of it.
 func TestLikeCloudInit(t *testing.T) {
-	count := 400
+	count := 200
 	if n, err := strconv.Atoi(os.Getenv("BAKE_DIFFERENTIAL")); err == nil {
 		count = n
 	}

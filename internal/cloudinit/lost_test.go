@@ -1,0 +1,118 @@
+package cloudinit
+
+import (
+	"strings"
+	"testing"
+
+	"bake/internal/diag"
+)
+
+// naive is what write-mime-multipart makes of three layers.
+const naive = `Content-Type: multipart/mixed; boundary="==b=="
+MIME-Version: 1.0
+
+--==b==
+Content-Type: text/cloud-config; charset="us-ascii"
+MIME-Version: 1.0
+Content-Transfer-Encoding: 7bit
+Content-Disposition: attachment; filename="ufw.yaml"
+
+#cloud-config
+packages: [ufw]
+runcmd:
+  - ufw --force enable
+ssh_pwauth: false
+
+--==b==
+Content-Type: text/cloud-config; charset="us-ascii"
+MIME-Version: 1.0
+Content-Transfer-Encoding: 7bit
+Content-Disposition: attachment; filename="fail2ban.yaml"
+
+#cloud-config
+packages: [fail2ban]
+runcmd:
+  - systemctl restart fail2ban
+ssh_pwauth: true
+
+--==b==
+Content-Type: text/cloud-config; charset="us-ascii"
+Content-Disposition: attachment; filename="broken.yaml"
+
+#cloud-config
+write_files: [
+--==b==
+Content-Disposition: attachment; filename="notes.txt"
+
+nothing of cloud-init
+--==b==--
+`
+
+func TestLost(t *testing.T) {
+	result, err := Merge("user-data", []byte(naive), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"user-data:11:1: error: packages: the value is lost: the one at user-data:23:11 is what counts",
+		"user-data:12:1: error: runcmd: the value is lost: the one at user-data:25:3 is what counts",
+		"user-data:14:1: error: ssh_pwauth: the value is lost: the one at user-data:26:13 is what counts",
+		"user-data:33:15: error: broken.yaml: the part is lost: it is not valid YAML: the end where a value should be",
+		"user-data:37:1: error: notes.txt: the part is lost: nothing handles the type text/plain",
+	}
+	lost := result.Lost()
+	if len(lost) != len(want) {
+		t.Fatalf("%d problems, want %d:\n%v", len(lost), len(want), lost)
+	}
+	for i, problem := range lost {
+		if got, _, _ := strings.Cut(diag.List{problem}.Error(), "\n"); got != want[i] {
+			t.Errorf("got  %s\nwant %s", got, want[i])
+		}
+	}
+}
+
+// Nothing is lost where nothing is: every part appends.
+func TestNothingLost(t *testing.T) {
+	how := "merge_how: [{name: list, settings: [append]}, {name: dict, settings: [no_replace, recurse_list]}]\n"
+	text := strings.ReplaceAll(naive[:strings.Index(naive, "--==b==\nContent-Type: text/cloud-config; charset=\"us-ascii\"\nContent-Disposition: attachment; filename=\"broken")]+"--==b==--\n",
+		"#cloud-config\n", "#cloud-config\n"+how)
+	text = strings.Replace(text, "ssh_pwauth: true", "ssh_pwauth: false", 1)
+	result, err := Merge("user-data", []byte(text), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lost := result.Lost(); len(lost) > 0 {
+		t.Error(lost)
+	}
+	if got := canonical(result.Config.Get("packages")); got != "[s756677,s6661696c3262616e]" {
+		t.Errorf("packages are %s", got)
+	}
+}
+
+func TestFatal(t *testing.T) {
+	for _, text := range []string{
+		"#cloud-config-archive\n- type: text\n  content: x\n",
+		"#cloud-config-archive\n- content: x\n  merge-type: 5\n",
+		"MIME-Version: 1.0\nContent-Type: text/x-shellscript\n\n\xff",
+		"MIME-Version: 1.0\nContent-Type: application/gzip\n\nnot compressed",
+	} {
+		result, err := Merge("user-data", []byte(text), Options{})
+		if err != nil || result.Fatal == "" || len(result.Lost()) != 1 {
+			t.Errorf("%q: %+v, %v", text, result, err)
+		}
+	}
+}
+
+// What only the guest can know is said, and nothing is fetched.
+func TestUncertain(t *testing.T) {
+	for _, text := range []string{
+		"#include\nhttp://example.invalid/x\n",
+		"#part-handler\npass\n",
+		"## template: jinja\n#cloud-config\nhostname: {{ v1.region }}\n",
+	} {
+		result, err := Merge("user-data", []byte(text), Options{})
+		if err != nil || len(result.Uncertain) != 1 {
+			t.Errorf("%q: %+v, %v", text, result, err)
+		}
+	}
+}
