@@ -74,20 +74,21 @@ text, json, junit, tap and prom take several hosts.`,
 
 func runReport(a *app, o reportOptions) error {
 	var all []report.Subject
+	var missing error // the others' are still worth writing
 	for _, name := range o.hosts {
 		s, err := a.lastSubject(name, o.generation, o.live)
-		if err != nil {
-			return err
+		if missing = errors.Join(missing, err); err == nil {
+			all = append(all, s)
 		}
-		all = append(all, s)
+	}
+	if len(all) == 0 {
+		return missing
 	}
 	content, err := formatReport(all, o.format)
-	switch {
-	case err != nil:
-		return err
-	case o.output == "":
-		_, err := a.Stdout.Write(content)
-		return err
+	if err == nil && o.output == "" {
+		_, err = a.Stdout.Write(content)
+	} else if err == nil {
+		err = writeWhole(o.output, content, o.format == "prom")
 	}
-	return writeWhole(o.output, content, o.format == "prom")
+	return errors.Join(err, missing)
 }

@@ -1,8 +1,10 @@
 package report
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"image/png"
 	"os"
 	"path/filepath"
 	"strings"
@@ -80,6 +82,32 @@ func TestPageInBrowser(t *testing.T) {
 	if all := b.complaints(); len(all) > 0 {
 		t.Errorf("the browser complains: %s", strings.Join(all, "\n"))
 	}
+}
+
+// TestPicture takes the picture of a report in docs/, when testdata/lab/picture asks for it.
+func TestPicture(t *testing.T) {
+	path := os.Getenv("BAKE_PICTURE")
+	if path == "" {
+		t.Skip("no BAKE_PICTURE")
+	}
+	b := openBrowser(t)
+	b.scheme(t, "light")
+	b.size(t, 1120, 800, false)
+	b.show(t, written(t, booted(t)))
+	var got struct{ Data []byte }
+	b.do(t, "Page.captureScreenshot", map[string]any{"format": "png"}, &got)
+	whole, err := png.Decode(bytes.NewReader(got.Data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var small bytes.Buffer
+	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&small, whole); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, small.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s: %d bytes", path, small.Len())
 }
 
 const shown = `[...document.querySelectorAll('details.claim')].filter(e => e.checkVisibility()).length`

@@ -154,7 +154,7 @@ func booted(t *testing.T) Subject {
 	if dir == "" {
 		return good()
 	}
-	s := Subject{Nights: nights(24)}
+	var s Subject
 	for name, to := range map[string]any{"report.json": &s.Report, "claims.json": &s.Plan, "manifest.json": &s.Manifest} {
 		data, err := os.ReadFile(dir + "/" + name)
 		if err == nil {
