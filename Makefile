@@ -7,7 +7,7 @@ LAB     := testdata/lab
 E2E     := go test -tags e2e -count 1 -timeout 80m -v
 
 .DEFAULT_GOAL := help
-.PHONY: help deps guest build demo test lint e2e e2e-full bench fuzz golden cover lab-base clean
+.PHONY: help deps guest build dist dist-test demo test lint e2e e2e-full bench fuzz golden cover lab-base clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,12 @@ guest: ## build the program that attests in the guest, the same bytes everywhere
 build: guest ## build bin/bake
 	go build -trimpath -buildvcs=auto -o $(BAKE) ./cmd/bake
 
+dist: guest ## static programs, .deb, .rpm, checksums; signed with BAKE_RELEASE_KEY=FILE of an ssh key
+	go run ./cmd/bake-dist
+
+dist-test: deps ## make a release twice, compare, verify its signature, install it in a fresh Debian; as root
+	go test -tags dist -count 1 -timeout 60m -v ./cmd/bake-dist
+
 demo: deps build ## bake host zap on a locally built base, boot it, verify it, show the report
 	base=$$($(LAB)/base debian-13)
 	$(BAKE) image --host zap --base "$$base"
@@ -32,8 +38,8 @@ test: deps guest lint ## all tests that need no boot; a missing outside judge is
 
 lint: ## gofmt, vet, staticcheck, shellcheck
 	@unformatted=$$(gofmt -l cmd internal layers); [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; exit 1; }
-	go vet ./... && go vet -tags 'e2e bench' ./...
-	go tool staticcheck -tags 'e2e bench' ./...
+	go vet ./... && go vet -tags 'e2e bench dist' ./...
+	go tool staticcheck -tags 'e2e bench dist' ./...
 	shellcheck -x -P SCRIPTDIR $$(grep -lE '^#!.*[/ ](ba)?sh$$' --directories=skip $(LAB)/*) .ci/run cmd/bake/completion/bake.bash
 
 lab-base: deps ## build the Debian 12 and 13 base images, cached outside the clone
@@ -71,6 +77,6 @@ cover: guest ## coverage of each package
 	go test -cover ./internal/... ./cmd/...
 
 clean: ## remove what was built here; the lab cache stays
-	rm -rf bin out
+	rm -rf bin dist out
 
 .ONESHELL:

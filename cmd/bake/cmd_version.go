@@ -30,9 +30,15 @@ func runVersion(a *app) error {
 	return err
 }
 
-// version is the module's version, or the commit a development build was made
+// release and released, the day, are set by the linker in what cmd/bake-dist makes.
+var release, released string
+
+// version is a release's, or the module's version, or the commit a development build was made
 // from; "devel" when the build recorded neither.
 func version() string {
+	if release != "" {
+		return release
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "devel"

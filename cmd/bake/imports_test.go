@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 	"internal/guest":      {},
 	"internal/exposure":   {},
 	"cmd/bake-attest":     {"internal/attest"},
+	"cmd/bake-dist":       {"internal/unit"},
 	"internal/origin":     {"internal/diag"},
 	"internal/download":   {},
 	"internal/inspect":    {"internal/image"},

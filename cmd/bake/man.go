@@ -206,6 +206,9 @@ func commandPage(command *cli.Command, day string) string {
 // buildDay is the day of the commit that this bake was built from: the same for the
 // same source, whenever it is built.
 func buildDay() string {
+	if released != "" {
+		return released
+	}
 	info, _ := debug.ReadBuildInfo()
 	if info != nil {
 		for _, s := range info.Settings {

@@ -105,7 +105,7 @@ TasksMax=4096
 func (j Job) Service() (string, error) {
 	var out strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&out, format+"\n", args...) }
-	line("# Written by bake nightly install, which writes it anew: changes go into a drop-in.")
+	line("# Made by bake, which may make it anew: changes go into a drop-in.")
 	line("[Unit]")
 	line("Description=Bring hosts onto the newest base images and packages that prove themselves")
 	if !j.IsUser { // a user's manager has no such target
@@ -145,7 +145,7 @@ func (j Job) Service() (string, error) {
 
 // Timer is the text of the timer.
 func (j Job) Timer() (string, error) {
-	return fmt.Sprintf(`# Written by bake nightly install, which writes it anew: changes go into a drop-in.
+	return fmt.Sprintf(`# Made by bake, which may make it anew: changes go into a drop-in.
 [Unit]
 Description=Nightly: %s
 
