@@ -93,6 +93,7 @@ func newCLI(a *app) *cli.App {
 			diffCommand(a),
 			nightlyCommand(a),
 			doctorCommand(a),
+			bisectCommand(a),
 			rebuildCommand(a),
 			keyCommand(a),
 			attestCommand(a),

@@ -37,8 +37,14 @@ func newSleep(t *testing.T) *sleep {
 	return &sleep{mirror: newMirror(t), boot: judged(true)}
 }
 
-// night runs bake in this process.
+// night runs bake nightly in this process.
 func (s *sleep) night(args ...string) outcome {
+	s.t.Helper()
+	return s.bake(append([]string{"nightly"}, args...)...)
+}
+
+// bake runs bake in this process, with these machines.
+func (s *sleep) bake(args ...string) outcome {
 	s.t.Helper()
 	s.t.Chdir(s.dir)
 	var stdout, stderr bytes.Buffer
@@ -50,7 +56,7 @@ func (s *sleep) night(args ...string) outcome {
 		s.mutex.Unlock()
 		return s.boot(o)
 	}
-	code := run(context.Background(), e, append([]string{"bake", "nightly"}, args...))
+	code := run(context.Background(), e, append([]string{"bake"}, args...))
 	return outcome{code, stdout.String(), stderr.String()}
 }
 
