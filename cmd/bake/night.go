@@ -317,10 +317,15 @@ func (n *night) build(ctx context.Context, name string) (string, error) {
 	return g.Manifest.Generation, nil
 }
 
-// deploy brings a generation to a host's machine at work, if nightly.yaml says so.
+// deploy brings a generation to a host's machine at work, if nightly.yaml says so, and
+// when.
 func (n *night) deploy(ctx context.Context, name, generation string, isNew bool) (at string, err error) {
-	if !slices.Contains(n.o.config.Deploy, name) {
+	policy, deploys := n.o.config.Deploy[name]
+	if !deploys {
 		return "", nil
+	}
+	if isNew, err = n.comeTo(name, generation, isNew, policy); err != nil {
+		return "", err
 	}
 	m, err := n.reach(ctx, libvirtOptions{host: name, accel: n.o.boot.accel, deadline: n.o.boot.deadline, patience: usualPatience})
 	if err != nil {

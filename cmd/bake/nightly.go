@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -85,7 +86,7 @@ func (a *app) readNight(c *cli.Context) (o nightOptions, err error) {
 	if o.config, err = notify.Read(a.config); err != nil {
 		return o, err
 	}
-	for _, name := range o.config.Deploy {
+	for _, name := range slices.Sorted(maps.Keys(o.config.Deploy)) {
 		if !slices.Contains(host.Names(a.config), name) {
 			return o, diag.List{{Pos: diag.Position{File: filepath.Join(a.config, notify.FileName)}, Path: "deploy",
 				Message: fmt.Sprintf("there is no host file for %q", name)}}
@@ -297,6 +298,9 @@ func nightLines(n nightly.Night) []string {
 			time.Duration(o.Seconds*float64(time.Second)).Round(100*time.Millisecond), why)
 		lines = append(lines, strings.TrimRight(line, " "))
 		lines = append(lines, changeLines(o)...)
+		for _, note := range o.Notes {
+			lines = append(lines, fmt.Sprintf("%21snote: %s", "", firstLine(note)))
+		}
 	}
 	lines = append(lines, n.String())
 	for _, note := range n.Notes {

@@ -59,7 +59,7 @@
 // was last from its number: a clock that jumps changes neither.
 //
 // 2026-11: a machine at work is changed on the night on which its generation is proven,
-// and not again: a generation that its hypervisor does not bear would otherwise shut it
+// or the first after it on which it may be (Policy), and not again: a generation that its hypervisor does not bear would otherwise shut it
 // down every night. What it runs is looked at on every other night, and red if it is
 // not the current generation.
 package nightly
@@ -124,7 +124,8 @@ type Steps struct {
 	Verify  func(ctx context.Context, host, generation string) (Proof, error)  // and makes it current if no claim failed
 	Prune   func(ctx context.Context, host string) (removed []string, e error) // what need not stay
 	// Deploy brings a generation that is new to the machine at work, and looks at what it
-	// has otherwise. It returns that, "" for a host that is not deployed. nil: none is.
+	// has otherwise. It returns that, "" for a host that is not deployed, and a *WaitError
+	// for one whose time has not come. nil: none is.
 	Deploy func(ctx context.Context, host, generation string, isNew bool) (at string, e error)
 	Adopt  func(ctx context.Context, proven []string) ([]string, error) // pins what these hosts are on; says what moved
 	Tidy   func(ctx context.Context) error                              // what no host needs any more, after changes
@@ -312,7 +313,13 @@ func (r *run) deploy(ctx context.Context, o *Outcome, isNew bool) {
 		return
 	}
 	var err error
-	if o.Deployed, err = r.Deploy(ctx, o.Host, o.Current, isNew); err != nil {
+	o.Deployed, err = r.Deploy(ctx, o.Host, o.Current, isNew)
+	var waits *WaitError
+	if errors.As(err, &waits) {
+		o.Notes = append(o.Notes, waits.Error())
+		return
+	}
+	if err != nil {
 		o.Verdict, o.Stage = Undeployed, "deploy"
 		o.fail(r.Exit, err)
 	}

@@ -6,6 +6,7 @@
 //	jobs: 2                                   hosts that are built at once
 //	boots: 1                                  machines that are booted at once
 //	deploy: [zap]                             hosts whose machine at work gets what is proven; or never
+//	deploy: {zap: always, zip: "Sat,Sun 02:00-05:00", web: [Mon..Fri 22:00-01:00, Sun 03:00-06:00]}
 //	notify:
 //	  - webhook: {url: {file: secrets/hook}, when: failure, body: {text: "((summary))"}}
 //	  - ping: {url: {env: PING_URL}}          URL/start, then URL or URL/fail
@@ -73,7 +74,7 @@ const FileName = "nightly.yaml"
 // A Config is what nightly.yaml says. Numbers that it does not have are 0.
 type Config struct {
 	Keep, Jobs, Boots int
-	Deploy            []string // hosts; names that nobody has looked at
+	Deploy            map[string]nightly.Policy // by host, but for never; names that nobody has looked at
 	targets           []target
 }
 
@@ -125,17 +126,44 @@ func (c *Config) readDeploy(n *doc.Node, problems *diag.List) {
 	if n == nil || n.Kind == doc.String && n.Text == "never" {
 		return
 	}
-	if n.Kind != doc.List {
+	if n.Scalar() {
 		problems.Add(n.Problem("deploy", "write deploy: [zap], or deploy: never", "%q is neither never nor a list of hosts", n.Text))
 		return
 	}
+	c.Deploy = map[string]nightly.Policy{}
 	for i, item := range n.Items {
 		if item.Kind != doc.String || item.Text == "" {
 			problems.Add(item.Problem(fmt.Sprintf("deploy[%d]", i), "", "this is %s, want a host's name", item.Kind))
 			continue
 		}
-		c.Deploy = append(c.Deploy, item.Text)
+		c.Deploy[item.Text] = nightly.Policy{Always: true}
 	}
+	for _, pair := range n.Pairs {
+		policy, err := nightly.ReadPolicy(texts(pair.Value)...)
+		switch path := "deploy." + pair.Key.Text; {
+		case err == nil && (pair.Value.Kind == doc.Map || pair.Value.Kind == doc.List && len(pair.Value.Items) == 0):
+			problems.Add(pair.Value.Problem(path, "", "this is %s, want always, never or windows", pair.Value.Kind))
+		case err != nil:
+			problems.Add(pair.Value.Problem(path, "write always, never, Sat,Sun 02:00-05:00 or a list of such windows", "%v", err))
+		case policy.String() != "never":
+			c.Deploy[pair.Key.Text] = policy
+		}
+	}
+}
+
+// texts are those of a scalar or a list.
+func texts(n *doc.Node) []string {
+	if n.Kind == doc.List {
+		var all []string
+		for _, item := range n.Items {
+			all = append(all, item.Text)
+		}
+		return all
+	}
+	if n.Scalar() {
+		return []string{n.Text}
+	}
+	return nil
 }
 
 func number(n *doc.Node, path string, problems *diag.List) int {

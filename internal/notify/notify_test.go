@@ -317,6 +317,10 @@ func TestRefused(t *testing.T) {
 		"boots: 1.5\n":                           "want a whole number from 1",
 		"deploy: always\n":                       "neither never nor a list of hosts",
 		"deploy: [zap, 7]\n":                     "this is",
+		"deploy: {zap: {a: b}}\n":                "want always, never or windows",
+		"deploy: {zap: []}\n":                    "want always, never or windows",
+		"deploy: {zap: Sam 02:00-05:00}\n":       "is no day",
+		"deploy: {zap: [always, 02:00-03:00]}\n": "always stands alone",
 		"notify: {webhook: {}}\n":                "want a list",
 		"notify: [webhook]\n":                    "want a map",
 		"notify: [{webhok: {}}]\n":               `did you mean "webhook"`,
@@ -383,7 +387,8 @@ func TestStopped(t *testing.T) {
 // and no URL is shown.
 func FuzzRead(f *testing.F) {
 	for _, seed := range []string{"keep: 3\n", "notify: [{ping: {url: {file: x}}}]\n", "notify:\n  - webhook: {url: https://h/T0KEN, body: {a: [\"((summary))\"]}}\n",
-		"notify: [{email: {to: [a@b.org], from: c@d.org}}, {textfile: {path: x}}]\n", "deploy: never\njobs: 2\n"} {
+		"notify: [{email: {to: [a@b.org], from: c@d.org}}, {textfile: {path: x}}]\n", "deploy: never\njobs: 2\n",
+		"deploy: {zap: always, zip: \"Sat,Sun 02:00-05:00\", web: [Mon..Fri 22:00-01:00, Sun 03:00-06:00], off: never}\n"} {
 		f.Add(seed)
 	}
 	dir := f.TempDir()

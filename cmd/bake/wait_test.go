@@ -1,0 +1,56 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"bake/internal/nightly"
+)
+
+// TestWindow: what is proven waits for the time at which a machine may be changed, is
+// deployed in the first night in it, and once. There is no libvirt here that has the
+// machine: that a deployment was tried shows in its failure.
+func TestWindow(t *testing.T) {
+	s := newSleep(t)
+	s.host("zip", "own")
+	s.write(t, "nightly.yaml", "deploy: {zap: \"Sat,Sun 02:00-05:00\", own: never}\n", 0o644)
+	t.Cleanup(func() { clock = time.Now })
+	on := func(day int) { clock = func() time.Time { return time.Date(2026, 3, day, 3, 30, 0, 0, time.UTC) } } // the 6th is a Friday
+	verdicts := func(code int) nightly.Night {
+		t.Helper()
+		return s.must(code, nil)
+	}
+	on(6)
+	n := verdicts(0)
+	if got := s.verdicts(n); got != "own promoted, zap promoted, zip promoted" || len(n.Hosts[1].Notes) != 1 || !strings.Contains(n.Hosts[1].Notes[0], "waits to be deployed: Sat,Sun 02:00-05:00") {
+		t.Errorf("%s, %q", got, n.Hosts[1].Notes)
+	}
+	if n = verdicts(0); s.verdicts(n) != "own unchanged, zap unchanged, zip unchanged" || len(n.Hosts[1].Notes) != 1 {
+		t.Errorf("%s, %q", s.verdicts(n), n.Hosts[1].Notes)
+	}
+	if o := s.night(); !strings.Contains(o.stdout, "note: generation "+s.current("zap")+" waits to be deployed") {
+		t.Errorf("%s", o.stdout)
+	}
+
+	// Another takes its place before the window opens.
+	s.publish(changedImage(t, map[string]string{"etc/motd": "new"}), now)
+	was := s.current("zap")
+	if n = verdicts(0); !strings.Contains(s.verdicts(n), "zap promoted") || s.current("zap") == was || !strings.Contains(n.Hosts[1].Notes[0], s.current("zap")) {
+		t.Errorf("%s, %q", s.verdicts(n), n.Hosts[1].Notes)
+	}
+
+	on(7)
+	if n = verdicts(4); s.verdicts(n) != "own unchanged, zap undeployed, zip unchanged" || n.Hosts[1].Stage != "deploy" || len(n.Hosts[1].Notes) != 0 {
+		t.Errorf("%s, %+v", s.verdicts(n), n.Hosts[1])
+	}
+	on(9) // what was tried does not wait: the machine is only looked at, which fails here
+	if n = verdicts(4); s.verdicts(n) != "own unchanged, zap undeployed, zip unchanged" {
+		t.Errorf("%s, %+v", s.verdicts(n), n.Hosts[1])
+	}
+
+	s.write(t, "nightly.yaml", "deploy: {zop: always}\n", 0o644)
+	if o := s.night(); o.code != 3 || !strings.Contains(o.stderr, `deploy: there is no host file for "zop"`) {
+		t.Errorf("%+v", o)
+	}
+}
