@@ -197,7 +197,7 @@ func (a *app) prepare(names []string) ([]ready, error) {
 // words merges a host's layers, with the program that attests in it and what is
 // known of its payload.
 func (a *app) words(h *host.Host, load *seed.Payload) (seed.Seed, error) {
-	program, err := guest.Program("amd64")
+	program, err := guest.Program(h.Machine.Arch)
 	if err != nil {
 		return seed.Seed{}, lackError{err}
 	}

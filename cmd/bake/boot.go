@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"bake/internal/artifact"
+	"bake/internal/domain"
 	"bake/internal/verify"
 )
 
@@ -73,6 +74,9 @@ func (a *app) boot(ctx context.Context, name, which string, o bootOptions) (arti
 	if err := a.trustworthy(ctx, generation); err != nil {
 		return generation, verify.Report{}, err
 	}
+	if err := canBoot(generation); err != nil {
+		return generation, verify.Report{}, err
+	}
 	if _, err := a.store().Get(ctx, generation.Manifest.Base.SHA256); err != nil {
 		return generation, verify.Report{}, err
 	}
@@ -99,6 +103,19 @@ func (a *app) boot(ctx context.Context, name, which string, o bootOptions) (arti
 		err = a.conclude(generation, report)
 	}
 	return generation, report, err
+}
+
+// canBoot refuses a machine of another architecture than the throwaway ones have.
+func canBoot(g artifact.Generation) error {
+	text, err := os.ReadFile(g.Path("domain.xml"))
+	if err != nil {
+		return err
+	}
+	needs, err := domain.ReadNeeds(text)
+	if err == nil && needs.Arch != "x86_64" {
+		err = lackError{fmt.Errorf("%s is a machine for %s, and nobody here boots one: bake up --generation latest does, where there is one", g.Manifest.Host, needs.Arch)}
+	}
+	return err
 }
 
 // bootAll verifies what was baked. The product stays its path: the report is a

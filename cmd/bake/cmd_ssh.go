@@ -26,7 +26,7 @@ by nothing else: no other file, no DNS, no question whether to trust it.
 
 The exit status is ssh's: that of COMMAND, or 255 when ssh itself failed.`,
 		Flags: append(hostFlags(),
-			&cli.StringFlag{Name: "address", Usage: "address or name to connect to (default: the host file's first static address)"}),
+			&cli.StringFlag{Name: "address", Usage: "address or name to connect to (default: the host file's first static or reserved address)"}),
 		Action: func(c *cli.Context) error {
 			names, err := a.hosts(c)
 			if err == nil && len(names) > 1 {
@@ -62,6 +62,9 @@ func runSSH(a *app, name, address string, command []string) error {
 // of it, and the program.
 func (a *app) login(h *host.Host, address string, more ...string) (program string, argv []string, err error) {
 	name := h.Name
+	if address == "" && h.Network.Reserve.IsValid() {
+		address = h.Network.Reserve.String()
+	}
 	if address == "" {
 		if len(h.Network.Addresses) == 0 {
 			return "", nil, usageError{fmt.Errorf("%s has no static address in %s: name one with --address (bake status --host %s --connect URI shows it)", name, h.File, name)}

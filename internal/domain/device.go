@@ -27,7 +27,7 @@ func yesNo(b bool) string {
 func osOf(m host.Machine) *libvirtxml.DomainOS {
 	secure := yesNo(m.Firmware == host.UEFISecure)
 	return &libvirtxml.DomainOS{
-		Type:     &libvirtxml.DomainOSType{Arch: "x86_64", Machine: "q35", Type: "hvm"},
+		Type:     typeOf(m),
 		Firmware: "efi",
 		FirmwareInfo: &libvirtxml.DomainOSFirmwareInfo{Features: []libvirtxml.DomainOSFirmwareFeature{
 			{Enabled: secure, Name: "enrolled-keys"},
@@ -36,9 +36,41 @@ func osOf(m host.Machine) *libvirtxml.DomainOS {
 	}
 }
 
+// typeOf is the machine that QEMU makes, as libvirt calls it.
+func typeOf(m host.Machine) *libvirtxml.DomainOSType {
+	if m.Arch == host.ARM64 {
+		return &libvirtxml.DomainOSType{Arch: "aarch64", Machine: "virt", Type: "hvm"}
+	}
+	return &libvirtxml.DomainOSType{Arch: "x86_64", Machine: "q35", Type: "hvm"}
+}
+
+// cpuOf is the hypervisor's own processor. That it can be moved to another hypervisor is
+// a word of x86 alone.
+func cpuOf(m host.Machine) *libvirtxml.DomainCPU {
+	cpu := &libvirtxml.DomainCPU{Mode: "host-passthrough", Check: "none"}
+	if m.Arch != host.ARM64 {
+		cpu.Migratable = on
+	}
+	return cpu
+}
+
+// pmOf has the guest not go to sleep, which QEMU's virt cannot anyway.
+func pmOf(m host.Machine) *libvirtxml.DomainPM {
+	if m.Arch == host.ARM64 {
+		return nil
+	}
+	return &libvirtxml.DomainPM{
+		SuspendToMem:  &libvirtxml.DomainPMPolicy{Enabled: no},
+		SuspendToDisk: &libvirtxml.DomainPMPolicy{Enabled: no},
+	}
+}
+
 // featuresOf has SMM with secure boot only, which is what keeps the guest from
 // writing the firmware's variables itself.
 func featuresOf(m host.Machine) *libvirtxml.DomainFeatureList {
+	if m.Arch == host.ARM64 {
+		return &libvirtxml.DomainFeatureList{ACPI: &libvirtxml.DomainFeature{}}
+	}
 	f := &libvirtxml.DomainFeatureList{
 		ACPI:   &libvirtxml.DomainFeature{},
 		APIC:   &libvirtxml.DomainFeatureAPIC{},
@@ -50,7 +82,10 @@ func featuresOf(m host.Machine) *libvirtxml.DomainFeatureList {
 	return f
 }
 
-func clock() *libvirtxml.DomainClock {
+func clockOf(m host.Machine) *libvirtxml.DomainClock {
+	if m.Arch == host.ARM64 { // which has one timer
+		return &libvirtxml.DomainClock{Offset: "utc"}
+	}
 	return &libvirtxml.DomainClock{
 		Offset: "utc",
 		Timer: []libvirtxml.DomainTimer{
@@ -80,17 +115,9 @@ func devicesOf(h *host.Host, generation string) *libvirtxml.DomainDeviceList {
 			Source: &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}},
 			Target: &libvirtxml.DomainConsoleTarget{Type: "serial", Port: &zero},
 		}},
-		Channels: []libvirtxml.DomainChannel{{
-			Source: &libvirtxml.DomainChardevSource{UNIX: &libvirtxml.DomainChardevSourceUNIX{}},
-			Target: &libvirtxml.DomainChannelTarget{
-				VirtIO: &libvirtxml.DomainChannelTargetVirtIO{Name: "org.qemu.guest_agent.0"},
-			},
-		}},
-		Audios: []libvirtxml.DomainAudio{{ID: 1, None: &libvirtxml.DomainAudioNone{}}},
-		Videos: []libvirtxml.DomainVideo{{Model: libvirtxml.DomainVideoModel{Type: "none"}}},
-		MemBalloon: &libvirtxml.DomainMemBalloon{
-			Model: "virtio", AutoDeflate: on, FreePageReporting: on,
-		},
+		Audios:     []libvirtxml.DomainAudio{{ID: 1, None: &libvirtxml.DomainAudioNone{}}},
+		Videos:     []libvirtxml.DomainVideo{{Model: libvirtxml.DomainVideoModel{Type: "none"}}},
+		MemBalloon: balloonOf(h.Machine),
 		RNGs: []libvirtxml.DomainRNG{{
 			Model: "virtio",
 			Backend: &libvirtxml.DomainRNGBackend{
@@ -98,29 +125,31 @@ func devicesOf(h *host.Host, generation string) *libvirtxml.DomainDeviceList {
 			},
 		}},
 	}
-	if len(h.Secrets) > 0 { // beside the generations: what it holds is part of none
-		d.Disks = append(d.Disks, onceDisk("vdc", "bake-secrets", path.Join(home, "secrets.iso")))
-	}
-	if h.Offline {
-		d.Disks = append(d.Disks, onceDisk("vdd", "bake-payload", path.Join(home, generation, "payload.squashfs")))
-	}
-	if h.Machine.State > 0 { // beside the generations: it outlives them
-		d.Disks = append(d.Disks, keptDisk("vde", "bake-state", path.Join(home, "state.qcow2")))
-	}
+	d.Disks = append(d.Disks, moreDisks(h, home, generation)...)
 	for _, l := range h.Layers {
 		for _, s := range l.Shares {
 			d.Filesystems = append(d.Filesystems, share(s.Dir, s.Tag, s.ReadOnly))
 		}
 	}
-	if h.Machine.TPM {
-		d.TPMs = []libvirtxml.DomainTPM{{
-			Model: "tpm-crb",
-			Backend: &libvirtxml.DomainTPMBackend{
-				Emulator: &libvirtxml.DomainTPMBackendEmulator{Version: "2.0"},
-			},
-		}}
-	}
+	addExtras(d, h.Machine)
 	return d
+}
+
+// moreDisks are those that not every machine has.
+func moreDisks(h *host.Host, home, generation string) (disks []libvirtxml.DomainDisk) {
+	if len(h.Secrets) > 0 { // beside the generations: what it holds is part of none
+		disks = append(disks, onceDisk("vdc", "bake-secrets", path.Join(home, "secrets.iso")))
+	}
+	if h.Offline {
+		disks = append(disks, onceDisk("vdd", "bake-payload", path.Join(home, generation, "payload.squashfs")))
+	}
+	if h.Machine.State > 0 { // beside the generations: it outlives them
+		disks = append(disks, keptDisk("vde", "bake-state", path.Join(home, "state.qcow2")))
+	}
+	for i, disk := range h.Machine.Disks {
+		disks = append(disks, foreignDisk("vd"+string(rune('f'+i)), disk))
+	}
+	return disks
 }
 
 func rootDisk(file string) libvirtxml.DomainDisk {
@@ -160,6 +189,20 @@ func onceDisk(dev, serial, file string) libvirtxml.DomainDisk {
 	}
 }
 
+// foreignDisk is one that bake has not made. Zeroes that a guest writes stay what they
+// are: whoever made it may have set the room aside.
+func foreignDisk(dev string, d host.Disk) libvirtxml.DomainDisk {
+	disk := keptDisk(dev, d.Name, d.Path)
+	disk.Driver.Type, disk.Driver.DetectZeros = d.Format, ""
+	if d.IsBlock() {
+		disk.Source = &libvirtxml.DomainDiskSource{Block: &libvirtxml.DomainDiskSourceBlock{Dev: d.Path}}
+	}
+	if d.ReadOnly {
+		disk.ReadOnly = &libvirtxml.DomainDiskReadOnly{}
+	}
+	return disk
+}
+
 // share is a directory of the hypervisor. libvirt before 11.0 starts no machine
 // with a read-only one, see the package's Decisions.
 func share(dir, tag string, readOnly bool) libvirtxml.DomainFilesystem {
@@ -173,17 +216,6 @@ func share(dir, tag string, readOnly bool) libvirtxml.DomainFilesystem {
 		fs.ReadOnly = &libvirtxml.DomainFilesystemReadOnly{}
 	}
 	return fs
-}
-
-// backingOf is memory that virtiofsd can map, where there is something shared.
-func backingOf(devices *libvirtxml.DomainDeviceList) *libvirtxml.DomainMemoryBacking {
-	if len(devices.Filesystems) == 0 {
-		return nil
-	}
-	return &libvirtxml.DomainMemoryBacking{
-		MemorySource: &libvirtxml.DomainMemorySource{Type: "memfd"},
-		MemoryAccess: &libvirtxml.DomainMemoryAccess{Mode: "shared"},
-	}
 }
 
 func card(n host.Network) libvirtxml.DomainInterface {
@@ -201,5 +233,28 @@ func card(n host.Network) libvirtxml.DomainInterface {
 	if n.Isolated {
 		c.PortOptions = &libvirtxml.DomainInterfacePortOptions{Isolated: yes}
 	}
+	if n.Filter != "" {
+		c.FilterRef = filterOf(n)
+	}
 	return c
+}
+
+// filterOf is libvirt's filter for the card, told the addresses that are its own: it
+// would learn one of them otherwise, from the first packet.
+func filterOf(n host.Network) *libvirtxml.DomainInterfaceFilterRef {
+	ref := &libvirtxml.DomainInterfaceFilterRef{Filter: n.Filter}
+	add := func(name, value string) {
+		ref.Parameters = append(ref.Parameters, libvirtxml.DomainInterfaceFilterParam{Name: name, Value: value})
+	}
+	if n.DHCP {
+		add("CTRL_IP_LEARNING", "dhcp")
+	}
+	for _, address := range n.Addresses {
+		name := "IP"
+		if address.Addr().Is6() {
+			name = "IPV6"
+		}
+		add(name, address.Addr().String())
+	}
+	return ref
 }

@@ -62,10 +62,21 @@
 // 2026-11: features are named both ways (secure-boot and enrolled-keys, yes or
 // no), as libvirt otherwise picks whatever firmware build comes first.
 //
-// 2026-11: no vsock device. systemd 256 and later binds sshd to it without being
-// asked, past the firewall and fail2ban. No nwfilter: clean-traffic drops IPv6, and
-// no-mac-spoofing needs a package the hypervisor may lack. No graphics also
-// means no VNC port on the hypervisor.
+// 2026-11: no vsock device unless machine.vsock asks for one. systemd 256 and later
+// binds sshd to it without being asked, past the firewall and fail2ban. No nwfilter
+// unless network.filter names one: clean-traffic drops IPv6, and no-mac-spoofing needs a
+// package the hypervisor may lack. No graphics also means no VNC port on the hypervisor.
+//
+// 2026-11: no watchdog unless machine.watchdog asks for one: it begins to count when the
+// guest opens it, which is systemd's RuntimeWatchdogSec in the guest. It is the i6300esb,
+// a PCI card, which x86 and ARM both have.
+//
+// 2026-11: disks that a host file lists are never of a guessed format, not optional at
+// start, and go by a serial of the person's own. bake neither makes nor deletes them, and
+// none may be where it does that.
+//
+// 2026-11: arm64 is QEMU's virt: without the timers, the APIC, SMM and the sleep states of
+// a PC, and with a TPM that sits elsewhere. libvirt's schema accepts it; none was booted.
 //
 // 2026-11: memory backing (memfd, shared) only where a layer shares a directory
 // by virtiofs, whose daemon maps the guest's memory. <readonly/> is written for a
@@ -81,7 +92,9 @@
 // without it. network.isolated: false is for those who know.
 //
 // 2026-11: a guest agent channel, though the agent is a root shell for whoever
-// controls the hypervisor: so is the disk.
+// controls the hypervisor: so is the disk. What the agent answers is decided in the
+// guest (allow-rpcs and block-rpcs of qemu-ga.conf), as libvirt hands on everything;
+// machine.agent: false is for those who want no such door.
 package domain
 
 import (
@@ -89,6 +102,7 @@ import (
 	"fmt"
 	"net"
 	"path"
+	"regexp"
 	"strings"
 
 	"bake/internal/host"
@@ -105,27 +119,24 @@ func XML(h *host.Host, generation string) ([]byte, error) {
 	}
 	devices := devicesOf(h, generation)
 	d := libvirtxml.Domain{
-		Type:        "kvm",
-		Name:        h.Name,
-		UUID:        uuidOf(h.Name),
-		Title:       h.Name + " " + generation,
-		Description: "Host " + h.Name + ", generation " + generation + ", made by bake.",
-		Metadata:    &libvirtxml.DomainMetadata{XML: "\n    " + Mark{Host: h.Name, Generation: generation}.String() + "\n  "},
-		Memory:      &libvirtxml.DomainMemory{Value: uint(h.Machine.Memory), Unit: "b"},
-		VCPU:        &libvirtxml.DomainVCPU{Placement: "static", Value: uint(h.Machine.VCPUs)},
-		IOThreads:   rootThread,
-		OS:          osOf(h.Machine),
-		Features:    featuresOf(h.Machine),
-		CPU:         &libvirtxml.DomainCPU{Mode: "host-passthrough", Check: "none", Migratable: "on"},
-		Clock:       clock(),
-		OnPoweroff:  "destroy",
-		OnReboot:    "restart",
-		OnCrash:     "destroy",
-		PM: &libvirtxml.DomainPM{
-			SuspendToMem:  &libvirtxml.DomainPMPolicy{Enabled: no},
-			SuspendToDisk: &libvirtxml.DomainPMPolicy{Enabled: no},
-		},
-		MemoryBacking: backingOf(devices),
+		Type:          "kvm",
+		Name:          h.Name,
+		UUID:          uuidOf(h.Name),
+		Title:         h.Name + " " + generation,
+		Description:   "Host " + h.Name + ", generation " + generation + ", made by bake.",
+		Metadata:      &libvirtxml.DomainMetadata{XML: "\n    " + Mark{Host: h.Name, Generation: generation}.String() + "\n  "},
+		Memory:        &libvirtxml.DomainMemory{Value: uint(h.Machine.Memory), Unit: "b"},
+		VCPU:          &libvirtxml.DomainVCPU{Placement: "static", Value: uint(h.Machine.VCPUs)},
+		IOThreads:     rootThread,
+		OS:            osOf(h.Machine),
+		Features:      featuresOf(h.Machine),
+		CPU:           cpuOf(h.Machine),
+		Clock:         clockOf(h.Machine),
+		OnPoweroff:    "destroy",
+		OnReboot:      "restart",
+		OnCrash:       "destroy",
+		PM:            pmOf(h.Machine),
+		MemoryBacking: backingOf(h.Machine, devices),
 		Devices:       devices,
 	}
 	text, err := d.Marshal()
@@ -164,8 +175,41 @@ func vet(h *host.Host, generation string) error {
 	case strings.ContainsFunc(attach.Network+attach.Bridge, isControl):
 		return fmt.Errorf("network %q or bridge %q has control characters", attach.Network, attach.Bridge)
 	}
+	if err := vetHardware(h.Machine); err != nil {
+		return err
+	}
 	return vetShares(h)
 }
+
+func vetHardware(m host.Machine) error {
+	if m.Arch != host.AMD64 && m.Arch != host.ARM64 {
+		return fmt.Errorf("architecture %q is neither %q nor %q", m.Arch, host.AMD64, host.ARM64)
+	}
+	if len(m.Disks) > maxDisks {
+		return fmt.Errorf("%d disks are more than there are letters", len(m.Disks))
+	}
+	for _, d := range m.Disks {
+		switch {
+		case !isName(d.Name) || strings.HasPrefix(d.Name, "bake-"):
+			return fmt.Errorf("the disk %q has no name of its own", d.Name)
+		case !path.IsAbs(d.Path) || path.Clean(d.Path) != d.Path || strings.ContainsFunc(d.Path, isControl):
+			return fmt.Errorf("the disk %s is at %q, which is not a clean absolute path", d.Name, d.Path)
+		case d.Format != "raw" && d.Format != "qcow2":
+			return fmt.Errorf("the disk %s has the format %q", d.Name, d.Format)
+		}
+	}
+	for _, d := range m.Devices {
+		if (d.PCI == "") == (d.Mdev == "") || d.PCI != "" && !pciAddress.MatchString(d.PCI) {
+			return fmt.Errorf("the device with the address %q and the UUID %q is none", d.PCI, d.Mdev)
+		}
+	}
+	return nil
+}
+
+// maxDisks is how many letters bake's own disks leave.
+const maxDisks = 'z' - 'f' + 1
+
+var pciAddress = regexp.MustCompile(`^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$`)
 
 func vetShares(h *host.Host) error {
 	owner := map[string]string{}

@@ -3,6 +3,7 @@ package domain
 import (
 	"encoding/xml"
 	"flag"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,7 +26,7 @@ func zap() *host.Host {
 	return &host.Host{
 		Name: "zap",
 		Machine: host.Machine{
-			VCPUs: 2, Memory: 3 << 30, Disk: 60 << 30,
+			Arch: host.AMD64, VCPUs: 2, Memory: 3 << 30, Disk: 60 << 30, Agent: true, Balloon: true,
 			Firmware: host.UEFISecure, TPM: true, ImagesPath: "/var/lib/libvirt/images/bake",
 		},
 		Network: host.Network{
@@ -52,7 +53,17 @@ func hosts() map[string]*host.Host {
 	offline.Offline = true
 	state := zap()
 	state.Machine.State = 20 << 30
-	return map[string]*host.Host{"state": state, "offline": offline, "secure": secure, "plain": plain, "odd": odd, "shares": shares, "secrets": secrets}
+	arm := zap()
+	arm.Machine.Arch, arm.Machine.State, arm.Machine.Watchdog = host.ARM64, 20<<30, "reset"
+	extra := zap()
+	extra.Machine.Hugepages, extra.Machine.Watchdog, extra.Machine.Vsock = 2<<20, "poweroff", true
+	extra.Machine.Agent, extra.Machine.Balloon = false, false
+	extra.Machine.Disks = []host.Disk{{Name: "data", Path: "/srv/a & b.qcow2", Format: "qcow2"}, {Name: "lun", Path: "/dev/disk/by-id/x", Format: "raw", ReadOnly: true}}
+	extra.Machine.Devices = []host.Device{{PCI: "0000:65:1f.7"}, {Mdev: "4b20d080-1b54-4048-85b3-a6a62d165c01"}}
+	extra.Network.Filter, extra.Network.DHCP = "clean-traffic", false
+	extra.Network.Addresses = []netip.Prefix{netip.MustParsePrefix("192.0.2.9/24"), netip.MustParsePrefix("2001:db8::9/64")}
+	extra.Layers = []layer.Rendered{{Name: "a", Shares: []layer.Share{{Dir: "/srv/zap", Tag: "workspace"}}}}
+	return map[string]*host.Host{"arm64": arm, "extra": extra, "state": state, "offline": offline, "secure": secure, "plain": plain, "odd": odd, "shares": shares, "secrets": secrets}
 }
 
 func render(t *testing.T, h *host.Host) []byte {
@@ -238,9 +249,18 @@ func TestRefuses(t *testing.T) {
 		"relative share": {func(h *host.Host) {
 			h.Layers = []layer.Rendered{{Name: "x", Shares: []layer.Share{{Dir: "srv", Tag: "a"}}}}
 		}, "not a clean absolute path"},
-		"no attach":      {func(h *host.Host) { h.Network.Attach.Network = "" }, "exactly one"},
-		"two attaches":   {func(h *host.Host) { h.Network.Attach.Bridge = "br0" }, "exactly one"},
-		"bridge control": {func(h *host.Host) { h.Network.Attach.Network = "a\x1b" }, "control characters"},
+		"no architecture": {func(h *host.Host) { h.Machine.Arch = "" }, "architecture"},
+		"a disk of bake's": {func(h *host.Host) {
+			h.Machine.Disks = []host.Disk{{Name: "bake-root", Path: "/x", Format: "raw"}}
+		}, "no name of its own"},
+		"a disk nowhere":   {func(h *host.Host) { h.Machine.Disks = []host.Disk{{Name: "x", Path: "x", Format: "raw"}} }, "clean absolute path"},
+		"a guessed format": {func(h *host.Host) { h.Machine.Disks = []host.Disk{{Name: "x", Path: "/x"}} }, "format"},
+		"too many disks":   {func(h *host.Host) { h.Machine.Disks = make([]host.Disk, 22) }, "more than there are letters"},
+		"no device":        {func(h *host.Host) { h.Machine.Devices = []host.Device{{}} }, "is none"},
+		"no PCI address":   {func(h *host.Host) { h.Machine.Devices = []host.Device{{PCI: "65:00.0"}} }, "is none"},
+		"no attach":        {func(h *host.Host) { h.Network.Attach.Network = "" }, "exactly one"},
+		"two attaches":     {func(h *host.Host) { h.Network.Attach.Bridge = "br0" }, "exactly one"},
+		"bridge control":   {func(h *host.Host) { h.Network.Attach.Network = "a\x1b" }, "control characters"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package domain
 import (
 	"fmt"
 	"path"
+	"strings"
 
 	"libvirt.org/go/libvirtxml"
 )
@@ -25,9 +26,10 @@ func Fit(text []byte, mark Mark, emulated bool) (string, error) {
 	d.Metadata = &libvirtxml.DomainMetadata{XML: "\n    " + mark.String() + "\n  "}
 	if emulated {
 		d.Type = "qemu"
-		d.CPU = &libvirtxml.DomainCPU{Mode: "maximum", Check: "none", Features: []libvirtxml.DomainCPUFeature{
-			{Policy: "disable", Name: "cx16"}, {Policy: "disable", Name: "la57"},
-		}}
+		d.CPU = &libvirtxml.DomainCPU{Mode: "maximum", Check: "none"}
+		if d.OS == nil || d.OS.Type == nil || d.OS.Type.Arch == "x86_64" {
+			d.CPU.Features = []libvirtxml.DomainCPUFeature{{Policy: "disable", Name: "cx16"}, {Policy: "disable", Name: "la57"}}
+		}
 	}
 	return d.Marshal()
 }
@@ -53,10 +55,13 @@ func UUID(host string) string { return uuidOf(host) }
 
 // Needs is what a generation's XML wants to find on its hypervisor.
 type Needs struct {
+	Arch    string   // of the processor, as QEMU calls it
 	Disk    string   // path of the root disk
 	State   string   // path of the state disk, "" for none
 	Network string   // of libvirt's, "" for a bridge
+	Filter  string   // of libvirt's, "" for none
 	Shares  []string // directories
+	Disks   []string // that are not bake's
 }
 
 // ReadNeeds reads them from XML that this package has rendered.
@@ -68,20 +73,33 @@ func ReadNeeds(text []byte) (n Needs, err error) {
 	if d.Devices == nil {
 		return n, fmt.Errorf("reading the XML of a domain: it has no devices")
 	}
+	if d.OS != nil && d.OS.Type != nil {
+		n.Arch = d.OS.Type.Arch
+	}
 	for _, disk := range d.Devices.Disks {
-		if disk.Source == nil || disk.Source.File == nil {
-			continue
+		var file string
+		switch {
+		case disk.Source == nil:
+		case disk.Source.File != nil:
+			file = disk.Source.File.File
+		case disk.Source.Block != nil:
+			file = disk.Source.Block.Dev
 		}
-		switch disk.Serial {
-		case "bake-root":
-			n.Disk = disk.Source.File.File
-		case "bake-state":
-			n.State = disk.Source.File.File
+		switch {
+		case disk.Serial == "bake-root":
+			n.Disk = file
+		case disk.Serial == "bake-state":
+			n.State = file
+		case file != "" && !strings.HasPrefix(disk.Serial, "bake-"):
+			n.Disks = append(n.Disks, file)
 		}
 	}
 	for _, card := range d.Devices.Interfaces {
 		if card.Source != nil && card.Source.Network != nil {
 			n.Network = card.Source.Network.Network
+		}
+		if card.FilterRef != nil {
+			n.Filter = card.FilterRef.Filter
 		}
 	}
 	for _, fs := range d.Devices.Filesystems {

@@ -3,6 +3,8 @@ package domain
 import (
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestFit(t *testing.T) {
@@ -63,5 +65,16 @@ func TestReadMark(t *testing.T) {
 		if _, ok, err := ReadMark(domain(test.generation, test.previous)); ok != test.ok || err != nil {
 			t.Errorf("%s: %v, %v", name, ok, err)
 		}
+	}
+}
+
+// TestReadNeeds: what must be there before such a machine starts.
+func TestReadNeeds(t *testing.T) {
+	got, err := ReadNeeds(render(t, hosts()["extra"]))
+	home := "/var/lib/libvirt/images/bake/zap/"
+	want := Needs{Arch: "x86_64", Disk: home + generation + "/disk.qcow2", Network: "default", Filter: "clean-traffic", Shares: []string{"/srv/zap"},
+		Disks: []string{"/srv/a & b.qcow2", "/dev/disk/by-id/x"}}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v\n%s", err, diff)
 	}
 }

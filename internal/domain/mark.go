@@ -12,12 +12,13 @@ const MarkURI = "urn:bake:domain:1"
 // who look:
 //
 //	<bake:machine xmlns:bake="urn:bake:domain:1" host="zap" generation="..."
-//	              previous="..." trying="yes"/>
+//	              previous="..." trying="yes" leaving="yes"/>
 type Mark struct {
 	Host       string
 	Generation string
 	Previous   string // generation that was there before and has attested, "" for none
 	Trying     bool   // this generation has not attested since it was put there
+	Leaving    bool   // somebody has pressed its power button, and it may go off at any time
 }
 
 // String is the element.
@@ -39,9 +40,13 @@ func (m Mark) element(name xml.Name, space string) string {
 		Generation string `xml:"generation,attr"`
 		Previous   string `xml:"previous,attr,omitempty"`
 		Trying     string `xml:"trying,attr,omitempty"`
+		Leaving    string `xml:"leaving,attr,omitempty"`
 	}{XMLName: name, Namespace: space, Host: m.Host, Generation: m.Generation, Previous: m.Previous}
 	if m.Trying {
 		machine.Trying = yes
+	}
+	if m.Leaving {
+		machine.Leaving = yes
 	}
 	text, err := xml.Marshal(machine)
 	if err != nil { // there is nothing in it that could fail
@@ -60,6 +65,7 @@ func ReadMark(domain string) (Mark, bool, error) {
 				Generation string `xml:"generation,attr"`
 				Previous   string `xml:"previous,attr"`
 				Trying     string `xml:"trying,attr"`
+				Leaving    string `xml:"leaving,attr"`
 			} `xml:"urn:bake:domain:1 machine"`
 		} `xml:"metadata"`
 	}
@@ -70,5 +76,5 @@ func ReadMark(domain string) (Mark, bool, error) {
 	if m == nil || !isName(m.Generation) || m.Previous != "" && !isName(m.Previous) { // they become parts of paths
 		return Mark{}, false, nil
 	}
-	return Mark{Host: m.Host, Generation: m.Generation, Previous: m.Previous, Trying: m.Trying == yes}, true, nil
+	return Mark{Host: m.Host, Generation: m.Generation, Previous: m.Previous, Trying: m.Trying == yes, Leaving: m.Leaving == yes}, true, nil
 }

@@ -12,9 +12,6 @@ import (
 	"bake/internal/origin"
 )
 
-// arch is the architecture of every machine, as Debian calls it.
-const arch = "amd64"
-
 // mirrored are the distributions whose images can come from a mirror, and the
 // archives that packages come from.
 var mirrored = []string{"debian", "packages", "ubuntu"}
@@ -25,7 +22,7 @@ func (r *resolver) base(n *doc.Node) {
 	if r.host.Base == "" {
 		return
 	}
-	ref, err := origin.Parse(r.host.Base, arch)
+	ref, err := origin.Parse(r.host.Base, r.host.Machine.Arch)
 	var list diag.List
 	if errors.As(err, &list) { // it knows what is wrong, the node where
 		for _, p := range list {

@@ -7,6 +7,7 @@
 //	mirrors: {ubuntu: https://...} where to fetch images from instead; trusted no more than the
 //	                               publisher; packages: of the archives in the image
 //	machine:
+//	  arch: amd64                  or arm64
 //	  vcpus: 2
 //	  memory: 3GiB
 //	  disk: 60GiB                  virtual size of the root disk
@@ -14,11 +15,20 @@
 //	  firmware: uefi               or uefi-secure
 //	  tpm: false
 //	  images: /var/lib/libvirt/images/bake
+//	  hugepages: 2MiB              or 1GiB: of pages that the hypervisor has set apart
+//	  watchdog: reset              or poweroff, pause; none without it
+//	  vsock: false                 a socket to the hypervisor, past the guest's firewall
+//	  agent: true                  a channel for QEMU's guest agent
+//	  balloon: true                memory that the guest does not need goes back
+//	  disks: [{name: data, path: /srv/data.qcow2, format: qcow2, readonly: false}]   that are there
+//	  devices: [{pci: "0000:65:00.0"}, {mdev: 4b20d080-1b54-4048-85b3-a6a62d165c01}]   of the hypervisor's
 //	network:
 //	  mac: auto                    derived from the host's name
 //	  dhcp: true                   or addresses, gateways, nameservers
 //	  attach: {network: default}   libvirt network, or {bridge: br0}
 //	  isolated: true               nothing goes from it to its neighbours on the bridge, nor back
+//	  reserve: 192.168.122.10      address that the libvirt network keeps for it
+//	  filter: clean-traffic        libvirt's nwfilter for its packets; none without it
 //	domain:
 //	  uri: qemu:///system          libvirt that bake up and bake deploy talk to, see URI
 //	  autostart: false             start the machine with its hypervisor
@@ -65,9 +75,8 @@
 // is on the root disk: that is said, and not refused, as a machine that is never
 // rebuilt loses nothing.
 //
-// 2026-11: the machine is amd64, and so is its base image. A machine.arch would
-// have to reach the firmware, the libvirt XML and the emulator; it comes when
-// those can do something with it.
+// 2026-11: machine.arch is also that of the base image. It is amd64 unless it is said, and
+// not that of the machine that bakes: the same host file gives the same bytes anywhere.
 package host
 
 import (
@@ -103,6 +112,7 @@ type Host struct {
 
 // Machine is the virtual hardware.
 type Machine struct {
+	Arch       string // AMD64 or ARM64
 	VCPUs      int
 	Memory     int64    // bytes
 	Disk       int64    // virtual size of the root disk in bytes
@@ -110,6 +120,14 @@ type Machine struct {
 	Firmware   Firmware // "uefi" or "uefi-secure"
 	TPM        bool
 	ImagesPath string // directory on the hypervisor that holds base images and generations
+
+	Hugepages int64  // bytes of a page of the hypervisor's that memory is made of, 0 for the usual ones
+	Watchdog  string // what becomes of a guest that stops feeding it: "reset", "poweroff" or "pause"; "" for none
+	Vsock     bool   // a socket between guest and hypervisor, past any firewall
+	Agent     bool   // a channel for QEMU's guest agent
+	Balloon   bool   // memory that the guest does not need goes back
+	Disks     []Disk
+	Devices   []Device
 }
 
 // Domain is where and how libvirt runs the machine: nothing that a generation is
@@ -118,6 +136,12 @@ type Domain struct {
 	URI       string // of libvirt, "" where the host file has none: that is qemu:///system for those who need one
 	Autostart bool   // the machine starts with its hypervisor
 }
+
+// The architectures of machines, as Debian calls them.
+const (
+	AMD64 = "amd64"
+	ARM64 = "arm64"
+)
 
 // Firmware names how the machine starts its boot loader.
 type Firmware string
@@ -136,7 +160,9 @@ type Network struct {
 	Gateways    []netip.Addr   // at most one of each family
 	Nameservers []netip.Addr
 	Attach      Attach
-	Isolated    bool // from its neighbours on the bridge
+	Isolated    bool       // from its neighbours on the bridge
+	Reserve     netip.Addr // that the libvirt network keeps for it; part of no generation
+	Filter      string     // of libvirt's for its packets, "" for none
 }
 
 // Attach names what the card is plugged into: a libvirt network or a host

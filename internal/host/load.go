@@ -104,9 +104,9 @@ func (r *resolver) resolve(name string, shelf layer.Shelf) {
 	if n := get("host"); n != nil && r.host.Name != "" && r.host.Name != name {
 		r.problems.Add(n.Problem("host", "rename one of the two", "the name %q differs from the file's, %q", r.host.Name, name))
 	}
+	r.machine(get("machine"))
 	r.base(get("base"))
 	r.mirrors(get("mirrors"))
-	r.machine(get("machine"))
 	r.network(get("network"), name)
 	r.domain(get("domain"))
 	r.admin(get("admin"))

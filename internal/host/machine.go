@@ -19,12 +19,16 @@ const (
 
 func (r *resolver) machine(n *doc.Node) {
 	m := &r.host.Machine
-	*m = Machine{VCPUs: 2, Memory: 2 * gib, Disk: 20 * gib, Firmware: UEFI,
+	*m = Machine{Arch: AMD64, VCPUs: 2, Memory: 2 * gib, Disk: 20 * gib, Firmware: UEFI, Agent: true, Balloon: true,
 		ImagesPath: "/var/lib/libvirt/images/bake"}
 	if n == nil {
 		return
 	}
-	get := n.Fields("machine", &r.problems, "vcpus", "memory", "disk", "state", "firmware", "tpm", "images")
+	get := n.Fields("machine", &r.problems, "arch", "vcpus", "memory", "disk", "state", "firmware", "tpm", "images",
+		"hugepages", "watchdog", "vsock", "agent", "balloon", "disks", "devices")
+	if text, ok := r.read(get("arch"), "machine.arch", layer.Param{Type: "enum", Of: []string{AMD64, ARM64}}); ok {
+		m.Arch = text
+	}
 	if text, ok := r.read(get("vcpus"), "machine.vcpus", layer.Param{Type: "int", Min: at(1), Max: at(512)}); ok {
 		m.VCPUs, _ = strconv.Atoi(text)
 	}
@@ -58,6 +62,7 @@ func (r *resolver) machine(n *doc.Node) {
 	if text, ok := r.read(get("images"), "machine.images", layer.Param{Type: "path"}); ok {
 		m.ImagesPath = text
 	}
+	r.hardware(get)
 }
 
 func at(i int64) *int64 { return &i }
@@ -80,7 +85,7 @@ func (r *resolver) network(n *doc.Node, name string) {
 	if n == nil {
 		return
 	}
-	get := n.Fields("network", &r.problems, "mac", "dhcp", "addresses", "gateways", "nameservers", "attach", "isolated")
+	get := n.Fields("network", &r.problems, "mac", "dhcp", "addresses", "gateways", "nameservers", "attach", "isolated", "reserve", "filter")
 	if n := get("mac"); n != nil && n.Text != "auto" {
 		net.MAC = r.mac(n)
 	}
@@ -105,8 +110,32 @@ func (r *resolver) network(n *doc.Node, name string) {
 	if text, ok := r.read(get("isolated"), "network.isolated", layer.Param{Type: "bool"}); ok {
 		net.Isolated = text == "true"
 	}
+	if text, ok := r.read(get("filter"), "network.filter", layer.Param{Type: "name"}); ok {
+		net.Filter = text
+	}
 	if n := get("attach"); n != nil {
 		r.attach(n)
+	}
+	r.reserve(get("reserve"))
+}
+
+// reserve reads the address that libvirt's network keeps for the machine.
+func (r *resolver) reserve(n *doc.Node) {
+	if n == nil {
+		return
+	}
+	net := &r.host.Network
+	const path = "network.reserve"
+	address, err := plainAddress(n.Text)
+	switch {
+	case n.Kind != doc.String || err != nil || !address.Is4():
+		r.problems.Add(n.Problem(path, "", "%q is not allowed, want an address such as 192.168.122.10", n.Text))
+	case net.Attach.Network == "":
+		r.problems.Add(n.Problem(path, "ask whoever runs the DHCP of that bridge", "a bridge keeps no address: that goes with attach: {network: NAME}"))
+	case !net.DHCP:
+		r.problems.Add(n.Problem(path, "", "the machine has static addresses and asks for none: reserve goes with dhcp"))
+	default:
+		net.Reserve = address
 	}
 }
 

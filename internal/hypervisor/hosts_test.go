@@ -3,6 +3,10 @@ package hypervisor
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -19,7 +23,7 @@ func anyHost(r *rand.Rand, i int) *host.Host {
 	coin := func() bool { return r.IntN(2) == 0 }
 	pick := func(words ...string) string { return words[r.IntN(len(words))] }
 	h := &host.Host{Name: fmt.Sprintf("h%d", i),
-		Machine: host.Machine{VCPUs: 1 + r.IntN(64), Memory: int64(512+r.IntN(1<<20)) << 20, Disk: 1 << 30, Firmware: host.UEFI,
+		Machine: host.Machine{Arch: host.AMD64, Agent: coin(), Balloon: coin(), Vsock: coin(), Watchdog: pick("", "reset", "poweroff", "pause"), VCPUs: 1 + r.IntN(64), Memory: int64(512+r.IntN(1<<20)) << 20, Disk: 1 << 30, Firmware: host.UEFI,
 			TPM: coin(), ImagesPath: pick("/var/lib/libvirt/images/bake", "/srv/a b", "/x&y", "/srv/ü")},
 		Network: host.Network{MAC: fmt.Sprintf("52:54:00:%02x:%02x:%02x", r.IntN(256), r.IntN(256), r.IntN(256)), DHCP: true, Isolated: coin()},
 		Offline: coin()}
@@ -37,6 +41,21 @@ func anyHost(r *rand.Rand, i int) *host.Host {
 	if coin() {
 		h.Secrets = []secret.Ref{{Name: "db", File: "db"}}
 	}
+	if coin() {
+		h.Network.Filter = pick("clean-traffic", "no-mac-spoofing", "mine")
+	}
+	if coin() {
+		h.Network.DHCP = false
+		h.Network.Addresses = []netip.Prefix{netip.MustParsePrefix("192.0.2.9/24"), netip.MustParsePrefix("2001:db8::9/64")}[:1+r.IntN(2)]
+	}
+	h.Machine.Hugepages = []int64{0, 0, 2 << 20, 1 << 30}[r.IntN(4)]
+	for n := range r.IntN(4) {
+		h.Machine.Disks = append(h.Machine.Disks, host.Disk{Name: fmt.Sprint("data-", n), Path: pick("/srv/a & b", "/dev/<x>") + fmt.Sprint(n), Format: pick("raw", "qcow2"), ReadOnly: coin()})
+	}
+	for n := range r.IntN(3) {
+		h.Machine.Devices = append(h.Machine.Devices, []host.Device{{PCI: fmt.Sprintf("0000:%02x:%02x.%d", 1+r.IntN(255), r.IntN(32), n)},
+			{Mdev: fmt.Sprintf("4b20d080-1b54-4048-85b3-a6a62d165c%02x", n)}}[r.IntN(2)])
+	}
 	for n := range r.IntN(4) {
 		h.Layers = append(h.Layers, layer.Rendered{Name: fmt.Sprintf("l%d", n), Shares: []layer.Share{
 			{Dir: pick("/srv/a", "/srv/a & b", "/srv/<x>") + fmt.Sprint(n), Tag: fmt.Sprintf("tag%d", n), ReadOnly: coin()}}})
@@ -47,9 +66,10 @@ func anyHost(r *rand.Rand, i int) *host.Host {
 // TestEveryHost: the daemon accepts the XML of all kinds of hosts, with KVM and
 // without, and gives back what matters of it.
 func TestEveryHost(t *testing.T) {
-	_, uri := daemon(t)
+	dir, uri := daemon(t)
 	h := connect(t, uri)
 	r := rand.New(rand.NewPCG(7, 11))
+	var files []string
 	for i := range 200 {
 		wanted := anyHost(r, i)
 		mark := domain.Mark{Host: wanted.Name, Generation: "0123456789abcdef", Trying: true}
@@ -58,6 +78,10 @@ func TestEveryHost(t *testing.T) {
 			fit, err = define(h, wanted, mark) // libvirt before 11.0, see package domain
 		}
 		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, filepath.Join(dir, wanted.Name+".xml"))
+		if err := os.WriteFile(files[i], []byte(fit), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		m, err := h.Find(wanted.Name)
@@ -82,13 +106,18 @@ func TestEveryHost(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// What virt-xml-validate runs for each.
+	out, err := exec.Command("xmllint", append([]string{"--noout", "--relaxng", "/usr/share/libvirt/schemas/domain.rng"}, files...)...).CombinedOutput()
+	if err != nil || strings.Count(string(out), " validates") != len(files) {
+		t.Errorf("%v: %s", err, out)
+	}
 }
 
 func compare(wanted *host.Host, back *libvirtxml.Domain) string {
 	shared := back.MemoryBacking != nil && back.MemoryBacking.MemoryAccess != nil && back.MemoryBacking.MemoryAccess.Mode == "shared" &&
 		back.MemoryBacking.MemorySource != nil && back.MemoryBacking.MemorySource.Type == "memfd"
 	isolated := len(back.Devices.Interfaces) == 1 && back.Devices.Interfaces[0].PortOptions != nil && back.Devices.Interfaces[0].PortOptions.Isolated == "yes"
-	disks := 2
+	disks := 2 + len(wanted.Machine.Disks)
 	for _, is := range []bool{wanted.Machine.State > 0, len(wanted.Secrets) > 0, wanted.Offline} {
 		if is {
 			disks++
@@ -109,6 +138,20 @@ func compare(wanted *host.Host, back *libvirtxml.Domain) string {
 		return "other processors"
 	case len(back.Devices.Graphics)+len(back.Devices.Sounds)+len(back.Devices.Inputs) > 2: // libvirt adds the two PS/2 devices of the chipset
 		return "devices that nobody asked for"
+	case len(back.Devices.Hostdevs) != len(wanted.Machine.Devices):
+		return "other devices of the hypervisor's"
+	case (back.Devices.VSock != nil) != wanted.Machine.Vsock:
+		return "another vsock"
+	case len(back.Devices.Channels) != map[bool]int{true: 1, false: 0}[wanted.Machine.Agent]:
+		return "another agent"
+	case (back.Devices.MemBalloon.Model == "virtio") != wanted.Machine.Balloon:
+		return "another balloon"
+	case len(back.Devices.Watchdogs) != map[bool]int{true: 1, false: 0}[wanted.Machine.Watchdog != ""]:
+		return "another watchdog"
+	case (back.MemoryBacking != nil && back.MemoryBacking.MemoryHugePages != nil) != (wanted.Machine.Hugepages > 0):
+		return "other pages"
+	case (back.Devices.Interfaces[0].FilterRef != nil) != (wanted.Network.Filter != ""):
+		return "another filter"
 	case (len(back.Devices.TPMs) > 0) != wanted.Machine.TPM:
 		return "another TPM"
 	}
