@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -117,7 +118,10 @@ func (a *app) reach(ctx context.Context, o libvirtOptions) (m *machine, err erro
 	}
 	m.close = append(m.close, m.at.Close)
 	place := deploy.Host{Name: h.Name, Images: h.Machine.ImagesPath, State: h.Machine.State, Autostart: h.Domain.Autostart}
-	if place.Emulated, err = a.emulated(ctx, m.at, o.accel); err != nil {
+	if address := h.Network.Reserve; address.IsValid() {
+		place.Lease = &hypervisor.Lease{Network: h.Network.Attach.Network, MAC: h.Network.MAC, Host: h.Name, Address: address}
+	}
+	if place.Emulated, err = a.emulated(ctx, m.at, h.Machine.Arch, o.accel); err != nil {
 		return m, err
 	}
 	begun := time.Now()
@@ -136,9 +140,13 @@ func (a *app) reach(ctx context.Context, o libvirtOptions) (m *machine, err erro
 
 // emulated says whether a hypervisor has to do without KVM. Of another machine
 // nobody can tell but libvirt, by what becomes of a start.
-func (a *app) emulated(ctx context.Context, at *hypervisor.Hypervisor, accel string) (bool, error) {
-	if accel != "" || at.IsRemote() {
+func (a *app) emulated(ctx context.Context, at *hypervisor.Hypervisor, arch, accel string) (bool, error) {
+	switch {
+	case accel != "", at.IsRemote():
 		return accel == "tcg", nil
+	case arch != runtime.GOARCH:
+		a.say("the machine is emulated, which is slow, because it is %s and this one %s", arch, runtime.GOARCH)
+		return true, nil
 	}
 	accel, reason, err := vm.Accelerator(ctx, a.Tools, a.cacheDir(), "")
 	if err == nil && accel == "tcg" {
@@ -185,7 +193,7 @@ func (a *app) parcel(ctx context.Context, m *machine, which string) (p deploy.Ge
 		return p, lackError{fmt.Errorf("generation %s was baked for %s, and machine.images is %s now: run bake image --host %s",
 			p.Name, home, m.Host.Images, m.Host.Name)}
 	}
-	m.Host.Network = needs.Network
+	m.Host.Network, m.Host.Filter = needs.Network, needs.Filter
 	if (needs.State != "") != (m.Host.State > 0) {
 		return p, lackError{fmt.Errorf("machine.state of the host file and generation %s do not agree: run bake image --host %s", p.Name, m.host.Name)}
 	}
@@ -193,6 +201,11 @@ func (a *app) parcel(ctx context.Context, m *machine, which string) (p deploy.Ge
 		for _, dir := range needs.Shares {
 			if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 				return p, lackError{fmt.Errorf("%s is not there, or is no directory: generation %s shares it with its machine", dir, p.Name)}
+			}
+		}
+		for _, disk := range needs.Disks {
+			if info, err := os.Stat(disk); err != nil || info.IsDir() {
+				return p, lackError{fmt.Errorf("%s is not there: generation %s has it as a disk, which bake does not make", disk, p.Name)}
 			}
 		}
 	}

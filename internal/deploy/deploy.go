@@ -11,6 +11,7 @@
 //	trying, attests               the mark goes
 //	trying, does not attest       the generation before is defined and started
 //	trying, nothing before        it stays, shut, to be looked at
+//	leaving, runs                 it is waited for, and started when it is off
 //	not trying, off               it is started
 //	not trying, runs              nothing is done
 //
@@ -22,6 +23,8 @@
 //   - What can be found out to stand in the way is found out before the machine
 //     that runs is touched. If something fails later, that one is started again.
 //   - A machine is shut down, with time for its services to finish, and not cut off.
+//   - Secrets are on the hypervisor for as long as a machine there has yet to be given
+//     them: not after a deploy that has failed.
 //
 // It refuses to touch a domain that bake has not made.
 //
@@ -65,11 +68,15 @@ type Place interface {
 	SetMark(host string, m domain.Mark) error
 	SetAutostart(host string, on bool) error
 	CheckNetwork(name string) error
+	CheckFilter(name string) error
+	Reserved(hypervisor.Lease) (bool, error)
+	Reserve(hypervisor.Lease) error
+	Release(hypervisor.Lease) error
 	Has(name string) (bool, error)
 	Size(name string) (int64, error)
 	Written(name string) (int64, error)
 	Put(ctx context.Context, name string, from io.Reader, size int64, progress func(done int64)) error
-	Copy(from, to string) error
+	Copy(from, to, sha256 string) error
 	Read(name string) ([]byte, error)
 	List(dir string) ([]string, error)
 	Remove(name string) error
@@ -82,9 +89,11 @@ type Host struct {
 	Name      string
 	Images    string // directory on the hypervisor
 	Network   string // of libvirt's, "" where it is a bridge
+	Filter    string // of libvirt's, "" for none
 	State     int64  // bytes of its state disk, 0 for none
 	Autostart bool
-	Emulated  bool // the hypervisor has no KVM
+	Lease     *hypervisor.Lease // address that its network keeps for it, nil for none
+	Emulated  bool              // the hypervisor has no KVM
 }
 
 // Generation is what is to run.
@@ -232,7 +241,7 @@ func (d *Deployment) Rollback(ctx context.Context) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
-	d.Host.Network = needs.Network
+	d.Host.Network, d.Host.Filter = needs.Network, needs.Filter
 	if err := d.vet(m); err != nil {
 		return Outcome{}, err
 	}
@@ -252,7 +261,9 @@ func (d *Deployment) Down(ctx context.Context, force bool) (Outcome, error) {
 	err = d.shutdown(ctx, m)
 	if err != nil && force && ctx.Err() == nil {
 		d.Say(err.Error())
-		err = d.step("switching off "+m.Generation, func() error { return d.At.Kill(d.Host.Name) })
+		if err = d.step("switching off "+m.Generation, func() error { return d.At.Kill(d.Host.Name) }); err == nil {
+			err = d.stay(m)
+		}
 	}
 	return out, err
 }
@@ -269,6 +280,11 @@ func (d *Deployment) Destroy(ctx context.Context, state bool) error {
 			return err
 		}
 		if err := d.step("undefining the domain", func() error { return d.At.Undefine(d.Host.Name) }); err != nil {
+			return err
+		}
+	}
+	if l := d.Host.Lease; l != nil {
+		if err := d.step(fmt.Sprintf("releasing %s on the network %s", l.Address, l.Network), func() error { return d.At.Release(*l) }); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"net/netip"
 	"os"
 	"path"
 	"path/filepath"
@@ -30,7 +31,9 @@ type memory struct {
 	starts  int
 	copies  int
 	auto    bool
+	lease   string
 	grows   func(name string) // before somebody looks; may be nil
+	pressed func()            // when the power button is; may be nil
 }
 
 func TestMain(m *testing.M) {
@@ -56,6 +59,7 @@ func (m *memory) Find(string) (*hypervisor.Machine, error) {
 		return nil, nil
 	}
 	found := *m.machine
+	found.Autostart = m.auto
 	return &found, nil
 }
 
@@ -103,6 +107,9 @@ func (m *memory) Shutdown(ctx context.Context, _ string) error {
 	if err := m.can("shutdown"); err != nil {
 		return err
 	}
+	if m.pressed != nil {
+		m.pressed()
+	}
 	m.machine.Running = false
 	return nil
 }
@@ -126,6 +133,8 @@ func (m *memory) SetAutostart(_ string, on bool) error {
 }
 
 func (m *memory) CheckNetwork(string) error { return m.can("network") }
+
+func (m *memory) CheckFilter(string) error { return m.can("filter") }
 
 func (m *memory) Has(name string) (bool, error) {
 	_, ok := m.files[name+whole]
@@ -159,11 +168,25 @@ func (m *memory) Put(_ context.Context, name string, from io.Reader, size int64,
 	return err
 }
 
-func (m *memory) Copy(from, to string) error {
+func (m *memory) Copy(from, to, _ string) error {
+	if err := m.can("copy"); err != nil {
+		return err
+	}
 	m.copies++
 	m.files[to], m.files[to+whole] = m.files[from], ""
-	return m.can("copy")
+	return nil
 }
+
+func (m *memory) Reserved(l hypervisor.Lease) (bool, error) {
+	return m.lease == l.Address.String(), m.can("reserved")
+}
+
+func (m *memory) Reserve(l hypervisor.Lease) error {
+	m.lease = l.Address.String()
+	return nil
+}
+
+func (m *memory) Release(hypervisor.Lease) error { m.lease = ""; return nil }
 
 func (m *memory) Read(name string) ([]byte, error) {
 	text, ok := m.files[name]
@@ -213,7 +236,7 @@ const (
 )
 
 func (m *memory) deployment() *Deployment {
-	return &Deployment{Host: Host{Name: "zap", Images: "/images", Network: "default", State: 8}, At: m, Patience: time.Second,
+	return &Deployment{Host: Host{Name: "zap", Images: "/images", Network: "default", Filter: "clean-traffic", State: 8}, At: m, Patience: time.Second,
 		Say: func(string) {},
 		Wait: func(_ context.Context, generation string) (Verdict, error) {
 			switch {
@@ -385,6 +408,9 @@ func TestFailedGenerationGoesBack(t *testing.T) {
 	if m.machine.Generation != one || !m.machine.Running {
 		t.Errorf("%+v", m.machine)
 	}
+	if _, isLeft := m.files[home+secrets]; isLeft {
+		t.Error("the secrets are left")
+	}
 }
 
 // TestFirstFails: it stays to be looked at, and the next one takes its place.
@@ -411,14 +437,18 @@ func TestFirstFails(t *testing.T) {
 
 // TestWhatFails: whatever the hypervisor refuses, the machine that ran runs again.
 func TestWhatFails(t *testing.T) {
-	for _, fails := range []string{"network", "put base.qcow2", "put disk.qcow2", "put domain.xml", "put secrets.iso", "disk", "define", "start", "shutdown"} {
+	for _, fails := range []string{"network", "filter", "reserved", "put base.qcow2", "put disk.qcow2", "put domain.xml", "put secrets.iso", "disk", "define", "start", "shutdown"} {
 		t.Run(fails, func(t *testing.T) {
 			m := newMemory()
 			d := m.deployment()
+			d.Host.Lease = &hypervisor.Lease{Network: "default", Address: netip.MustParseAddr("192.168.122.7")}
 			if fails != "shutdown" {
 				m.fails = fails
 				if _, err := d.Up(t.Context(), baked(t, one)); !errors.Is(err, errBroken) || m.machine != nil {
 					t.Errorf("up: %v, %+v", err, m.machine)
+				}
+				if _, isLeft := m.files[home+secrets]; isLeft {
+					t.Error("the secrets are left")
 				}
 				m.fails = ""
 			}
@@ -428,6 +458,9 @@ func TestWhatFails(t *testing.T) {
 			m.fails = fails
 			if _, err := d.Deploy(t.Context(), baked(t, two)); !errors.Is(err, errBroken) {
 				t.Errorf("deploy: %v", err)
+			}
+			if _, isLeft := m.files[home+secrets]; isLeft {
+				t.Error("the secrets are left")
 			}
 			m.fails = "" // the one who refused once does so again when the old one is to start
 			must(t)(d.Up(t.Context(), baked(t, one)))
@@ -529,6 +562,96 @@ func TestAutostart(t *testing.T) {
 	if m.runs(t, one, ""); !m.auto {
 		t.Error("it does not start with its hypervisor")
 	}
+}
+
+// TestAgree: what the host file says of a machine, and no generation does, is so after
+// bake up, and said only if it was not.
+func TestAgree(t *testing.T) {
+	m := newMemory()
+	d := m.deployment()
+	must(t)(d.Up(t.Context(), baked(t, one)))
+	lease := &hypervisor.Lease{Network: "default", Address: netip.MustParseAddr("192.168.122.7")}
+	other := &hypervisor.Lease{Network: "default", Address: netip.MustParseAddr("192.168.122.8")}
+	for _, step := range []struct {
+		auto    bool
+		lease   *hypervisor.Lease
+		changed bool
+	}{{false, nil, false}, {true, nil, true}, {true, nil, false}, {true, lease, true}, {true, lease, false}, {false, other, true}, {false, other, false}} {
+		d.Host.Autostart, d.Host.Lease = step.auto, step.lease
+		auto, reserved := m.auto, m.lease
+		d.DryRun = true
+		if out := must(t)(d.Up(t.Context(), baked(t, one))); out.Changed != step.changed || m.auto != auto || m.lease != reserved {
+			t.Errorf("dry run of %+v: %+v, autostart %v, %q", step, out, m.auto, m.lease)
+		}
+		d.DryRun = false
+		if out := must(t)(d.Up(t.Context(), baked(t, one))); out.Changed != step.changed || m.auto != step.auto || step.lease != nil && m.lease != step.lease.Address.String() {
+			t.Errorf("%+v: %+v, autostart %v, %q", step, out, m.auto, m.lease)
+		}
+	}
+	if m.runs(t, one, ""); m.starts != 1 {
+		t.Errorf("%d starts", m.starts)
+	}
+	if err := d.Destroy(t.Context(), false); err != nil || m.lease != "" {
+		t.Errorf("%v, %q", err, m.lease)
+	}
+	must(t)(d.Up(t.Context(), baked(t, two))) // and with the first start
+	if m.runs(t, two, ""); m.lease != other.Address.String() {
+		t.Errorf("%q", m.lease)
+	}
+}
+
+// TestPressed: a machine whose power button a killed run has pressed has not attested for
+// good, whatever its console says.
+func TestPressed(t *testing.T) {
+	for name, test := range map[string]struct {
+		do    func(*Deployment) error
+		isOff bool // by the time somebody looks
+	}{
+		"by a deploy":              {func(d *Deployment) error { _, err := d.Deploy(t.Context(), baked(t, two)); return err }, false},
+		"by a deploy, and it went": {func(d *Deployment) error { _, err := d.Deploy(t.Context(), baked(t, two)); return err }, true},
+		"by down":                  {func(d *Deployment) error { _, err := d.Down(t.Context(), false); return err }, false},
+		"by a rollback":            {func(d *Deployment) error { _, err := d.Rollback(t.Context()); return err }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMemory()
+			d := m.deployment()
+			must(t)(d.Up(t.Context(), baked(t, three)))
+			must(t)(d.Deploy(t.Context(), baked(t, one)))
+			m.pressed = func() { panic(killed{}) }
+			dieAt(-1, func() { _ = test.do(d) })
+			if !m.machine.Leaving {
+				t.Error("nobody would know")
+			}
+			m.machine.Running, m.pressed = !test.isOff, nil
+			if out := must(t)(d.Up(t.Context(), baked(t, one))); !out.Changed || m.starts != 3 {
+				t.Errorf("%+v, %d starts", out, m.starts)
+			}
+			m.runs(t, one, three)
+			if out := must(t)(d.Up(t.Context(), baked(t, one))); out.Changed {
+				t.Errorf("%+v", out)
+			}
+		})
+	}
+}
+
+// TestBadCopy: what cannot be copied over there is sent.
+func TestBadCopy(t *testing.T) {
+	m := newMemory()
+	d := m.deployment()
+	with := func(name string) Generation {
+		g := baked(t, name)
+		manifest := filepath.Join(t.TempDir(), "manifest.json")
+		if err := os.WriteFile(manifest, []byte(`{"files": {"disk.qcow2": {"sha256": "aa"}}}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		g.Files[0].SHA256 = "aa"
+		g.Files = append(g.Files, File{Path: manifest, Name: "manifest.json"})
+		return g
+	}
+	must(t)(d.Up(t.Context(), with(one)))
+	m.fails = "copy"
+	must(t)(d.Deploy(t.Context(), with(two)))
+	m.runs(t, two, one)
 }
 
 // TestPaused: who is paused hears no button.

@@ -2,13 +2,11 @@ package deploy
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
 	"slices"
-	"time"
 
 	"bake/internal/domain"
 	"bake/internal/hypervisor"
@@ -19,18 +17,24 @@ func (d *Deployment) first(ctx context.Context, g Generation) (Outcome, error) {
 	if err := d.vet(nil); err != nil {
 		return Outcome{}, err
 	}
-	if err := d.put(ctx, g, ""); err != nil {
-		return Outcome{}, err
-	}
-	if err := d.disk(); err != nil {
-		return Outcome{}, err
-	}
 	mark := domain.Mark{Host: d.Host.Name, Generation: g.Name, Trying: true}
-	if err := d.define(g.XML, mark); err != nil {
-		return Outcome{}, err
+	err := d.put(ctx, g, "")
+	if err == nil {
+		err = d.disk()
 	}
-	if err := d.start(g.Name); err != nil { // a machine that cannot start is none
-		return Outcome{}, errors.Join(err, d.step("undefining the domain", func() error { return d.At.Undefine(d.Host.Name) }))
+	if err == nil {
+		err = d.reserve()
+	}
+	if err == nil {
+		err = d.define(g.XML, mark)
+	}
+	if err == nil {
+		if err = d.start(g.Name); err != nil { // a machine that cannot start is none
+			err = errors.Join(err, d.step("undefining the domain", func() error { return d.At.Undefine(d.Host.Name) }))
+		}
+	}
+	if err != nil {
+		return Outcome{}, errors.Join(err, d.withdraw())
 	}
 	return d.judge(ctx, mark)
 }
@@ -55,10 +59,16 @@ func (d *Deployment) swap(ctx context.Context, m *hypervisor.Machine, to string,
 			err = d.step("switching off "+m.Generation, func() error { return d.At.Kill(d.Host.Name) })
 		}
 		if err != nil {
+			if !m.Trying {
+				err = errors.Join(err, d.withdraw())
+			}
 			return Outcome{}, err
 		}
 	}
 	err := d.disk()
+	if err == nil {
+		err = d.reserve()
+	}
 	if err == nil {
 		err = d.define(text, mark)
 	}
@@ -75,8 +85,14 @@ func (d *Deployment) swap(ctx context.Context, m *hypervisor.Machine, to string,
 // restore defines and starts a machine as it was found.
 func (d *Deployment) restore(m *hypervisor.Machine) error {
 	err := d.step("defining generation "+m.Generation+" again", func() error { return d.At.Define(m.XML) })
+	if err == nil && m.Leaving {
+		err = d.stay(m)
+	}
 	if err == nil && m.Running {
 		err = d.start(m.Generation)
+	}
+	if !m.Trying { // it has its secrets
+		err = errors.Join(err, d.withdraw())
 	}
 	return err
 }
@@ -86,13 +102,19 @@ func (d *Deployment) settle(ctx context.Context, m *hypervisor.Machine) (Outcome
 	if err := d.awake(m); err != nil {
 		return Outcome{}, err
 	}
-	if !m.Running {
-		if err := d.start(m.Generation); err != nil {
+	changed := !m.Running || m.Leaving
+	if !m.Trying { // one that is agrees when it has attested
+		agreed, err := d.agree(m)
+		if err != nil {
 			return Outcome{}, err
 		}
+		changed = changed || agreed
+	}
+	if err := d.wake(ctx, m); err != nil {
+		return Outcome{}, err
 	}
 	out, err := d.judge(ctx, m.Mark)
-	out.Changed = out.Changed || !m.Running
+	out.Changed = out.Changed || changed
 	return out, err
 }
 
@@ -141,8 +163,11 @@ func (d *Deployment) still(mark domain.Mark, v Verdict) (Verdict, error) {
 // accept takes note that a generation has attested.
 func (d *Deployment) accept(mark domain.Mark) error {
 	if mark.Trying {
-		// First, as one that is no longer trying is asked nothing more.
-		if err := d.At.SetAutostart(d.Host.Name, d.Host.Autostart); err != nil {
+		m, err := d.At.Find(d.Host.Name)
+		if err == nil && m != nil {
+			_, err = d.agree(m)
+		}
+		if err != nil {
 			return err
 		}
 		mark.Trying = false
@@ -158,6 +183,9 @@ func (d *Deployment) accept(mark domain.Mark) error {
 func (d *Deployment) back(ctx context.Context, mark domain.Mark, failed *FailedError) error {
 	d.Say(failed.Error())
 	text, err := d.At.Read(d.path(mark.Previous, "domain.xml"))
+	if err == nil {
+		err = d.withdraw() // the one before has attested, and has its own
+	}
 	if err == nil {
 		err = d.step("switching off "+mark.Generation, func() error { return d.At.Kill(d.Host.Name) })
 	}
@@ -209,6 +237,16 @@ func (d *Deployment) vet(m *hypervisor.Machine) error {
 			return err
 		}
 	}
+	if d.Host.Filter != "" {
+		if err := d.At.CheckFilter(d.Host.Filter); err != nil {
+			return err
+		}
+	}
+	if d.Host.Lease != nil {
+		if _, err := d.At.Reserved(*d.Host.Lease); err != nil {
+			return err
+		}
+	}
 	size, err := d.At.Size(path.Join(d.Host.Images, d.Host.Name, stateDisk))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -233,107 +271,6 @@ func (d *Deployment) disk() error {
 	return d.step(fmt.Sprintf("the state disk %s shall have %d MiB", name, d.Host.State>>20), func() error {
 		_, err := d.At.MakeDisk(name, d.Host.State)
 		return err
-	})
-}
-
-// put brings a generation's files to the hypervisor, as new. What it has in common
-// with one that is there, "" for none, is copied over there.
-func (d *Deployment) put(ctx context.Context, g Generation, there string) error {
-	if err := d.step("making room for generation "+g.Name, func() error { return d.At.RemoveDir(d.path(g.Name, "")) }); err != nil {
-		return err
-	}
-	if g.Base != nil {
-		if err := d.putBase(ctx, *g.Base); err != nil {
-			return err
-		}
-	}
-	for _, f := range g.Files {
-		if err := d.sendFile(ctx, f, g.Name, there); err != nil {
-			return err
-		}
-	}
-	if g.Secrets == "" {
-		return nil
-	}
-	return d.send(ctx, g.Secrets, path.Join(d.Host.Images, d.Host.Name, secrets))
-}
-
-// sendFile sends a file of a generation, unless the same is there in another one. Who
-// can change it there is root on the hypervisor; the guest knows its payload's digest.
-func (d *Deployment) sendFile(ctx context.Context, f File, generation, there string) error {
-	to := d.path(generation, f.Name)
-	if f.SHA256 != "" && there != "" && there != generation {
-		var manifest struct {
-			Files map[string]struct {
-				SHA256 string `json:"sha256"`
-			} `json:"files"`
-		}
-		from := d.path(there, f.Name)
-		data, err := d.At.Read(d.path(there, "manifest.json"))
-		if err == nil {
-			err = json.Unmarshal(data, &manifest)
-		}
-		if err == nil && manifest.Files[f.Name].SHA256 == f.SHA256 {
-			if has, err := d.At.Has(from); err == nil && has {
-				return d.step("copying "+from, func() error { return d.At.Copy(from, to) })
-			}
-		}
-	}
-	return d.send(ctx, f.Path, to)
-}
-
-// lull is how long a file that is being written may not grow.
-var lull = 10 * time.Second
-
-// putBase brings the image under a disk there, if it is not. It is every host's: what
-// is not whole and grows is being written by another bake, and is waited for; what
-// does not grow was left by one that was killed.
-func (d *Deployment) putBase(ctx context.Context, base File) error {
-	name := path.Join(d.Host.Images, ".base", base.Name)
-	for last := int64(-1); ; {
-		if has, err := d.At.Has(name); has || err != nil {
-			return err
-		}
-		written, err := d.At.Written(name)
-		switch {
-		case err != nil && !errors.Is(err, fs.ErrNotExist):
-			return err
-		case err != nil, written == last, d.DryRun:
-			if err := d.send(ctx, base.Path, name); !hypervisor.IsBusy(err) {
-				return err
-			}
-		default:
-			d.Say(name + " is not whole: looking whether it grows")
-			last = written
-		}
-		if err := rest(ctx); err != nil {
-			return err
-		}
-	}
-}
-
-func rest(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(lull):
-		return nil
-	}
-}
-
-func (d *Deployment) send(ctx context.Context, from, to string) error {
-	return d.step("writing "+to, func() error {
-		file, size, err := open(from)
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		var progress func(int64)
-		if d.Progress != nil {
-			tell := d.Progress(path.Base(to))
-			progress = func(done int64) { tell(done, size) }
-		}
-		return d.At.Put(ctx, to, file, size, progress)
 	})
 }
 
@@ -371,7 +308,20 @@ func (d *Deployment) shutdown(ctx context.Context, m *hypervisor.Machine) error 
 	late := fmt.Errorf("it has not shut down within %s, and runs on; it may yet do so", d.Patience)
 	waiting, cancel := context.WithTimeoutCause(ctx, d.Patience, late)
 	defer cancel()
-	return d.step("shutting down generation "+m.Generation, func() error { return d.At.Shutdown(waiting, d.Host.Name) })
+	return d.step("shutting down generation "+m.Generation, func() error {
+		// A run that is killed now leaves a machine that goes off on its own.
+		leaving := m.Mark
+		leaving.Leaving = true
+		err := d.At.SetMark(d.Host.Name, leaving)
+		if err == nil {
+			err = d.At.Shutdown(waiting, d.Host.Name)
+		}
+		if err != nil {
+			return err
+		}
+		leaving.Leaving = false // whoever starts it starts it to stay
+		return d.At.SetMark(d.Host.Name, leaving)
+	})
 }
 
 // tidy deletes what a machine that has attested has no more use for: secrets that

@@ -3,6 +3,8 @@ package hypervisor
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -121,18 +123,23 @@ func (h *Hypervisor) put(ctx context.Context, name string, from io.Reader, size 
 	return errors.Join(err, h.Remove(name))
 }
 
-// Copy puts a file that is there whole once more, by the hypervisor's own hands.
-func (h *Hypervisor) Copy(from, to string) error {
-	if err := h.copyHere(from, to); err != nil {
+// Copy puts a file that is there whole once more, by the hypervisor's own hands, and
+// reads the copy: it must have that SHA-256, in hexadecimal digits.
+func (h *Hypervisor) Copy(from, to, sum string) error {
+	err := errors.Join(h.Remove(to+wholeMark), h.Remove(to))
+	if err == nil {
+		err = h.copyHere(from, to, sum)
+		if err != nil {
+			err = errors.Join(err, h.Remove(to))
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("copying %s to %s on %s: %w", from, to, h.URI, err)
 	}
 	return nil
 }
 
-func (h *Hypervisor) copyHere(from, to string) error {
-	if err := errors.Join(h.Remove(to+wholeMark), h.Remove(to)); err != nil {
-		return err
-	}
+func (h *Hypervisor) copyHere(from, to, sum string) error {
 	source, err := h.volume(from)
 	if err != nil {
 		return err
@@ -148,9 +155,17 @@ func (h *Hypervisor) copyHere(from, to string) error {
 			return err
 		})
 	}
-	if err == nil {
-		_, err = h.create(to+wholeMark, "raw", 0)
+	if err != nil {
+		return err
 	}
+	is := sha256.New()
+	if _, err := h.copy(is, to, 0, int64(capacity)); err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(is.Sum(nil)); got != sum {
+		return &LackError{fmt.Sprintf("the copy has the digest %s, not %s", got, sum)}
+	}
+	_, err = h.create(to+wholeMark, "raw", 0)
 	return err
 }
 

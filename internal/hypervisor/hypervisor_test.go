@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"io"
 	"io/fs"
@@ -101,7 +103,8 @@ func TestFiles(t *testing.T) {
 	}
 
 	other := filepath.Join(root, "images", "zap", "4567", "copy")
-	if err := h.Copy(name, other); err != nil {
+	sum := fmt.Sprintf("%x", sha256.Sum256(content))
+	if err := h.Copy(name, other, sum); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := h.Read(other); err != nil || !bytes.Equal(got, content) {
@@ -109,6 +112,22 @@ func TestFiles(t *testing.T) {
 	}
 	if has, err := h.Has(other); !has || err != nil {
 		t.Errorf("%v, %v of a copy", has, err)
+	}
+	// One that is not what it should be is none, nor is what was there before.
+	if err := os.WriteFile(name, content[1:], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Copy(name, other, sum); err == nil || !strings.Contains(err.Error(), sum) {
+		t.Errorf("a copy of something else: %v", err)
+	}
+	if has, err := h.Has(other); has || err != nil {
+		t.Errorf("%v, %v of a copy of something else", has, err)
+	}
+	if _, err := h.Size(other); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is there: %v", err)
+	}
+	if err := h.Put(t.Context(), other, bytes.NewReader(content), int64(len(content)), nil); err != nil {
+		t.Fatal(err)
 	}
 
 	for what, from := range map[string]io.Reader{
@@ -349,6 +368,18 @@ func TestNetwork(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := h.CheckNetwork("default"); err == nil || !strings.Contains(err.Error(), "virsh net-start default") {
+		t.Error(err)
+	}
+}
+
+func TestFilter(t *testing.T) {
+	_, uri := daemon(t)
+	h := connect(t, uri)
+	if err := h.CheckFilter("clean-traffic"); err != nil {
+		t.Error(err)
+	}
+	var lacks *LackError
+	if err := h.CheckFilter("nowhere"); !errors.As(err, &lacks) || !strings.Contains(err.Error(), `has no filter "nowhere"`) {
 		t.Error(err)
 	}
 }

@@ -220,6 +220,18 @@ func (h *Hypervisor) CheckNetwork(name string) error {
 	return nil
 }
 
+// CheckFilter says what keeps libvirt from filtering a machine's packets.
+func (h *Hypervisor) CheckFilter(name string) error {
+	_, err := h.virt.NwfilterLookupByName(name)
+	if is(err, libvirt.ErrNoNwfilter) {
+		return &LackError{fmt.Sprintf("%s has no filter %q: see virsh nwfilter-list, and network.filter in the host file", h.URI, name)}
+	}
+	if err != nil {
+		return fmt.Errorf("looking for the filter %q on %s: %w", name, h.URI, err)
+	}
+	return nil
+}
+
 // Addresses returns where a running machine can be reached: by its lease, or by
 // what the hypervisor has seen of it. Link-local ones are left out.
 func (h *Hypervisor) Addresses(host string) ([]netip.Addr, error) {
