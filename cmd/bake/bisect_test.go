@@ -93,8 +93,8 @@ func hasPackage(m artifact.Manifest, text string) bool {
 	return slices.Contains(m.Payload.Packages, text)
 }
 
-// layerOf is the digest of a layer.
-func layerOf(m artifact.Manifest, name string) string {
+// digestOfLayer is the digest of a layer.
+func digestOfLayer(m artifact.Manifest, name string) string {
 	for _, l := range m.Layers {
 		if l.Name == name {
 			return l.SHA256
@@ -118,9 +118,9 @@ func TestBisect(t *testing.T) {
 		}, []string{"host machine.vcpus: absent -> 3"}},
 		"a layer": {func(m artifact.Manifest, _ verify.Options) string {
 			if motd == "" {
-				motd = layerOf(m, "motd")
+				motd = digestOfLayer(m, "motd")
 			}
-			return map[bool]string{true: red}[layerOf(m, "motd") == motd]
+			return map[bool]string{true: red}[digestOfLayer(m, "motd") == motd]
 		}, []string{"layer motd: sha256 "}},
 		"two together": {func(m artifact.Manifest, o verify.Options) string {
 			return map[bool]string{true: red}[hasPackage(m, "fail2ban 2") && o.Plan.VCPUs == 3]
