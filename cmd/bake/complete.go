@@ -83,7 +83,7 @@ func (a *app) read(root *cli.App, words []string) line {
 			l.words = append(l.words, word)
 			continue
 		}
-		flag := find(l.flags, name)
+		flag := flagNamed(l.flags, name)
 		if flag == nil {
 			continue
 		}
@@ -117,7 +117,7 @@ func (a *app) note(l *line, name, value string) {
 	}
 }
 
-func find(flags []cli.Flag, name string) cli.Flag {
+func flagNamed(flags []cli.Flag, name string) cli.Flag {
 	for _, flag := range flags {
 		if slices.Contains(flag.Names(), name) {
 			return flag
