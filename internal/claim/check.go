@@ -50,5 +50,5 @@ type Ports struct {
 type Login struct {
 	User string
 	With string // "key": a key that is in the user's authorized keys; "password"; "none"
-	Want string // "accepted" or "refused"
+	Want string // "accepted", "refused", or "confined": accepted, and then nothing that the user asks for is done
 }

@@ -57,7 +57,7 @@ func (r *resolver) layers(n *doc.Node, shelf layer.Shelf) {
 	all = r.delivery(r.keeping(r.packages(all, n, shelf), shelf), shelf)
 	// Shut the door first: what other layers do before the network happens behind it.
 	slices.SortStableFunc(all, func(a, b chosen) int { return rank(a) - rank(b) })
-	facts := layer.Facts{Host: r.host.Name, AdminName: r.host.Admin.Name, AdminKeys: r.host.Admin.Keys, Secrets: secret.Names(r.host.Secrets), State: r.outliving(all)}
+	facts := layer.Facts{Host: r.host.Name, AdminName: r.host.Admin.Name, AdminKeys: r.host.Admin.Keys, Secrets: secret.Names(r.host.Secrets), State: r.outliving(all), Logins: logins(all)}
 	if facts.AdminName == "" { // reported already; the layers are not to blame
 		facts.AdminName = "nobody"
 	}
@@ -72,6 +72,18 @@ func (r *resolver) layers(n *doc.Node, shelf layer.Shelf) {
 		r.add(err)
 		r.host.Layers = append(r.host.Layers, rendered)
 	}
+}
+
+// logins lists the accounts that the layers make for others to log in.
+func logins(all []chosen) (names []string) {
+	for _, c := range all {
+		for _, name := range c.layer.Logins {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }
 
 // isAttest says whether an entry of layers names the layer that every machine

@@ -223,5 +223,5 @@ func readLogin(n *doc.Node, path string, problems *diag.List) *claim.Login {
 		return at.Text
 	}
 	return &claim.Login{User: word("user"), With: word("with", "key", "password", "none"),
-		Want: word("want", "accepted", "refused")}
+		Want: word("want", "accepted", "refused", "confined")}
 }

@@ -17,6 +17,7 @@ type Facts struct {
 	AdminKeys []string
 	Secrets   []string // their names
 	State     []string // what outlives the root disk, each as StateDir.String has it
+	Logins    []string // accounts of layers that log in by keys of their own
 }
 
 // placeholder matches ((name)); a $ before it makes it shell arithmetic.
@@ -40,6 +41,7 @@ func newScope(facts Facts, problems *diag.List) *scope {
 	s.put("host.name", value{kind: doc.String, safe: true, text: []string{facts.Host}})
 	s.put("host.secrets", value{kind: doc.String, list: true, safe: true, text: facts.Secrets})
 	s.put("host.state", value{kind: doc.String, list: true, safe: true, text: facts.State})
+	s.put("host.logins", value{kind: doc.String, list: true, safe: true, text: facts.Logins})
 	s.put("admin.name", value{kind: doc.String, safe: true, text: []string{facts.AdminName}})
 	s.put("admin.keys", value{kind: doc.String, list: true, text: facts.AdminKeys})
 	return s

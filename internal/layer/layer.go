@@ -20,6 +20,8 @@
 //	payload       what the payload must have beside them: openclaw
 //	state         directories that must outlive the root disk: a list of PATH, or PATH: the
 //	              number of the user whose alone it is, the same after every rebuild
+//	logins        accounts that it makes for others to log in by a key, confined by its
+//	              own rules for sshd
 //	files         guest path: {mode, owner, when} where it is not 0644 root:root early
 //	cloud-config  cloud-init's own keys
 //	domain        what the machine must have: share: {dir, tag, readonly}
@@ -33,7 +35,8 @@
 // (type string) has no place in a shell command, in part of a scalar or bare in
 // a template: there it must go through a quoting function, as in
 // {{shell .motd}}. Parameters of the host itself: host.name, host.secrets (names),
-// host.state (PATH or PATH:OWNER of all its layers), admin.name, admin.keys.
+// host.state (PATH or PATH:OWNER of all its layers), host.logins (accounts of all its
+// layers), admin.name, admin.keys.
 //
 // A parameter of the type secret is given the name of one of the host's secrets
 // and is, in the layer, the path of the file that has it in the guest,
@@ -82,6 +85,7 @@ type Layer struct {
 	Packages []string
 	Payload  []string
 	State    []StateDir
+	Logins   []string
 	Builtin  bool
 	Origin   string // folder as messages call it, e.g. "layers/ufw"
 

@@ -17,7 +17,7 @@ import (
 // keyOrder is the order in which a layer's keys must stand, so that every
 // layer reads alike: what and why, then the knobs, the deed, the proof.
 var keyOrder = []string{"layer", "replaces", "summary", "threat", "refs", "requires", "after",
-	"params", "packages", "payload", "state", "files", "cloud-config", "domain", "checks"}
+	"params", "packages", "payload", "state", "logins", "files", "cloud-config", "domain", "checks"}
 
 // maxFile bounds a file of a layer's tree, in bytes: a whole seed has no more.
 const maxFile = 16 << 20
@@ -121,6 +121,7 @@ func (l *loader) words(get func(string) *doc.Node) {
 	}
 	l.Refs = list("refs", regexp.MustCompile(`.`), "text")
 	l.Requires, l.After = list("requires", plain, "a layer's name"), list("after", plain, "a layer's name")
+	l.Logins = list("logins", userName, "the name of an account")
 	l.Payload = list("payload", regexp.MustCompile(`^`+OpenClaw+`$`), OpenClaw)
 	l.Packages = list("packages", regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+(\|[a-z0-9][a-z0-9+.-]+)*$`), "the name of a Debian package")
 }

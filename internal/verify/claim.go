@@ -22,6 +22,7 @@ const (
 const (
 	accepted = "accepted"
 	refused  = "refused"
+	confined = "confined"
 )
 
 // evidence is how much an observation says against a claim that it does not
@@ -157,14 +158,17 @@ func (r *run) tryLogin(ctx context.Context, l claim.Login, result *Result) evide
 	against := proof
 	switch {
 	case err == nil:
-		client.Close()
 		result.Got = accepted
+		if l.Want == confined {
+			result.Got = confinement(ctx, client)
+		}
+		client.Close()
 	case errors.Is(err, vm.ErrRefused):
 		result.Got = refused
 	default:
 		result.Got = err.Error()
 		against = nothing
-		if l.Want == accepted && errors.Is(err, vm.ErrUnreachable) {
+		if l.Want != refused && errors.Is(err, vm.ErrUnreachable) {
 			against = absence
 		}
 	}

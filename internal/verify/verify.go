@@ -238,7 +238,7 @@ func newKey() (ssh.Signer, error) {
 
 func (r *run) spec(accel string) (vm.Spec, error) {
 	key := string(ssh.MarshalAuthorizedKey(r.signer.PublicKey()))
-	credentials, err := vm.LoginCredential(key, r.Plan.Admin, "root")
+	credentials, err := vm.LoginCredential(key, r.Plan.users()...)
 	if err != nil {
 		return vm.Spec{}, err
 	}

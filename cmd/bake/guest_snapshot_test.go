@@ -1,0 +1,430 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"bake/internal/archive"
+)
+
+// snapshotLab is the layer backup's side of a machine without the machine: its programs, with
+// their directories below one of the test's, and a service that systemctl stands in for
+// with SIGSTOP.
+type snapshotLab struct {
+	dir   string // <dir>/lib the programs, bin what they call, state what is saved
+	state string
+}
+
+// systemctl knows one service: the process in pid. hit kills the program that calls it,
+// where a test wants that.
+const fakeSystemctl = `#!/bin/sh
+dir=%[1]s
+pid=$(cat $dir/pid 2> /dev/null) || pid=
+hit() { [ "$(cat $dir/hit 2> /dev/null)" != "$1" ] || kill -9 $(cat $dir/victim); }
+case "$1 $3" in
+"show ActiveState") if [ "$pid" ]; then echo active; else echo inactive; fi ;;
+"show FreezerState") cat $dir/freezer 2> /dev/null || echo running; hit copied ;;
+freeze*)
+    hit before
+    kill -STOP $pid
+    until grep -q '^State:.T' /proc/$pid/status; do sleep 0.01; done
+    echo frozen > $dir/freezer; echo >> $dir/freezes
+    hit frozen ;;
+thaw*) hit thaw; kill -CONT $pid; echo running > $dir/freezer ;;
+stop*bake-backup-thaw*) [ ! -e $dir/guard ] || kill -- -$(cat $dir/guard) 2> /dev/null; rm -f $dir/guard ;;
+stop*) echo stopped >> $dir/orders ;;
+start*) echo started >> $dir/orders ;;
+esac
+`
+
+const fakeSystemdRun = `#!/bin/sh
+while case $1 in --*) true ;; *) false ;; esac; do shift; done
+setsid "$@" > /dev/null 2>&1 < /dev/null &
+echo $! > %[1]s/guard
+`
+
+func newSnapshotLab(t *testing.T) *snapshotLab {
+	t.Helper()
+	for _, name := range []string{"python3", "tar", "cp", "setsid"} {
+		if _, err := exec.LookPath(name); err != nil && os.Getenv("CI") == "" {
+			t.Skip(err)
+		}
+	}
+	dir := t.TempDir()
+	l := &snapshotLab{dir: dir, state: filepath.Join(dir, "state")}
+	for _, sub := range []string{"lib", "bin", "run/bake", "var", "state"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	replace := strings.NewReplacer(`"/run/bake`, `"`+dir+`/run/bake`, `"/var/lib/bake`, `"`+dir+`/var`,
+		`PATH="`, `PATH="`+dir+`/bin:`, `"/etc/openclaw`, `"`+dir+`/etc`, `"/usr/local/lib/bake/state.dirs"`, `"`+dir+`/lib/state.dirs"`)
+	for _, name := range []string{"backup", "restore", "snapshot.py"} {
+		content, err := os.ReadFile("../../layers/backup/files/usr/local/lib/bake/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.write(t, "lib/"+name, replace.Replace(string(content)))
+	}
+	l.write(t, "bin/systemctl", fmt.Sprintf(fakeSystemctl, dir))
+	l.write(t, "bin/systemd-run", fmt.Sprintf(fakeSystemdRun, dir))
+	l.write(t, "lib/backup.json", fmt.Sprintf(`{"host": "zap", "roots": ["%[1]s/state:%[2]d", "%[1]s/none"], "exclude": ["%[1]s/state/tmp"], "units": ["openclaw.service"], "freeze": 30}`,
+		dir, os.Getuid()))
+	return l
+}
+
+func (l *snapshotLab) write(t *testing.T, name, content string) {
+	t.Helper()
+	name = filepath.Join(l.dir, name)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(content), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// backup starts the program; its process is who a hit is for.
+func (l *snapshotLab) backup(t *testing.T, out io.Writer) (*exec.Cmd, *bytes.Buffer) {
+	t.Helper()
+	cmd := exec.Command("python3", "-I", filepath.Join(l.dir, "lib/backup"))
+	said := &bytes.Buffer{}
+	cmd.Stdout, cmd.Stderr = out, said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	l.write(t, "victim", strconv.Itoa(cmd.Process.Pid))
+	return cmd, said
+}
+
+// receive takes a snapshot as the host does.
+func (l *snapshotLab) receive(t *testing.T) (string, archive.Manifest) {
+	t.Helper()
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd, said := l.backup(t, write)
+	write.Close()
+	snapshot := filepath.Join(t.TempDir(), "snapshot")
+	m, err := archive.Receive(t.Context(), read, snapshot, archive.Limits{})
+	if err := errors.Join(err, cmd.Wait()); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	return snapshot, m
+}
+
+// python runs a program that is written here and returns what it prints.
+func python(t *testing.T, program string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command("python3", append([]string{"-c", program}, args...)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// fullState is a state with all that a snapshot must keep.
+const fullState = `
+import os, sqlite3, sys
+os.chdir(sys.argv[1])
+os.umask(0o077)
+for name in ["agents/main/agent", "state", "tmp", "empty", "workspace/.git"]:
+    os.makedirs(name)
+os.chmod("workspace", 0o2750)
+open("tmp/left out", "w").write("x")
+open(b"workspace/odd \n\xff \xc3\xbc % name", "w").write("odd")
+open("workspace/-rf", "w").write("dash")
+open("workspace/a", "w").write("linked")
+os.link("workspace/a", "workspace/b")
+os.link("workspace/a", "agents/first")
+os.symlink("/etc/passwd", "workspace/passwd")
+os.symlink("nowhere\n", "workspace/dangling")
+os.mkfifo("workspace/pipe")
+with open("workspace/sparse", "wb") as f:
+    f.write(b"begin")
+    f.seek(30 << 20)
+    f.write(b"end")
+    f.truncate(40 << 20)
+open("workspace/program", "w").write("#!/bin/sh\n")
+os.chmod("workspace/program", 0o4755)
+try:
+    os.setxattr("workspace/a", "user.note=%", b"a\0b")
+    os.setxattr("workspace", "user.dir", b"d")
+    import struct
+    os.setxattr("workspace/program", "system.posix_acl_access", struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *e) for e in
+        [(1, 7, 0xffffffff), (2, 4, 782), (4, 5, 0xffffffff), (16, 5, 0xffffffff), (32, 5, 0xffffffff)]))
+except OSError as error:
+    print(error)
+db = sqlite3.connect("state/openclaw.sqlite")
+db.execute("PRAGMA journal_mode=WAL")
+db.execute("CREATE TABLE t (n INTEGER PRIMARY KEY, x BLOB)")
+db.executemany("INSERT INTO t (x) VALUES (?)", [(os.urandom(500),) for _ in range(500)])
+db.commit()
+sqlite3.connect("agents/main/agent/openclaw-agent.sqlite").executescript("CREATE TABLE t (n); INSERT INTO t VALUES (1);")
+open("state/only-looks.sqlite", "wb").write(b"SQLite format 3\0" + b"not at all" * 100)
+open("state/only-looks.sqlite-wal", "wb").write(b"nor this")
+for where, _, names in os.walk(b"."):
+    for name in names:
+        os.utime(os.path.join(where, name), ns=(1700000000123456789, 1700000000123456789), follow_symlinks=False)
+os._exit(0)  # and the journal stays
+`
+
+// TestSnapshotKeepsAll sends a state and puts it back, by the guest's programs and the
+// host's.
+func TestSnapshotKeepsAll(t *testing.T) {
+	l := newSnapshotLab(t)
+	t.Log(python(t, fullState, l.state))
+	snapshot, m := l.receive(t)
+	sums := map[string]string{}
+	for _, d := range m.Databases {
+		sums[filepath.Base(string(d.Path))] = d.Integrity
+	}
+	if len(sums) != 3 || sums["openclaw.sqlite"] != "ok" || sums["openclaw-agent.sqlite"] != "ok" || sums["only-looks.sqlite"] != "file is not a database" {
+		t.Errorf("%v", sums)
+	}
+	prefix := strings.TrimPrefix(l.state, "/") + "/"
+	var names []string
+	for _, e := range m.Entries {
+		if name, ok := strings.CutPrefix(string(e.Path), prefix); ok {
+			names = append(names, name)
+		}
+	}
+	for _, name := range []string{"workspace/odd \n\xff ü % name", "workspace/-rf", "empty", "state/only-looks.sqlite-wal"} {
+		if !slices.Contains(names, name) {
+			t.Errorf("%q is missing", name)
+		}
+	}
+	for _, name := range []string{"tmp", "workspace/pipe", "state/openclaw.sqlite-wal", "state/openclaw.sqlite-shm"} {
+		if slices.Contains(names, name) {
+			t.Errorf("%q has come along", name)
+		}
+	}
+	if m.Method != "stopped" || len(m.Skipped) != 1 || m.Host != "zap" {
+		t.Errorf("%s, %v, %s", m.Method, m.Skipped, m.Host)
+	}
+	info, err := os.Stat(filepath.Join(snapshot, archive.StateFile))
+	if err != nil || info.Size() > 2<<20 {
+		t.Errorf("holes were sent: %v, %v", info, err)
+	}
+
+	// And in the place of another state.
+	if err := errors.Join(os.RemoveAll(l.state), os.MkdirAll(l.state+"/state", 0o700), os.WriteFile(l.state+"/state/openclaw.sqlite-wal", []byte("stale"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	answer := l.restore(t, snapshot)
+	aside := answer["aside"].([]any)
+	if len(aside) != 1 || !strings.HasPrefix(aside[0].(string), l.state+".before-") {
+		t.Fatalf("%v", answer)
+	}
+	if stale, err := os.ReadFile(aside[0].(string) + "/state/openclaw.sqlite-wal"); string(stale) != "stale" {
+		t.Errorf("the old state: %v", err)
+	}
+	_, again := l.receive(t)
+	if diff := differences(m, again, prefix); diff != "" {
+		t.Error(diff)
+	}
+	got := python(t, `import sqlite3, sys; print(sqlite3.connect(sys.argv[1] + "/state/openclaw.sqlite").execute("SELECT count(*) FROM t").fetchone()[0])`, l.state)
+	if got != "500" {
+		t.Errorf("%s rows of 500", got)
+	}
+	demandGone(t, filepath.Join(l.dir, "var/backup"))
+}
+
+// differences of the entries below a path.
+func differences(a, b archive.Manifest, prefix string) string {
+	lines := func(m archive.Manifest) map[string]string {
+		all := map[string]string{}
+		for _, e := range m.Entries {
+			if strings.HasPrefix(string(e.Path), prefix) {
+				all[string(e.Path)] = fmt.Sprintf("%+v", e)
+			}
+		}
+		return all
+	}
+	x, y := lines(a), lines(b)
+	var out []string
+	for name, line := range x {
+		if y[name] != line {
+			out = append(out, "- "+line+"\n+ "+y[name])
+		}
+	}
+	for name, line := range y {
+		if _, ok := x[name]; !ok {
+			out = append(out, "+ "+line)
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+func (l *snapshotLab) restore(t *testing.T, snapshot string, args ...string) map[string]any {
+	t.Helper()
+	out, err := l.tryRestore(t, filepath.Join(snapshot, archive.StateFile), args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var answer map[string]any
+	if err := json.Unmarshal(out, &answer); err != nil {
+		t.Fatal(err)
+	}
+	return answer
+}
+
+func (l *snapshotLab) tryRestore(t *testing.T, tarball string, args ...string) ([]byte, error) {
+	t.Helper()
+	file, err := os.Open(tarball)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	cmd := exec.Command("python3", append([]string{"-I", filepath.Join(l.dir, "lib/restore")}, args...)...)
+	var said bytes.Buffer
+	cmd.Stdin, cmd.Stderr = file, &said
+	out, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, said.String())
+	}
+	return out, err
+}
+
+func demandGone(t *testing.T, path string) {
+	t.Helper()
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s is left: %v", path, err)
+	}
+}
+
+// TestRestoreRefuses: a snapshot that is not what its manifest says changes nothing.
+func TestRestoreRefuses(t *testing.T) {
+	l := newSnapshotLab(t)
+	python(t, fullState, l.state)
+	snapshot, _ := l.receive(t)
+	good, err := os.ReadFile(filepath.Join(snapshot, archive.StateFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{
+		"changed": bytes.Replace(good, []byte("linked"), []byte("lonked"), 1), "truncated": good[:len(good)/2], "empty": nil,
+	} {
+		bad := filepath.Join(t.TempDir(), "bad.tar")
+		if err := os.WriteFile(bad, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := l.tryRestore(t, bad); err == nil {
+			t.Errorf("%s: %s", name, out)
+		} else {
+			t.Log(name, err)
+		}
+		if _, err := os.Stat(l.state + "/workspace/a"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	demandGone(t, filepath.Join(l.dir, "orders"))
+	demandGone(t, filepath.Join(l.dir, "var/backup"))
+}
+
+// TestRestoreSessions: what was said comes back, what an agent obeys does not.
+func TestRestoreSessions(t *testing.T) {
+	l := newSnapshotLab(t)
+	python(t, fullState, l.state)
+	l.write(t, "state/openclaw.json", "{}")
+	l.write(t, "state/agents/main/agent/AGENTS.md", "obey")
+	l.write(t, "state/workspace/skills/evil/SKILL.md", "obey")
+	snapshot, _ := l.receive(t)
+	l.restore(t, snapshot, "--sessions")
+	var left []string
+	err := filepath.WalkDir(l.state, func(name string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			left = append(left, strings.TrimPrefix(name, l.state+"/"))
+		}
+		return err
+	})
+	if want := []string{"agents/main/agent/openclaw-agent.sqlite", "openclaw.json", "state/openclaw.sqlite"}; err != nil || !slices.Equal(left, want) {
+		t.Errorf("%q, %v", left, err)
+	}
+}
+
+// alive reports whether a process runs, as opposed to being stopped or gone.
+func alive(pid int) string {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return "gone"
+	}
+	_, rest, _ := strings.Cut(string(status), "State:\t")
+	return rest[:1]
+}
+
+// serve starts what a service does, and has systemctl know it.
+func (l *snapshotLab) serve(t *testing.T, program string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command("python3", "-c", program, l.dir)
+	cmd.Stderr = os.Stderr
+	ready, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	if _, err := io.ReadFull(ready, make([]byte, 5)); err != nil { // it says ready
+		t.Fatal(err)
+	}
+	return cmd
+}
+
+// TestAlwaysThawed kills the snapshot where it hurts, and lets it fail.
+func TestAlwaysThawed(t *testing.T) {
+	l := newSnapshotLab(t)
+	python(t, fullState, l.state)
+	service := l.serve(t, "print('ready', flush=True)\nwhile True: pass")
+	l.write(t, "pid", strconv.Itoa(service.Process.Pid))
+	demandRuns := func(where string) {
+		t.Helper()
+		deadline := time.Now().Add(20 * time.Second)
+		for alive(service.Process.Pid) != "R" && time.Now().Before(deadline) {
+			time.Sleep(20 * time.Millisecond)
+		}
+		if state := alive(service.Process.Pid); state != "R" {
+			t.Errorf("%s: the service is %s", where, state)
+		}
+	}
+	for _, where := range []string{"before", "frozen", "copied", "thaw"} {
+		l.write(t, "hit", where)
+		cmd, said := l.backup(t, io.Discard)
+		if err := cmd.Wait(); err == nil || cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+			t.Errorf("%s: %v\n%s", where, err, said)
+		}
+		demandRuns(where)
+	}
+	l.write(t, "hit", "")
+	for name, cmd := range map[string][]string{
+		"disk full":    {"prlimit", "--fsize=100000", "python3", "-I", filepath.Join(l.dir, "lib/backup")},
+		"nobody reads": {"sh", "-c", "exec python3 -I " + filepath.Join(l.dir, "lib/backup") + " | head -c 1000 > /dev/null; exit 1"},
+	} {
+		out, err := exec.Command(cmd[0], cmd[1:]...).CombinedOutput()
+		t.Logf("%s: %v: %s", name, err, out)
+		if err == nil {
+			t.Errorf("%s: exit 0", name)
+		}
+		demandRuns(name)
+		demandGone(t, filepath.Join(l.dir, "var/backup"))
+	}
+	if _, m := l.receive(t); m.Method != "frozen" { // and the next one works
+		t.Errorf("%s", m.Method)
+	}
+	demandRuns("the end")
+}
