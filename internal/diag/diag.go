@@ -52,15 +52,25 @@ type Problem struct {
 	Hint    string // what to do, "" when there is nothing to suggest
 	Source  string // the whole source line, "" when there is none
 	Width   int    // characters to underline from Pos.Col, at least 1
+	Warning bool   // it is no reason to refuse the file
+	Rule    string // the name of the rule it breaks, "" for what needs none
 	Secret  bool   // a secret may stand on the line: no problem of a list shows it
 }
 
 func (p Problem) write(w *strings.Builder) {
-	fmt.Fprintf(w, "%s: error: ", p.Pos)
+	severity := "error"
+	if p.Warning {
+		severity = "warning"
+	}
+	fmt.Fprintf(w, "%s: %s: ", p.Pos, severity)
 	if p.Path != "" {
 		w.WriteString(Printable(p.Path) + ": ")
 	}
-	w.WriteString(Printable(p.Message) + "\n")
+	w.WriteString(Printable(p.Message))
+	if p.Rule != "" {
+		w.WriteString(" [" + p.Rule + "]")
+	}
+	w.WriteString("\n")
 	if p.Source != "" && p.Pos.Line > 0 && !p.Secret {
 		number := fmt.Sprint(p.Pos.Line)
 		gutter := strings.Repeat(" ", len(number))

@@ -85,7 +85,8 @@ type parser struct {
 	name     string
 	lines    []string
 	problems diag.List
-	runes    []rune // the characters of line number
+	foreign  *[]Oddity // what is odd and not refused; nil where it is
+	runes    []rune    // the characters of line number
 	number   int
 }
 
@@ -150,6 +151,8 @@ func (p *parser) node(y *yaml.Node, path string, depth int) *Node {
 	case depth > maxDepth:
 		problem("", "nested deeper than %d levels", maxDepth)
 		return n
+	case p.foreign != nil:
+		return p.tolerant(y, path, depth)
 	case y.Kind == yaml.AliasNode || y.Anchor != "":
 		n.Kind = Null
 		problem("write the value out where it is used", "anchors (&) and aliases (*) are not accepted")

@@ -41,6 +41,7 @@
 //	  tailscale: {file: secrets/tailscale}
 //	cloud-config: {}               cloud-init's own keys, merged last
 //	override: [timezone]           keys of cloud-config that win over a layer
+//	allow: {firewall-late: why}    rules of bake lint that the host may break
 //
 // It promises that a Host that loads can be rendered: all names, addresses and
 // keys have been parsed. It refuses everything it does not know, with the
@@ -107,7 +108,15 @@ type Host struct {
 	Layers  []layer.Rendered // in the order in which they take effect
 	Config  *doc.Node        // the host's own cloud-config, a Map or nil
 	Winning []string         // dotted keys of Config that win over a layer's
+	Allow   []Allowance      // rules of lint that it may break
 	File    string           // the host file's path as given, for messages
+}
+
+// Allowance is a rule of lint that a host may break, and why.
+type Allowance struct {
+	Rule   string
+	Reason string
+	Key    *doc.Node // where it stands
 }
 
 // Machine is the virtual hardware.

@@ -96,7 +96,7 @@ type resolver struct {
 
 func (r *resolver) resolve(name string, shelf layer.Shelf) {
 	get := r.node.Fields("", &r.problems, "host", "base", "mirrors", "machine", "network", "domain", "admin",
-		"layers", "payload", "secrets", "cloud-config", "override")
+		"layers", "payload", "secrets", "cloud-config", "override", "allow")
 	if r.node.Kind != doc.Map {
 		return
 	}
@@ -114,6 +114,7 @@ func (r *resolver) resolve(name string, shelf layer.Shelf) {
 	r.payload(get("payload"))
 	r.layers(get("layers"), shelf)
 	r.config(get("cloud-config"), get("override"))
+	r.allow(get("allow"))
 }
 
 // text reads a required line of text of parent.
@@ -155,5 +156,24 @@ func (r *resolver) config(config, override *doc.Node) {
 			continue
 		}
 		r.host.Winning = append(r.host.Winning, item.Text)
+	}
+}
+
+// allow reads which rules of lint the host may break. Whether there are such rules
+// is for lint to say.
+func (r *resolver) allow(n *doc.Node) {
+	if n == nil {
+		return
+	}
+	if n.Kind != doc.Map {
+		r.problems.Add(n.Problem("allow", "write allow: {RULE: why}", "this is %s, want rules with reasons", n.Kind))
+		return
+	}
+	for _, pair := range n.Pairs {
+		if pair.Value.Kind != doc.String || len(strings.Fields(pair.Value.Text)) < 2 {
+			r.problems.Add(pair.Value.Problem("allow."+pair.Key.Text, "say why in a few words", "an exception needs a reason"))
+			continue
+		}
+		r.host.Allow = append(r.host.Allow, Allowance{pair.Key.Text, pair.Value.Text, pair.Key})
 	}
 }

@@ -118,6 +118,7 @@ type File struct {
 	When    When
 	Content []byte
 	Origin  string `json:"-"` // the layer's file, for messages
+	Source  []byte `json:"-"` // what that file has: Content before it was filled in
 }
 
 // Rendered is a layer with its parameters bound: plain data, nothing left to

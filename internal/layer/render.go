@@ -34,7 +34,7 @@ func (l *Layer) Render(given *doc.Node, path string, facts Facts) (Rendered, err
 			content = s.template(file, l.Origin+file.source)
 		}
 		out.Files = append(out.Files, File{Path: file.path, Mode: file.mode, Owner: file.owner,
-			When: file.when, Content: content, Origin: l.Origin + file.source})
+			When: file.when, Content: content, Origin: l.Origin + file.source, Source: file.content})
 	}
 	out.Shares = l.readShares(s)
 	out.Checks = l.readChecks(s)

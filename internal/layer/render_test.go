@@ -34,7 +34,7 @@ func TestTemplate(t *testing.T) {
 			t.Errorf("%s: %v", in, err)
 			continue
 		}
-		want := File{Path: "/etc/a", Mode: 0o644, Owner: "root:root", When: Early, Content: []byte(want), Origin: "layers/x/files/etc/a.tmpl"}
+		want := File{Path: "/etc/a", Mode: 0o644, Owner: "root:root", When: Early, Content: []byte(want), Origin: "layers/x/files/etc/a.tmpl", Source: []byte(in)}
 		if diff := cmp.Diff([]File{want}, got.Files); diff != "" {
 			t.Errorf("%s:\n%s", in, diff)
 		}

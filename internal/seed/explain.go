@@ -42,6 +42,17 @@ func Explain(h *host.Host, program []byte) ([]Part, error) {
 	return parts, nil
 }
 
+// Config is the merged cloud-config as a tree whose nodes know where they come
+// from; Line is 0 in the place of what bake has made of a file of a layer. The error
+// is that of Build.
+func Config(h *host.Host, program []byte) (*doc.Node, error) {
+	s, err := withClaims(h, program)
+	if err != nil {
+		return nil, err
+	}
+	return merge(h, s, nil)
+}
+
 func oneLine(n *doc.Node) string {
 	text := flat(n)
 	if first, _, more := strings.Cut(text, "\n"); more {

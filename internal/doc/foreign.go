@@ -1,0 +1,168 @@
+package doc
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"bake/internal/diag"
+)
+
+// An Oddity is something in a foreign document that is legal, and not what its
+// author thinks.
+type Oddity struct {
+	Kind    OddityKind
+	Problem diag.Problem
+}
+
+// OddityKind tells oddities apart.
+type OddityKind string
+
+// The kinds of oddity.
+const (
+	Duplicate OddityKind = "duplicate" // a key twice in one map: the last one counts
+	Ambiguous OddityKind = "ambiguous" // text that PyYAML reads as a number, a date or nothing
+)
+
+// Foreign reads a document that is not bake's own, as PyYAML does: aliases,
+// merge keys and tags mean what they mean, the last of two equal keys counts,
+// yes is true. What its author may not have meant comes as oddities. An empty
+// document is a Null node. The error is a diag.List, of what PyYAML refuses too.
+func Foreign(name string, data []byte) (*Node, []Oddity, error) {
+	var odd []Oddity
+	p := parser{name: name, lines: strings.Split(string(data), "\n"), foreign: &odd}
+	empty := &Node{Kind: Null, Pos: diag.Position{File: name, Line: 1, Col: 1}, lines: p.lines}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return empty, nil, nil
+	}
+	if !p.checkBytes(data) {
+		return nil, nil, p.problems.Err()
+	}
+	var document yaml.Node
+	switch err := yaml.NewDecoder(bytes.NewReader(data)).Decode(&document); {
+	case errors.Is(err, io.EOF):
+		return empty, nil, nil
+	case err != nil:
+		p.syntax(err)
+		return nil, nil, p.problems.Err()
+	}
+	root := p.node(document.Content[0], "", 0)
+	if len(p.problems) > 0 {
+		return nil, odd, p.problems.Err()
+	}
+	return root, odd, nil
+}
+
+// tolerant is node for a foreign document.
+func (p *parser) tolerant(y *yaml.Node, path string, depth int) *Node {
+	n := &Node{Pos: diag.Position{File: p.name, Line: y.Line, Col: y.Column}, lines: p.lines}
+	note := func(kind OddityKind, at *Node, hint, format string, args ...any) {
+		*p.foreign = append(*p.foreign, Oddity{kind, at.Problem(path, hint, format, args...)})
+	}
+	switch y.Kind {
+	case yaml.AliasNode: // the depth ends an alias within itself
+		target := p.node(y.Alias, path, depth+1)
+		copied := *target
+		copied.Pos = n.Pos
+		return &copied
+	case yaml.SequenceNode:
+		n.Kind = List
+		for i, item := range y.Content {
+			n.Items = append(n.Items, p.node(item, fmt.Sprintf("%s[%d]", path, i), depth+1))
+		}
+	case yaml.MappingNode:
+		n.Kind = Map
+		var merged []*Node
+		for i := 0; i+1 < len(y.Content); i += 2 {
+			key := p.node(y.Content[i], path, depth+1)
+			value := p.node(y.Content[i+1], Join(path, key.Text), depth+1)
+			if y.Content[i].Tag == "!!merge" {
+				merged = append(merged, value)
+				continue
+			}
+			key.Kind = String
+			if n.Get(key.Text) != nil {
+				note(Duplicate, key, "keep one of the two", "the key %q stands here twice: the last one counts, the others are dropped", key.Text)
+			}
+			n.put(key, value)
+		}
+		for _, from := range merged {
+			n.inherit(from)
+		}
+	default:
+		n.Kind, n.Text = kindOf(y), y.Value
+		switch {
+		case y.Style&yaml.TaggedStyle != 0 || y.Style&(yaml.LiteralStyle|yaml.FoldedStyle|yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0:
+		case bool11.MatchString(y.Value):
+			n.Kind, n.Text = Bool, "false"
+			if strings.Contains("yestrueon", strings.ToLower(y.Value)) {
+				n.Text = "true"
+			}
+		case base60.MatchString(y.Value), time11.MatchString(y.Value), y.Value == "=":
+			note(Ambiguous, n, "put it in quotes", "%s %s", y.Value, ambiguity(y))
+			if base60.MatchString(y.Value) {
+				n.Kind = Int
+			}
+		case int11.MatchString(y.Value):
+			n.Kind = Int
+		case n.Kind == Int: // 0o600 is text to PyYAML
+			n.Kind = String
+		}
+		if n.Kind == Null {
+			n.Text = ""
+		}
+	}
+	return n
+}
+
+// put sets a key that has a place, after those that are there.
+func (n *Node) put(key, value *Node) {
+	for i, pair := range n.Pairs {
+		if pair.Key.Text == key.Text {
+			n.Pairs[i] = Pair{key, value}
+			return
+		}
+	}
+	n.Pairs = append(n.Pairs, Pair{key, value})
+}
+
+// inherit takes over what a merge key refers to: maps, whose keys do not replace
+// those that are there.
+func (n *Node) inherit(from *Node) {
+	for _, item := range from.Items {
+		n.inherit(item)
+	}
+	for _, pair := range from.Pairs {
+		if n.Get(pair.Key.Text) == nil {
+			n.Pairs = append(n.Pairs, pair)
+		}
+	}
+}
+
+// Inside returns where a character of a text's line is in the file, line and
+// column counted from 0, and the file's line. For a text that is not written
+// line by line, it is where the text begins.
+func (n *Node) Inside(line, col int) (diag.Position, string) {
+	text := strings.Split(n.Text, "\n")
+	if line < len(text) {
+		for _, skip := range []int{1, 0} { // after the | of a block, or on the line itself
+			at := n.Pos.Line - 1 + skip + line
+			if n.Pos.Line < 1 || at >= len(n.lines) || text[line] == "" {
+				continue
+			}
+			if start := strings.Index(n.lines[at], text[line]); start >= 0 && (skip == 1 || start+1 >= n.Pos.Col) {
+				before := len([]rune(n.lines[at][:start]))
+				return diag.Position{File: n.Pos.File, Line: at + 1, Col: before + 1 + col}, n.lines[at]
+			}
+		}
+	}
+	source := ""
+	if n.Pos.Line > 0 && n.Pos.Line <= len(n.lines) {
+		source = n.lines[n.Pos.Line-1]
+	}
+	return n.Pos, source
+}

@@ -1,0 +1,160 @@
+package lint
+
+import (
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"bake/internal/doc"
+)
+
+// cardKeys are those of a device in network-config version 2.
+var cardKeys = words(`match set-name wakeonlan dhcp4 dhcp6 dhcp4-overrides dhcp6-overrides dhcp-identifier addresses gateway4 gateway6 nameservers routes routing-policy optional optional-addresses
+	mtu macaddress accept-ra renderer critical ipv6-privacy link-local activation-mode ignore-carrier emit-lldp auth openvswitch ipv6-mtu ipv6-address-generation ipv6-address-token infiniband-mode regulatory-domain
+	interfaces parameters id link access-points mode local remote ttl key keys peers mark port table virtual-function-count embedded-switch-mode delay-virtual-functions-rebind neigh-suppress
+	receive-checksum-offload transmit-checksum-offload tcp-segmentation-offload tcp6-segmentation-offload generic-segmentation-offload generic-receive-offload large-receive-offload hairpin port-mac-learning networkmanager gateway addresses`)
+
+var (
+	networkKinds = words("ethernets bonds bridges vlans wifis tunnels vrfs dummy-devices modems virtual-ethernets nm-devices openvswitch")
+	macForm      = regexp.MustCompile(`^(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$`)
+	kernelName   = regexp.MustCompile(`^(?:eth[0-9]+|en[psox][0-9a-z]+|ens[0-9]+|eno[0-9]+|wlan[0-9]+|wlp[0-9a-z]+)$`)
+)
+
+// checkNetwork looks at a network-config.
+func checkNetwork(w *world, root *doc.Node) {
+	n := root
+	if inner := n.Get("network"); inner != nil && len(n.Pairs) == 1 {
+		n = inner
+	}
+	version := n.Get("version")
+	switch {
+	case version == nil:
+		w.report("network-version", spot{node: n, path: "version"}, "the version is missing: cloud-init takes the file for none")
+	case version.Text == "1":
+		return
+	case version.Text != "2":
+		w.report("network-version", spot{node: version, path: "version"}, "the version is 1 or 2, not %s", version.Text)
+	}
+	for _, pair := range n.Pairs {
+		if key := pair.Key.Text; !slices.Contains(append(networkKinds, "version", "renderer"), key) {
+			w.hint(near(key, append(networkKinds, "version", "renderer"))).report("network-key", spot{node: pair.Key, path: key}, "version 2 has no %s", key)
+		}
+	}
+	var physical, waiting []doc.Pair
+	if cards := n.Get("ethernets"); cards != nil {
+		for _, pair := range cards.Pairs {
+			w.checkCard("ethernets."+pair.Key.Text, pair, true)
+			if !isTrue(pair.Value.Get("optional")) {
+				waiting = append(waiting, pair)
+			}
+			physical = append(physical, pair)
+		}
+	}
+	for _, kind := range words("bonds bridges vlans") {
+		if devices := n.Get(kind); devices != nil {
+			waiting = nil // their cards have no address
+			for _, pair := range devices.Pairs {
+				w.checkCard(kind+"."+pair.Key.Text, pair, false)
+			}
+		}
+	}
+	if len(physical) > 1 && len(waiting) > 1 {
+		for _, pair := range waiting[1:] {
+			w.report("network-waits", spot{node: pair.Key, path: "ethernets." + pair.Key.Text}, "the boot waits, two minutes or for ever, until every card that is not optional has an address")
+		}
+	}
+}
+
+func (w *world) checkCard(path string, pair doc.Pair, ethernet bool) {
+	card := pair.Value
+	if card.Kind != doc.Map {
+		return
+	}
+	for _, p := range card.Pairs {
+		at := spot{node: p.Key, path: path + "." + p.Key.Text}
+		switch key := p.Key.Text; {
+		case !slices.Contains(cardKeys, key):
+			w.hint(near(key, cardKeys)).report("network-key", at, "a device has no key %s", key)
+		case slices.Contains(words("dhcp4 dhcp6 optional critical wakeonlan accept-ra"), key) && p.Value.Kind != doc.Bool && !(key == "accept-ra" && p.Value.Kind == doc.Null):
+			w.report("network-value", spot{node: p.Value, path: at.path}, "this is %s, want true or false", p.Value.Kind)
+		case key == "gateway4" || key == "gateway6":
+			w.hint("write routes: [{to: default, via: ADDRESS}]").report("network-deprecated", at, "%s is from the past", key)
+		case key == "nameservers" && p.Value.Kind != doc.Map:
+			w.hint("write nameservers: {addresses: [ADDRESS]}").report("network-nameservers", spot{node: p.Value, path: at.path}, "this is %s, want a map with addresses", p.Value.Kind)
+		}
+	}
+	match := card.Get("match")
+	if mac := match.Get("macaddress"); mac != nil {
+		w.checkMAC(mac, path+".match.macaddress")
+	}
+	if ethernet && match == nil {
+		if name := pair.Key; kernelName.MatchString(name.Text) {
+			w.hint("match the card by its macaddress").report("network-name", spot{node: name, path: path}, "the name %s depends on the machine type and the slot of the card", name.Text)
+		}
+		if n := card.Get("set-name"); n != nil {
+			w.report("network-set-name", spot{node: n, path: path + ".set-name"}, "set-name needs a match: the file is refused")
+		}
+	}
+	w.checkAddresses(card, path)
+}
+
+func (w *world) checkMAC(n *doc.Node, path string) {
+	switch {
+	case n.Kind != doc.String:
+		w.report("network-mac", spot{node: n, path: path}, "without quotes this is a number in base 60")
+	case !macForm.MatchString(n.Text):
+		w.report("network-mac", spot{node: n, path: path}, "%q is no MAC address of six pairs", n.Text)
+	}
+}
+
+func (w *world) checkAddresses(card *doc.Node, path string) {
+	var nets []netip.Prefix
+	if list := card.Get("addresses"); list != nil {
+		for _, item := range list.Items {
+			text := item.Text
+			if item.Kind == doc.Map && len(item.Pairs) == 1 {
+				text = item.Pairs[0].Key.Text
+			}
+			prefix, err := netip.ParsePrefix(text)
+			if err != nil {
+				w.hint("write it with its prefix, such as 192.0.2.10/24").report("network-address", spot{node: item, path: path + ".addresses"}, "%q is no address with a prefix", text)
+				continue
+			}
+			nets = append(nets, prefix)
+		}
+	}
+	routes := card.Get("routes")
+	if routes == nil {
+		return
+	}
+	for _, r := range routes.Items {
+		via, to := r.Get("via"), r.Get("to")
+		switch {
+		case to == nil:
+			w.report("network-address", spot{node: r, path: path + ".routes"}, "the route says not where to")
+		case via != nil:
+			addr, err := netip.ParseAddr(via.Text)
+			if err != nil {
+				w.report("network-address", spot{node: via, path: path + ".routes"}, "%q is no address", via.Text)
+			} else if len(nets) > 0 && !isTrue(r.Get("on-link")) && !slices.ContainsFunc(nets, func(p netip.Prefix) bool { return p.Contains(addr) }) && !addr.IsLinkLocalUnicast() && !isTrue(card.Get("dhcp4")) {
+				w.hint("add on-link: true if that is meant").report("network-address", spot{node: via, path: path + ".routes"}, "the gateway %s is in no network of the card", addr)
+			}
+		}
+	}
+}
+
+// checkMeta looks at meta-data.
+func checkMeta(w *world, n *doc.Node) {
+	if n.Get("instance-id") == nil {
+		w.report("meta-instance-id", spot{node: n, path: "instance-id"}, "without an instance-id every machine is the same one, %q, and a changed seed has no effect", "nocloud")
+	}
+	if mode := n.Get("dsmode"); mode != nil && !slices.Contains(words("local net pass disabled"), mode.Text) {
+		w.hint(near(mode.Text, words("local net"))).report("meta-dsmode", spot{node: mode, path: "dsmode"}, "dsmode is local or net, not %q", mode.Text)
+	}
+	if name := n.Get("local-hostname"); name != nil && !slices.ContainsFunc([]string{name.Text}, func(s string) bool {
+		return !slices.ContainsFunc(strings.Split(s, "."), func(l string) bool { return !hostLabel.MatchString(strings.ToLower(l)) })
+	}) {
+		w.report("hostname", spot{node: name, path: "local-hostname"}, "%q cannot be the name of a machine: letters, digits and -", name.Text)
+	}
+}

@@ -1,0 +1,402 @@
+package lint
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"mvdan.cc/sh/v3/syntax"
+
+	"bake/internal/doc"
+)
+
+// command is one simple command that a boot runs.
+type command struct {
+	words   []string // "" where a word is made by the shell
+	text    []string // the words as they are written, without quotes where that is plain
+	boot    bool     // in bootcmd
+	item    int      // of the list
+	list    bool     // written as a list of words: no shell reads them
+	at      spot
+	from    []string // the command words that pipe into it
+	fetched bool     // a word holds what curl or wget prints
+	guarded bool     // its failure is swallowed: || true
+	appends []string // files that it appends to
+	writes  []string // files that it writes
+	input   string   // a here-document
+	inputAt func(line int) spot
+	nested  bool   // in the text of sh -c
+	script  string // the file that it stands in, "" for runcmd and bootcmd
+}
+
+// name is the program, without directory.
+func (c *command) name() string {
+	if len(c.words) == 0 {
+		return ""
+	}
+	return c.words[0][strings.LastIndexByte(c.words[0], '/')+1:]
+}
+
+// has reports whether one of the words is among the arguments.
+func (c *command) has(words ...string) bool {
+	return len(c.words) > 0 && slices.ContainsFunc(c.words[1:], func(w string) bool { return slices.Contains(words, w) })
+}
+
+// args are the arguments that are no options.
+func (c *command) args() []string {
+	var out []string
+	for _, w := range c.words[min(1, len(c.words)):] {
+		if !strings.HasPrefix(w, "-") {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// is reports whether the command is a program with that first argument.
+func (c *command) is(program string, verbs ...string) bool {
+	args := c.args()
+	return c.name() == program && (len(verbs) == 0 || len(args) > 0 && slices.Contains(verbs, args[0]))
+}
+
+// installs reports whether the command installs one of the packages with apt.
+func (c *command) installs(names []string) bool {
+	args := c.args()
+	if c.name() == "snap" && len(args) > 1 && args[0] == "install" {
+		return slices.ContainsFunc(args[1:], func(a string) bool { return slices.Contains(names, a) })
+	}
+	i := slices.Index(args, "install")
+	return slices.Contains([]string{"apt", "apt-get", "aptitude"}, c.name()) && i >= 0 &&
+		slices.ContainsFunc(args[i+1:], func(a string) bool {
+			name, _, _ := strings.Cut(a, "=")
+			return slices.Contains(names, name)
+		})
+}
+
+// wrappers run the rest of their words.
+var wrappers = map[string]int{"sudo": 0, "env": 0, "nice": 0, "nohup": 0, "timeout": 1, "exec": 0, "command": 0,
+	"time": 0, "eatmydata": 0, "ionice": 0, "setsid": 0, "chroot": 1, "cloud-init-per": 2}
+
+// inner is the command that a wrapper runs, or the command itself.
+func (c *command) inner() *command {
+	skip, ok := wrappers[c.name()]
+	if !ok {
+		return c
+	}
+	i := 1
+	for i < len(c.words) && (strings.HasPrefix(c.words[i], "-") || strings.Contains(c.words[i], "=") || skip > 0) {
+		if c.name() == "sudo" && slices.Contains([]string{"-u", "-g", "-h", "-D"}, c.words[i]) {
+			i++
+		} else if !strings.HasPrefix(c.words[i], "-") && !strings.Contains(c.words[i], "=") {
+			skip--
+		}
+		i++
+	}
+	if i >= len(c.words) {
+		return c
+	}
+	out := *c
+	out.words, out.text = c.words[i:], c.text[i:]
+	return out.inner()
+}
+
+func (w *world) readCommands() {
+	for _, key := range []string{"bootcmd", "runcmd"} {
+		list := w.config.Get(key)
+		if list == nil || list.Kind != doc.List {
+			continue
+		}
+		for i, item := range list.Items {
+			at := spot{node: item, path: fmt.Sprintf("%s[%d]", key, i)}
+			if key == "bootcmd" && item.Pos.Line == 0 && w.host != nil {
+				continue // a file of a layer, which is looked at as one
+			}
+			r := shellReader{w: w, boot: key == "bootcmd", item: i}
+			switch item.Kind {
+			case doc.String:
+				r.read(item.Text, at.path, func(line, col, width int) spot {
+					pos, source := item.Inside(line, col)
+					return spot{node: item, path: at.path, pos: &pos, source: source, width: width}
+				})
+			case doc.List:
+				r.list(item, at)
+			}
+		}
+	}
+	for _, f := range w.files {
+		shebang, _, _ := strings.Cut(f.text, "\n")
+		if strings.HasPrefix(shebang, "#!") && f.layer == nil && isShell(shebang) {
+			r := shellReader{w: w, item: -1, script: f.path, bash: !strings.HasSuffix(strings.Fields(shebang + " x")[0], "/sh")}
+			r.read(f.text, f.path, f.at)
+		}
+	}
+}
+
+func isShell(shebang string) bool {
+	for _, field := range strings.Fields(strings.TrimPrefix(shebang, "#!")) {
+		if slices.Contains([]string{"sh", "bash", "dash"}, field[strings.LastIndexByte(field, '/')+1:]) {
+			return true
+		}
+	}
+	return false
+}
+
+// shellReader collects the commands of one text.
+type shellReader struct {
+	w      *world
+	boot   bool
+	item   int
+	script string
+	bash   bool
+	nested bool
+	place  func(line, col, width int) spot
+}
+
+// list reads a command that is written as words.
+func (r *shellReader) list(item *doc.Node, at spot) {
+	c := command{boot: r.boot, item: r.item, list: true, at: at, nested: r.nested}
+	for _, n := range item.Items {
+		c.words, c.text = append(c.words, n.Text), append(c.text, n.Text)
+	}
+	r.w.commands = append(r.w.commands, c)
+	inner := c.inner()
+	if i := slices.Index(inner.words, "-c"); i < 0 && len(inner.words) > 2 && strings.HasPrefix(inner.words[1], "-") && strings.HasSuffix(inner.words[1], "c") {
+		r.shC(&c, item, 1)
+	} else if i > 0 {
+		r.shC(&c, item, i)
+	}
+}
+
+// shC reads the text that a listed shell is given with -c.
+func (r *shellReader) shC(c *command, item *doc.Node, at int) {
+	inner := c.inner()
+	if !slices.Contains([]string{"sh", "bash", "dash"}, inner.name()) || at+1 >= len(inner.words) {
+		return
+	}
+	node := item.Items[len(item.Items)-len(inner.words)+at+1]
+	sub := shellReader{w: r.w, boot: r.boot, item: r.item, bash: inner.name() == "bash", nested: true}
+	sub.read(node.Text, c.at.path, func(line, col, width int) spot {
+		pos, source := node.Inside(line, col)
+		return spot{node: node, path: c.at.path, pos: &pos, source: source, width: width}
+	})
+}
+
+// read parses a shell text and adds its commands.
+func (r *shellReader) read(text, path string, place func(line, col, width int) spot) {
+	r.place = place
+	parsed, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(strings.NewReader(text), "")
+	if err != nil {
+		var syn syntax.ParseError
+		line, col, message := uint(1), uint(1), err.Error()
+		if errors.As(err, &syn) {
+			line, col, message = syn.Pos.Line(), syn.Pos.Col(), syn.Text
+		}
+		r.w.report("cmd-syntax", place(int(line)-1, int(col)-1, 1), "the shell cannot read this: %s", message)
+		return
+	}
+	if !r.bash {
+		r.bashisms(parsed)
+	}
+	for _, stmt := range parsed.Stmts {
+		r.stmt(stmt, nil, false)
+	}
+}
+
+// stmt adds the commands of a statement; from are the words that pipe into it.
+func (r *shellReader) stmt(stmt *syntax.Stmt, from []string, guarded bool) (first []string) {
+	switch x := stmt.Cmd.(type) {
+	case *syntax.CallExpr:
+		return r.call(x, stmt, from, guarded)
+	case *syntax.BinaryCmd:
+		switch x.Op {
+		case syntax.Pipe, syntax.PipeAll:
+			first = r.stmt(x.X, from, guarded)
+			r.stmt(x.Y, append(slices.Clone(from), first...), guarded)
+			return first
+		case syntax.OrStmt:
+			r.stmt(x.X, from, isTrueCall(x.Y))
+			r.stmt(x.Y, nil, guarded)
+		default:
+			r.stmt(x.X, from, guarded)
+			r.stmt(x.Y, nil, guarded)
+		}
+	case nil:
+	default:
+		syntax.Walk(stmt.Cmd, func(n syntax.Node) bool {
+			if s, ok := n.(*syntax.Stmt); ok {
+				r.stmt(s, from, guarded)
+				return false
+			}
+			return true
+		})
+	}
+	return nil
+}
+
+func isTrueCall(s *syntax.Stmt) bool {
+	call, ok := s.Cmd.(*syntax.CallExpr)
+	return ok && len(call.Args) == 1 && (call.Args[0].Lit() == "true" || call.Args[0].Lit() == ":")
+}
+
+func (r *shellReader) call(x *syntax.CallExpr, stmt *syntax.Stmt, from []string, guarded bool) []string {
+	c := command{boot: r.boot, item: r.item, from: from, guarded: guarded, nested: r.nested, script: r.script}
+	for _, word := range x.Args {
+		literal, plain := wordText(word)
+		c.text = append(c.text, literal)
+		if !plain {
+			c.fetched = c.fetched || fetches(word)
+		}
+		c.words = append(c.words, literal)
+	}
+	pos := x.Pos()
+	c.at = r.place(int(pos.Line())-1, int(pos.Col())-1, len(strings.Join(c.text, " ")))
+	for _, assign := range x.Assigns {
+		if assign.Value != nil && len(x.Args) > 0 {
+			literal, _ := wordText(assign.Value)
+			c.text = append(c.text, assign.Name.Value+"="+literal)
+		}
+	}
+	r.redirects(&c, stmt)
+	if len(c.words) > 0 {
+		r.w.commands = append(r.w.commands, c)
+	}
+	for _, word := range x.Args { // $(...) runs commands, too
+		r.substitutions(word, guarded)
+	}
+	for _, assign := range x.Assigns {
+		if assign.Value != nil {
+			r.substitutions(assign.Value, guarded)
+		}
+	}
+	inner := c.inner()
+	if i := slices.Index(inner.words, "-c"); i > 0 && i+1 < len(inner.words) && slices.Contains([]string{"sh", "bash", "dash"}, inner.name()) && inner.words[i+1] != "" {
+		at := c.at
+		sub := shellReader{w: r.w, boot: r.boot, item: r.item, bash: inner.name() == "bash", nested: true, script: r.script}
+		sub.read(inner.words[i+1], at.path, func(int, int, int) spot { return at })
+	}
+	if len(c.words) == 0 {
+		return nil
+	}
+	return []string{c.inner().name()}
+}
+
+func (r *shellReader) substitutions(word *syntax.Word, guarded bool) {
+	syntax.Walk(word, func(n syntax.Node) bool {
+		if s, ok := n.(*syntax.CmdSubst); ok {
+			for _, stmt := range s.Stmts {
+				r.stmt(stmt, nil, guarded)
+			}
+			return false
+		}
+		return true
+	})
+}
+
+func (r *shellReader) redirects(c *command, stmt *syntax.Stmt) {
+	for _, redirect := range stmt.Redirs {
+		if redirect.Word == nil {
+			continue
+		}
+		target, _ := wordText(redirect.Word)
+		switch redirect.Op {
+		case syntax.AppOut, syntax.AppAll:
+			c.appends = append(c.appends, target)
+		case syntax.RdrOut, syntax.RdrAll, syntax.RdrClob:
+			c.writes = append(c.writes, target)
+		case syntax.Hdoc, syntax.DashHdoc:
+			if redirect.Hdoc != nil {
+				c.input, _ = wordText(redirect.Hdoc)
+				start := int(redirect.Hdoc.Pos().Line()) - 1
+				c.inputAt = func(line int) spot { return r.place(start+line, 0, 1) }
+			}
+		}
+	}
+}
+
+// wordText is what a word says, with $name for what only the shell knows.
+func wordText(word *syntax.Word) (text string, plain bool) {
+	plain = true
+	var parts func(all []syntax.WordPart)
+	var out strings.Builder
+	parts = func(all []syntax.WordPart) {
+		for _, part := range all {
+			switch x := part.(type) {
+			case *syntax.Lit:
+				out.WriteString(strings.NewReplacer("\\\n", "", "\\ ", " ", `\"`, `"`).Replace(x.Value))
+			case *syntax.SglQuoted:
+				out.WriteString(x.Value)
+			case *syntax.DblQuoted:
+				parts(x.Parts)
+			case *syntax.ParamExp:
+				plain = false
+				out.WriteString("$" + x.Param.Value)
+			default:
+				plain = false
+				out.WriteString("$()")
+			}
+		}
+	}
+	parts(word.Parts)
+	return out.String(), plain
+}
+
+// fetches reports whether a word holds what a download prints.
+func fetches(word *syntax.Word) bool {
+	found := false
+	syntax.Walk(word, func(n syntax.Node) bool {
+		if call, ok := n.(*syntax.CallExpr); ok && len(call.Args) > 0 {
+			name := call.Args[0].Lit()
+			found = found || name == "curl" || name == "wget"
+		}
+		return true
+	})
+	return found
+}
+
+// bashisms reports what /bin/sh of Debian and Ubuntu, dash, does not know.
+func (r *shellReader) bashisms(parsed *syntax.File) {
+	syntax.Walk(parsed, func(n syntax.Node) bool {
+		what := ""
+		switch x := n.(type) {
+		case *syntax.TestClause:
+			what = "[[ ]]"
+		case *syntax.ProcSubst:
+			what = "<( ) and >( )"
+		case *syntax.ArrayExpr:
+			what = "arrays"
+		case *syntax.ArithmCmd, *syntax.LetClause:
+			what = "(( ))"
+		case *syntax.FuncDecl:
+			if x.RsrvWord {
+				what = "the word function"
+			}
+		case *syntax.Redirect:
+			if x.Op == syntax.RdrAll || x.Op == syntax.AppAll {
+				what = "&>"
+			} else if x.Op == syntax.WordHdoc {
+				what = "<<<"
+			}
+		case *syntax.BinaryCmd:
+			if x.Op == syntax.PipeAll {
+				what = "|&"
+			}
+		case *syntax.CallExpr:
+			if len(x.Args) > 0 {
+				switch name := x.Args[0].Lit(); name {
+				case "source", "pushd", "popd", "shopt", "mapfile":
+					what = name
+				}
+			}
+		case *syntax.DeclClause:
+			if x.Variant != nil && (x.Variant.Value == "declare" || x.Variant.Value == "typeset") {
+				what = x.Variant.Value
+			}
+		}
+		if what != "" {
+			pos := n.Pos()
+			r.w.report("cmd-bashism", r.place(int(pos.Line())-1, int(pos.Col())-1, 1), "/bin/sh, which is dash, does not know %s", what)
+		}
+		return true
+	})
+}
