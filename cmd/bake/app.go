@@ -102,6 +102,7 @@ func newCLI(a *app) *cli.App {
 			completionCommand(a),
 			completeCommand(a),
 			manCommand(a),
+			importCommand(a),
 			versionCommand(a),
 			helpCommand(a),
 		},

@@ -61,7 +61,7 @@ type Part struct {
 	Verdict Verdict       `json:"verdict"`
 	Reason  string        `json:"reason,omitempty"` // of Lost; a remark on the others
 	Text    string        `json:"-"`                // what the handler gets
-	Config  *doc.Node     `json:"-"`                // of a part that is merged, if it is YAML
+	Config  *doc.Node     `json:"-"`                // of a part that is cloud-config, merged or not, without its merge type
 
 	// Marked says that cloud-init from 23.1 on notes the loss in its cloud-config.txt.
 	Marked bool `json:"-"`

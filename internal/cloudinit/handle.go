@@ -190,6 +190,7 @@ func (h *handlers) merge(part *Part, m *email.Message, text string) {
 		header = m.Exact("X-Merge-Type")
 	}
 	rest, rules, err := extractRules(config, header)
+	part.Config = rest
 	if err != nil {
 		var value valueError
 		part.Marked = errors.As(err, &value)
@@ -210,7 +211,7 @@ func (h *handlers) merge(part *Part, m *email.Message, text string) {
 		part.lose("its merge type has no dict(): cloud-init leaves all of the part out and says nothing")
 		return
 	}
-	h.config, part.Verdict, part.Config = merged, Merged, rest
+	h.config, part.Verdict = merged, Merged
 }
 
 // patch applies a JSON patch to the configuration.

@@ -35,12 +35,12 @@ func extractRules(config *doc.Node, header string) (rest *doc.Node, rules []rule
 	}
 	if raw != nil && raw.Kind != doc.Null {
 		if rules, err = listedRules(raw); err != nil {
-			return nil, nil, err
+			return rest, nil, err
 		}
 	}
 	more, err := stringRules(header)
 	if err != nil {
-		return nil, nil, err
+		return rest, nil, err
 	}
 	rules = append(rules, more...)
 	if len(rules) == 0 {
@@ -49,10 +49,10 @@ func extractRules(config *doc.Node, header string) (rest *doc.Node, rules []rule
 	for i, r := range rules {
 		rules[i].name = strings.TrimPrefix(r.name, "m_")
 		if n := rules[i].name; n != "dict" && n != "list" && n != "str" {
-			return nil, nil, fmt.Errorf("there is no merge type %q: there are dict, list and str", start(r.name))
+			return rest, nil, fmt.Errorf("there is no merge type %q: there are dict, list and str", start(r.name))
 		}
 		if _, err := r.set(""); err != nil {
-			return nil, nil, err
+			return rest, nil, err
 		}
 	}
 	return rest, rules, nil
