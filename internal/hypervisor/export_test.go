@@ -1,0 +1,8 @@
+package hypervisor
+
+// What the tests of what uses this package need, too.
+var (
+	DaemonForTest    = daemon
+	OwnDaemonForTest = ownDaemon
+	DaemonsForTest   = daemonsOf
+)
