@@ -203,8 +203,13 @@ func (q *asker) line() (string, error) {
 
 // key is the admin's public key, "" for none yet.
 func (q *asker) key() string {
-	if path, ok := q.given["key"]; ok || q.err != nil {
-		return q.keyIn(path)
+	if q.err != nil {
+		return ""
+	}
+	if path, ok := q.given["key"]; ok {
+		var line string
+		line, q.err = q.adminKey(path)
+		return line
 	}
 	found := publicKeys(filepath.Join(q.Getenv("HOME"), ".ssh"))
 	if len(found) == 0 {
@@ -234,21 +239,24 @@ func scans(text string, n *int) bool {
 	return err == nil
 }
 
-// keyIn reads the key that --key names.
-func (q *asker) keyIn(path string) string {
-	if q.err != nil {
-		return ""
+// adminKey is the public key in a file, or, if none is named, the first in ~/.ssh; "" if
+// there is none either.
+func (a *app) adminKey(path string) (string, error) {
+	if path == "" {
+		for _, key := range publicKeys(filepath.Join(a.Getenv("HOME"), ".ssh")) {
+			return key.line, nil
+		}
+		return "", nil
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		q.err = err
-		return ""
+		return "", err
 	}
 	key := strings.TrimSpace(string(data))
 	if err := layer.CheckKey(key); err != nil {
-		q.err = usageError{fmt.Errorf("--key %s: %w", path, err)}
+		return "", usageError{fmt.Errorf("--key %s: %w", path, err)}
 	}
-	return key
+	return key, nil
 }
 
 // publicKey is a file that holds one.
