@@ -97,6 +97,7 @@ func newCLI(a *app) *cli.App {
 			rebuildCommand(a),
 			keyCommand(a),
 			attestCommand(a),
+			backupCommand(a),
 			initCommand(a),
 			reportCommand(a),
 			completionCommand(a),

@@ -56,6 +56,7 @@ func exitCode(err error) int {
 		cache   *payload.DirError
 		broken  interface{ Integrity() bool }
 		remote  interface{ Network() bool }
+		poor    interface{ Lack() bool }
 		connect *net.OpError // not net.Error: every system call's error is one
 		lookup  *net.DNSError
 		claim   claimError
@@ -80,7 +81,7 @@ func exitCode(err error) int {
 		return 130
 	case errors.As(err, &remote) && remote.Network(): // its cause may be a file that is missing, over there
 		return 6
-	case errors.As(err, &missing), errors.As(err, &lack), errors.As(err, &gone), errors.As(err, &place), errors.As(err, &cache), errors.As(err, &refused),
+	case errors.As(err, &poor) && poor.Lack(), errors.As(err, &missing), errors.As(err, &lack), errors.As(err, &gone), errors.As(err, &place), errors.As(err, &cache), errors.As(err, &refused),
 		errors.As(err, &nobody), errors.As(err, &lacks), hypervisor.IsRefused(err),
 		errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR),
 		errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist):

@@ -66,6 +66,7 @@ var mayImport = map[string][]string{
 	"cmd/bake": {
 		"internal/archive",
 		"internal/artifact",
+		"internal/backup",
 		"internal/base",
 		"internal/bisect",
 		"internal/adopt",

@@ -13,11 +13,15 @@ import (
 	"strings"
 
 	"bake/internal/nightly"
+	"bake/internal/notify"
 	"bake/internal/unit"
 )
 
 // unitOptions say what units to write and where.
 type unitOptions struct {
+	word, about              string   // of the command, and what it does
+	more                     []string // arguments
+	writes                   []string // directories besides bake's own
 	hosts                    []string // none: all that there will be
 	at, user, onFailure, dir string
 }
@@ -45,7 +49,7 @@ func runInstall(ctx context.Context, a *app, o nightOptions) error {
 			return err
 		}
 	}
-	files := [][2]string{{unit.Name + ".service", service}, {unit.Name + ".timer", timer}}
+	files := [][2]string{{job.Name() + ".service", service}, {job.Name() + ".timer", timer}}
 	for _, file := range files {
 		if err := a.printLines([]string{"# " + filepath.Join(dir, file[0])}); err != nil {
 			return err
@@ -70,7 +74,7 @@ func runInstall(ctx context.Context, a *app, o nightOptions) error {
 		}
 	}
 	a.say("written to %s", dir)
-	return a.enable(ctx, o)
+	return a.enable(ctx, job, o)
 }
 
 // makePlaces makes the directories that the service writes to, which belong to whom it
@@ -102,13 +106,13 @@ func makePlaces(dirs []string, name string) error {
 }
 
 // enable starts the timer, where there is a systemd to do it.
-func (a *app) enable(ctx context.Context, o nightOptions) error {
+func (a *app) enable(ctx context.Context, job unit.Job, o nightOptions) error {
 	var mine []string
 	if o.isUserUnit {
 		mine = []string{"--user"}
 		a.say("a timer of your own runs while you are logged in, or always after: loginctl enable-linger")
 	}
-	commands := [][]string{append(mine, "daemon-reload"), append(mine, "enable", "--now", unit.Name+".timer")}
+	commands := [][]string{append(mine, "daemon-reload"), append(mine, "enable", "--now", job.Name()+".timer")}
 	if _, err := os.Stat("/run/systemd/system"); o.unit.dir != "" || err != nil {
 		for _, command := range commands {
 			a.say("what is left to do: systemctl %s", strings.Join(command, " "))
@@ -120,7 +124,7 @@ func (a *app) enable(ctx context.Context, o nightOptions) error {
 			return err
 		}
 	}
-	a.say("%s.timer is enabled", unit.Name)
+	a.say("%s.timer is enabled", job.Name())
 	return nil
 }
 
@@ -163,7 +167,7 @@ func (a *app) unitJob(o nightOptions) (j unit.Job, err error) {
 	case o.isUserUnit && o.unit.user != "":
 		return j, usageError{errors.New("--user and --run-as exclude each other: units of your own run as you")}
 	}
-	j = unit.Job{At: o.unit.at, OnFailure: o.unit.onFailure, User: o.unit.user, IsUser: o.isUserUnit, EnvFile: "/etc/bake/nightly.env"}
+	j = unit.Job{Word: o.unit.word, About: o.unit.about, At: o.unit.at, OnFailure: o.unit.onFailure, User: o.unit.user, IsUser: o.isUserUnit, EnvFile: "/etc/bake/" + o.unit.word + ".env"}
 	program, err := os.Executable()
 	if err != nil {
 		return j, err
@@ -181,7 +185,7 @@ func (a *app) unitJob(o nightOptions) (j unit.Job, err error) {
 	if *paths[3] != "" {
 		j.Argv = append(j.Argv, "--layers", *paths[3])
 	}
-	j.Argv = append(j.Argv, "nightly")
+	j.Argv = append(append(j.Argv, o.unit.word), o.unit.more...)
 	for _, name := range o.unit.hosts {
 		j.Argv = append(j.Argv, "--host", name)
 	}
@@ -205,9 +209,9 @@ func (a *app) unitJob(o nightOptions) (j unit.Job, err error) {
 			}
 		}
 	} else {
-		j.EnvFile = filepath.Join(home, ".config", "bake", "nightly.env")
+		j.EnvFile = filepath.Join(home, ".config", "bake", o.unit.word+".env")
 	}
-	j.Writes = []string{*paths[1], *paths[2]}
+	j.Writes = append([]string{*paths[1], *paths[2]}, o.unit.writes...)
 	for _, place := range [][2]string{{"XDG_CACHE_HOME", ".cache"}, {"XDG_STATE_HOME", ".local/state"}} {
 		dir := a.Getenv(place[0])
 		if filepath.IsAbs(dir) {
@@ -298,7 +302,7 @@ func runNightLogs(a *app, o nightOptions) error {
 	if err != nil {
 		return err
 	}
-	argv := []string{"journalctl", "--unit", unit.Name + ".service"}
+	argv := []string{"journalctl", "--unit", unit.Job{Word: notify.Nightly}.Name() + ".service"}
 	if o.isUserUnit {
 		argv[1] = "--user-unit"
 	}

@@ -77,6 +77,7 @@ func runScripts(t *testing.T, dir string) {
 			"refuses": refuses,
 			"raw":     raw,
 			"attests": attests,
+			"sends":   sends,
 		},
 	})
 }

@@ -34,23 +34,33 @@ var nightWords = map[string][]string{ // and the options that go with each alone
 	"logs":    {"user", "follow"},
 }
 
-// checkNightWords refuses words and options that do not go together.
-func checkNightWords(c *cli.Context) error {
-	word := c.Args().First()
-	mine, ok := nightWords[word]
+// checkWords refuses words and options of a command that do not go together, and returns
+// the word.
+func checkWords(c *cli.Context, words map[string][]string) (string, error) {
+	command, word := "bake "+c.Command.Name, c.Args().First()
+	mine, ok := words[word]
 	if !ok || c.Args().Len() > 1 {
 		what := word
 		if ok {
 			what = c.Args().Get(1)
 		}
-		return usageError{fmt.Errorf("unexpected argument %q: want install, status, logs or nothing (bake nightly --help shows the options)", what)}
+		known := slices.Sorted(maps.Keys(words))[1:] // the first is none
+		return word, usageError{fmt.Errorf("unexpected argument %q: want %s or nothing (%s --help shows the options)", what, strings.Join(known, ", "), command)}
 	}
-	for other, flags := range nightWords {
+	for other, flags := range words {
 		for _, flag := range flags {
 			if c.IsSet(flag) && !slices.Contains(mine, flag) {
-				return usageError{fmt.Errorf("--%s goes with bake nightly %s", flag, other)}
+				return word, usageError{fmt.Errorf("--%s goes with %s", flag, strings.TrimSpace(command+" "+other))}
 			}
 		}
+	}
+	return word, nil
+}
+
+func checkNightWords(c *cli.Context) error {
+	word, err := checkWords(c, nightWords)
+	if err != nil {
+		return err
 	}
 	for _, flag := range []string{"jobs", "boots", "keep", "deadline", "console", "mirror", "allow-older"} {
 		if word != "" && c.IsSet(flag) {
@@ -93,7 +103,8 @@ func (a *app) readNight(c *cli.Context) (o nightOptions, err error) {
 		}
 	}
 	o.dry, o.nights, o.follow, o.isUserUnit = c.Bool("dry-run"), c.Int("nights"), c.Bool("follow"), c.Bool("user")
-	o.unit = unitOptions{hosts: c.StringSlice("host"), at: c.String("at"), user: c.String("run-as"), onFailure: c.String("on-failure"), dir: c.String("unit-dir")}
+	o.unit = unitOptions{word: notify.Nightly, about: "Bring hosts onto the newest base images and packages that prove themselves",
+		hosts: c.StringSlice("host"), at: c.String("at"), user: c.String("run-as"), onFailure: c.String("on-failure"), dir: c.String("unit-dir")}
 	for _, number := range []struct {
 		flag            string
 		to              *int

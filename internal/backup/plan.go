@@ -147,3 +147,27 @@ func (p Plan) Bucket() (*Bucket, error) {
 	}
 	return newBucket(u, name, prefix, p.Restic.Region, p.Restic.Keys)
 }
+
+// Limit is how long one step of a backup may take, 0 for as long as it does.
+func (p Plan) Limit() time.Duration {
+	if p.Restic == nil {
+		return 0
+	}
+	return p.Restic.Limits.Time
+}
+
+// HasPruner says whether there is a key that prunes, and so renews locks.
+func (c Config) HasPruner(host string) bool {
+	return c.hosts[host].over(c.fallback).keys[Pruner].key != nil
+}
+
+// Dirs are the directories of this machine that a host's stores are in.
+func (c Config) Dirs(host string) (all []string) {
+	p := c.hosts[host].over(c.fallback)
+	for _, dir := range []string{p.repository, p.tree} {
+		if filepath.IsAbs(dir) {
+			all = append(all, dir)
+		}
+	}
+	return all
+}

@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -72,7 +74,7 @@ func (t *Tree) Save(ctx context.Context, j Job) (s Snapshot, err error) {
 	if _, err := archive.Extract(ctx, j.Dir, from, archive.Options{}); err != nil {
 		return s, err
 	}
-	if err := t.link(ctx, dir, from, filepath.Join(to, treeName)); err != nil {
+	if s.Added, err = t.link(ctx, dir, from, filepath.Join(to, treeName)); err != nil {
 		return s, err
 	}
 	if s.Bytes, err = cut(ctx, filepath.Join(j.Dir, stateFile), to); err != nil {
@@ -87,17 +89,23 @@ func (t *Tree) Save(ctx context.Context, j Job) (s Snapshot, err error) {
 	return s, t.point(dir, s.ID)
 }
 
-// link copies a tree, with links into the newest one that there is.
-func (t *Tree) link(ctx context.Context, dir, from, to string) error {
-	args := []string{"--archive", "--hard-links", "--xattrs", "--sparse", "--checksum", "--fsync"}
+var transferred = regexp.MustCompile(`(?m)^Total transferred file size: ([0-9]+) bytes$`)
+
+// link copies a tree, with links into the newest one that there is, and returns how many
+// bytes were no links.
+func (t *Tree) link(ctx context.Context, dir, from, to string) (added int64, err error) {
+	args := []string{"--archive", "--hard-links", "--xattrs", "--sparse", "--checksum", "--fsync", "--stats", "--no-human-readable"}
 	if before, err := filepath.EvalSymlinks(filepath.Join(dir, latestName)); err == nil {
 		if before, err = filepath.Abs(filepath.Join(before, treeName)); err != nil {
-			return err
+			return 0, err
 		}
 		args = append(args, "--link-dest="+before)
 	}
-	_, err := t.Tools.Run(ctx, "rsync", append(args, "--", from+"/", to+"/")...)
-	return err
+	out, err := t.Tools.Run(ctx, "rsync", append(args, "--", from+"/", to+"/")...)
+	if m := transferred.FindSubmatch(out); m != nil {
+		added, _ = strconv.ParseInt(string(m[1]), 10, 64)
+	}
+	return added, err
 }
 
 func (t *Tree) describe(j Job, s Snapshot, to string) error {

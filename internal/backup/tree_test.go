@@ -36,6 +36,9 @@ func TestTree(t *testing.T) {
 	two := save(t, s, next)
 	isWhole(t, s, one, j)
 	isWhole(t, s, two, next)
+	if one.Added < 1<<20 || two.Added != 1 {
+		t.Errorf("added %d, then %d", one.Added, two.Added)
+	}
 	inode := func(snapshot Snapshot, name string) uint64 {
 		info, err := os.Lstat(filepath.Join(s.Dir, "zap", snapshot.ID, treeName, "var/lib/o", name))
 		if err != nil {

@@ -1,4 +1,4 @@
-// Package unit writes the systemd service and timer of a nightly job.
+// Package unit writes the systemd service and timer of a job that is done again and again.
 //
 // It makes texts and touches no system. The service is a oneshot that runs as the
 // user who bakes, with nothing that baking does not need: no privileges and none to be
@@ -32,11 +32,10 @@ import (
 	"strings"
 )
 
-// Name is that of both units.
-const Name = "bake-nightly"
-
 // A Job is what the units are for.
 type Job struct {
+	Word      string   // of bake's command: nightly or backup
+	About     string   // what it does, as a sentence without its end
 	Argv      []string // the program, by its absolute path, and its arguments
 	Dir       string   // to work in
 	Writes    []string // directories it writes to; those that are absent are no error
@@ -48,6 +47,9 @@ type Job struct {
 	At        string   // OnCalendar
 	IsUser    bool     // for a user's own manager
 }
+
+// Name is that of both units.
+func (j Job) Name() string { return "bake-" + j.Word }
 
 // hardening needs a manager that can make namespaces.
 const hardening = `# no way to more than it has
@@ -107,7 +109,7 @@ func (j Job) Service() (string, error) {
 	line := func(format string, args ...any) { fmt.Fprintf(&out, format+"\n", args...) }
 	line("# Made by bake, which may make it anew: changes go into a drop-in.")
 	line("[Unit]")
-	line("Description=Bring hosts onto the newest base images and packages that prove themselves")
+	line("Description=%s", plain(j.About))
 	if !j.IsUser { // a user's manager has no such target
 		line("Wants=network-online.target")
 		line("After=network-online.target time-sync.target")
@@ -147,7 +149,7 @@ func (j Job) Service() (string, error) {
 func (j Job) Timer() (string, error) {
 	return fmt.Sprintf(`# Made by bake, which may make it anew: changes go into a drop-in.
 [Unit]
-Description=Nightly: %s
+Description=When %s runs
 
 [Timer]
 OnCalendar=%s
@@ -157,12 +159,12 @@ Persistent=true
 
 [Install]
 WantedBy=timers.target
-`, Name, plain(j.At)), j.check()
+`, j.Name(), plain(j.At)), j.check()
 }
 
 // check refuses what no line can hold.
 func (j Job) check() error {
-	all := append(append(append([]string{j.Dir, j.EnvFile, j.User, j.OnFailure, j.At}, j.Argv...), j.Writes...), j.Env...)
+	all := append(append(append([]string{j.Word, j.About, j.Dir, j.EnvFile, j.User, j.OnFailure, j.At}, j.Argv...), j.Writes...), j.Env...)
 	for _, text := range append(all, j.Groups...) {
 		if strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c == 0x7f }) {
 			return fmt.Errorf("a unit cannot have %q in it", text)
