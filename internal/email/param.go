@@ -201,18 +201,36 @@ func percent(text string) string {
 	return out.String()
 }
 
+var notWord = regexp.MustCompile(`[^a-z0-9.]+`)
+
+// charsets are the names that Python knows for the three that somebody may
+// use. It knows a hundred others, whose values stay as they are here.
+var charsets = func() map[string]string {
+	names := map[string]string{}
+	for charset, all := range map[string]string{
+		"utf-8":   "utf_8 u8 utf utf8 utf8_ucs2 utf8_ucs4 cp65001",
+		"ascii":   "ascii 646 ansi_x3.4_1968 ansi_x3_4_1968 ansi_x3.4_1986 cp367 csascii ibm367 iso646_us iso_646.irv_1991 iso_ir_6 us us_ascii",
+		"latin-1": "latin_1 8859 cp819 csisolatin1 ibm819 iso8859 iso8859_1 iso_8859_1 iso_8859_1_1987 iso_ir_100 l1 latin latin1",
+	} {
+		for _, name := range strings.Fields(all) {
+			names[name] = charset
+		}
+	}
+	return names
+}()
+
 // collapse makes text of a value, whatever it is.
 func (p param) collapse() string {
 	if !p.extended {
 		return unquote(p.value)
 	}
-	charset := strings.ToLower(strings.ReplaceAll(p.charset, "_", "-"))
+	charset := charsets[strings.Trim(notWord.ReplaceAllString(strings.ToLower(p.charset), "_"), "_")]
 	if p.noCharset {
-		charset = "us-ascii"
+		charset = "ascii"
 	}
 	raw := rawUnicodeEscape(p.value)
 	switch charset {
-	case "us-ascii", "ascii":
+	case "ascii":
 		var out strings.Builder
 		for _, b := range raw {
 			if b < 0x80 {
@@ -222,9 +240,9 @@ func (p param) collapse() string {
 			}
 		}
 		return out.String()
-	case "utf-8", "utf8":
+	case "utf-8":
 		return strings.ToValidUTF8(string(raw), "\ufffd")
-	case "iso-8859-1", "latin-1", "latin1":
+	case "latin-1":
 		var out strings.Builder
 		for _, b := range raw {
 			out.WriteRune(rune(b))
