@@ -54,7 +54,10 @@ func (a *app) checkForeign(result cloudinit.Result) error {
 	} else {
 		_, err = fmt.Fprint(a.Stdout, text.String())
 	}
-	return errors.Join(err, lost.Err())
+	if err != nil {
+		return err
+	}
+	return lost.Err()
 }
 
 // adopt writes what a plan says, or nothing.
