@@ -20,6 +20,10 @@ import (
 func (a *app) told(g artifact.Generation, r verify.Report) report.Subject {
 	s := report.Subject{Report: r, Manifest: g.Manifest}
 	s.Plan, _ = readPlan(g)
+	s.SBOM, _ = os.ReadFile(g.Path(sbomName))
+	if by, err := a.vouched(g); err == nil {
+		s.Signer = by.ID
+	}
 	if before, ok := g.Before(a.isProven); ok {
 		s.Before, s.Changes = before.Manifest.Generation, before.Manifest.Differences(g.Manifest)
 	}

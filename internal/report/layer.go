@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"bake/internal/artifact"
 	"bake/internal/claim"
 	"bake/internal/verify"
 )
@@ -138,18 +137,4 @@ func shorten(text string) string {
 		text += fmt.Sprintf("\n... %d bytes in all: report.json has them", whole)
 	}
 	return text
-}
-
-// packageView is a package that came with the generation.
-type packageView struct{ Name, Version string }
-
-func packagesOf(m artifact.Manifest) (all []packageView) {
-	if m.Payload == nil {
-		return nil
-	}
-	for _, text := range m.Payload.Packages {
-		name, version, _ := strings.Cut(text, " ")
-		all = append(all, packageView{name, version})
-	}
-	return all
 }

@@ -70,10 +70,11 @@ func TestPageInBrowser(t *testing.T) {
 		}
 	})
 	t.Run("search by keyboard", func(t *testing.T) { searchByKeyboard(t, b, len(s.Report.Results)) })
+	t.Run("search packages by keyboard", func(t *testing.T) { searchPackages(t, b) })
 	t.Run("fold by keyboard", func(t *testing.T) { foldByKeyboard(t, b) })
 	t.Run("on paper", func(t *testing.T) {
 		var shut int
-		b.eval(t, `dispatchEvent(new Event('beforeprint')), document.querySelectorAll('details:not([open])').length`, &shut)
+		b.eval(t, `dispatchEvent(new Event('beforeprint')), document.querySelectorAll('details.claim:not([open])').length`, &shut)
 		if shut > 0 {
 			t.Errorf("%d claims are folded on paper", shut)
 		}
@@ -139,6 +140,24 @@ func searchByKeyboard(t *testing.T, b *browser, all int) {
 	b.press(t, "Escape")
 	if look(); state.Shown != all || state.Value != "" || state.Said != fmt.Sprintf("%d claims", all) {
 		t.Errorf("after Escape: %+v", state)
+	}
+}
+
+func searchPackages(t *testing.T, b *browser) {
+	var state struct {
+		Rows []string
+		Said string
+		Open bool
+	}
+	const look = `({rows: [...document.querySelectorAll('#package-list [data-item]')].filter(e => e.checkVisibility()).map(e => e.textContent),
+		said: document.getElementById('packages-said').textContent, open: document.getElementById('package-list').open})`
+	if b.eval(t, look, &state); state.Open || len(state.Rows) > 0 {
+		t.Errorf("a long list is not folded: %v, %d", state.Open, len(state.Rows))
+	}
+	b.eval(t, `document.querySelector('input[data-of=package-list]').focus()`, nil)
+	b.press(t, strings.Split("base-files", "")...)
+	if b.eval(t, look, &state); !state.Open || len(state.Rows) != 1 || !strings.HasPrefix(state.Rows[0], "base-files") || !strings.HasPrefix(state.Said, "1 of ") {
+		t.Errorf("after base-files: %+v", state)
 	}
 }
 

@@ -32,6 +32,7 @@ type page struct {
 	Ports    []portView
 	Asked    int // ports in all that a prober asked
 	Packages []packageView
+	Brought  int // of the packages: what came with the generation
 	Chain    []link
 	History  []nightView
 }
@@ -63,7 +64,7 @@ func newPage(s Subject) page {
 	p.Cover = cover(p.Layers)
 	p.Boot, p.Exposure = bootLine(r), exposureLine(s)
 	p.Ports, p.Asked = portsOf(s)
-	p.Packages = packagesOf(s.Manifest)
+	p.Packages, p.Brought = packagesOf(s)
 	p.Chain = chainOf(s)
 	p.History = historyOf(s.Nights, r.Host)
 	p.Facts = factsOf(p)
@@ -167,8 +168,8 @@ func factsOf(p page) (all []fact) {
 	if n := open(p.Ports); len(p.Ports) > 0 {
 		add(strings.TrimPrefix(count(n, "open port"), fmt.Sprint(n, " ")), "%d", n)
 	}
-	if len(p.Packages) > 0 {
-		add("packages brought along", "%d", len(p.Packages))
+	if p.Brought > 0 {
+		add("packages brought along", "%d", p.Brought)
 	}
 	return all
 }
@@ -206,6 +207,7 @@ func chainOf(s Subject) (all []link) {
 			layers.Terms = append(layers.Terms, term{l.Name, l.SHA256})
 		}
 		generation := link{What: "Generation " + m.Generation, Words: "Made by " + m.Tool + " as instance " + m.InstanceID + ", of these files"}
+		generation.Terms = terms("signed by", s.Signer)
 		for _, name := range sortedKeys(m.Files) {
 			generation.Terms = append(generation.Terms, term{name, m.Files[name].SHA256})
 		}

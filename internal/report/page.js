@@ -21,6 +21,7 @@ for (const box of boxes) {
     for (const group of list.querySelectorAll('[data-group]')) group.hidden = !group.querySelector('[data-item]:not([hidden])');
     const nothing = list.querySelector('.nothing');
     if (nothing) nothing.hidden = shown > 0;
+    if (list instanceof HTMLDetailsElement && words.length) list.open = true;
     said.textContent = shown < items.length ? `${shown} of ${items.length} ${what}` : `${shown} ${what}`;
   };
   box.addEventListener('input', filter);
@@ -56,7 +57,7 @@ unfold();
 // On paper everything is unfolded.
 let folded = [];
 addEventListener('beforeprint', () => {
-  folded = [...document.querySelectorAll('details:not([open])')];
+  folded = [...document.querySelectorAll('details.claim:not([open])')];
   for (const item of folded) item.open = true;
 });
 addEventListener('afterprint', () => {

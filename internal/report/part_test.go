@@ -160,6 +160,31 @@ func TestPorts(t *testing.T) {
 	}
 }
 
+func TestPackages(t *testing.T) {
+	s := sample()
+	all, brought := packagesOf(s)
+	at := func(name string) packageView {
+		i := slices.IndexFunc(all, func(p packageView) bool { return p.Name == name })
+		if i < 0 {
+			t.Fatalf("there is no %s", name)
+		}
+		return all[i]
+	}
+	if len(all) != 302 || brought != 3 || !at("fail2ban").Brought || at("base-files").Brought || at("lib007").Version != "1:7.0-1" {
+		t.Errorf("%d packages, %d brought along, %+v", len(all), brought, at("fail2ban"))
+	}
+	for _, bom := range []string{"", "{", "[]", `{"components": {}}`, `{"components": []}`} {
+		s.SBOM = []byte(bom)
+		if all, brought = packagesOf(s); len(all) != 3 || brought != 3 || at("docker.io").Version != "26.1.5+dfsg1-9+b9" {
+			t.Errorf("%q: %d packages, %d brought along", bom, len(all), brought)
+		}
+	}
+	s.SBOM = []byte(`{"components": [` + strings.Repeat(`{"name": "x"},`, 2*mostPackages) + `{}]}`)
+	if all, _ = packagesOf(s); len(all) != mostPackages {
+		t.Errorf("%d packages", len(all))
+	}
+}
+
 func TestHistory(t *testing.T) {
 	signs := func(all []nightView) (text string) {
 		for _, v := range all {

@@ -58,6 +58,8 @@ type Subject struct {
 	Before   string            // the generation that was proven before it
 	Changes  []string          // since that one, as bake diff has them
 	Nights   []nightly.Night   // the newest last
+	SBOM     []byte            // sbom.json: what is installed, CycloneDX
+	Signer   string            // id of the key that has signed the generation
 }
 
 //go:embed schema.json

@@ -73,8 +73,12 @@ func sample() Subject {
 		Layers:  []artifact.Layer{{Name: "ssh", SHA256: "412b5f28f0e7ab52fab55d5c6d26a2c95b5f06f182d4901124f61e75b1de75c8"}, {Name: "ufw", SHA256: "301775098a296aa1b6ea9d6292ef60cd8a393846ffa70f56c3812549cf9432e8"}},
 		Files:   map[string]artifact.File{"disk.qcow2": {SHA256: "300c8fdbf9d4178bacec67b50f2abc72d267ed0f54b0759aefee336b2afaad19", Size: 1}, "seed.iso": {SHA256: "f02fe16f8551ff6129043933a8cc9d29d31b7335e8869121d38144f31375ada1", Size: 2}},
 		Payload: &artifact.Payload{Packages: []string{"docker.io 26.1.5+dfsg1-9+b9", "fail2ban 1.1.0-8", "python3-systemd 235-1+b6"}, Trees: []string{"openclaw"}}}
+	bom := `{"components": [{"name": "base-files", "version": "13.8"}, {"name": "fail2ban", "version": "1.1.0-8"}`
+	for i := range 300 {
+		bom += fmt.Sprintf(`, {"name": "lib%03d", "version": "1:%d.0-1"}`, i, i)
+	}
 	return Subject{Report: r, Plan: plan, Manifest: m, Before: "7b9fe782ecdd6c78",
-		Changes: []string{"base: 20261101 -> 20261124-2105, sha256 ab12cd34ef56... -> 0f5d11277e70...", "package fail2ban: 1.1.0-7 -> 1.1.0-8"}, Nights: nights(24)}
+		Changes: []string{"base: 20261101 -> 20261124-2105, sha256 ab12cd34ef56... -> 0f5d11277e70...", "package fail2ban: 1.1.0-7 -> 1.1.0-8"}, Nights: nights(24), SBOM: []byte(bom + `]}`), Signer: "SHA256:JFxM98vigWSTBDL9hPSD/a4wLTYnPvN83UwIqSg2pvQ"}
 }
 
 // good is the same with every claim proved.
@@ -141,6 +145,8 @@ func hostile() Subject {
 	}
 	s.Manifest.Base = artifact.Base{Reference: next(), Serial: next(), Signer: next(), URL: next(), SHA256: next()}
 	s.Before, s.Plan.Attest = next(), next()
+	bom, _ := json.Marshal(map[string]any{"components": []map[string]string{{"name": next(), "version": next()}, {"name": next(), "version": next()}}})
+	s.SBOM, s.Signer = bom, next()
 	for i := range s.Nights {
 		s.Nights[i].Hosts = []nightly.Outcome{{Host: r.Host, Verdict: nightly.Verdict(next()), Reason: next(), Current: next(), Base: nightly.Base{Reference: next()}}}
 		s.Nights[i].Notes = []string{next()}
@@ -164,5 +170,6 @@ func booted(t *testing.T) Subject {
 			t.Fatal(err)
 		}
 	}
+	s.SBOM, _ = os.ReadFile(dir + "/sbom.json") // a generation of an earlier release has none
 	return s
 }
