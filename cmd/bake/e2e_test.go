@@ -114,6 +114,10 @@ func (l lab) verify(t *testing.T, host string, options ...string) (int, verify.R
 	if err := json.Unmarshal(data, &report); err != nil {
 		t.Fatal(err)
 	}
+	page, err := os.ReadFile(filepath.Join(l.out, host, "latest", "report.html"))
+	if n := bytes.Count(page, []byte(`<details class="claim `)); err != nil || n != len(report.Results) {
+		t.Errorf("the page has %d claims, the report %d: %v", n, len(report.Results), err)
+	}
 	return code, report
 }
 

@@ -178,9 +178,9 @@ func factsOf(p page) (all []fact) {
 func span(d time.Duration) string {
 	switch s := d.Seconds(); {
 	case s >= 100:
-		return fmt.Sprintf("%d min %02d s", int(s)/60, int(s)%60)
+		return fmt.Sprintf("%d\u00a0min\u00a0%02d\u00a0s", int(s)/60, int(s)%60) // on one line
 	default:
-		return fmt.Sprintf("%.1f s", s)
+		return fmt.Sprintf("%.1f\u00a0s", s)
 	}
 }
 

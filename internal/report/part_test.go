@@ -98,7 +98,7 @@ func TestBootLine(t *testing.T) {
 func TestExposureLine(t *testing.T) {
 	words := func(s Subject) (all []string) {
 		for _, step := range exposureLine(s).Steps {
-			all = append(all, fmt.Sprint(step.Bad, " ", step.At, " ", step.Words))
+			all = append(all, strings.ReplaceAll(fmt.Sprint(step.Bad, " ", step.At, " ", step.Words), "\u00a0", " "))
 		}
 		return all
 	}

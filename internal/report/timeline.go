@@ -22,6 +22,7 @@ type step struct {
 	At    string
 	Words string
 	Bad   bool
+	Key   bool // what the others are measured by
 }
 
 // moment is a step before it has a place in a chart.
@@ -149,7 +150,7 @@ func exposureLine(s Subject) *timeline {
 		if at < 0 {
 			at = len(t.Steps)
 		}
-		t.Steps = slices.Insert(t.Steps, at, step{At: span(e.Opens), Words: "its claims hold, it opens"})
+		t.Steps = slices.Insert(t.Steps, at, step{At: span(e.Opens), Words: "its claims hold, it opens", Key: true})
 	}
 	if left > 0 {
 		t.Steps = append(t.Steps, step{At: "", Words: fmt.Sprintf("and answers of %d other kinds", left), Bad: true})
