@@ -20,7 +20,7 @@ guest: ## build the program that attests in the guest, the same bytes everywhere
 		-o internal/guest/bin/attest-$$arch ./cmd/bake-attest; done
 
 build: guest ## build bin/bake
-	go build -trimpath -buildvcs=auto -o $(BAKE) ./cmd/bake
+	go build -trimpath -buildvcs=auto -tags urfave_cli_no_docs -o $(BAKE) ./cmd/bake
 
 dist: guest ## static programs, .deb, .rpm, checksums; signed with BAKE_RELEASE_KEY=FILE of an ssh key
 	go run ./cmd/bake-dist

@@ -298,7 +298,7 @@ func shows(want, got []string) bool {
 
 // programs that the manual calls besides bake and make.
 var programs = []string{"apt-get", "cat", "cd", "chmod", "cp", "curl", "dpkg", "fish", "git", "go", "journalctl", "man", "mkdir", "nmap", "rpm", "scp",
-	"sha256sum", "source", "ssh", "ssh-keygen", "systemctl", "systemd-analyze", "tar", "usermod", "virsh", "openclaw", "bash", "zsh"}
+	"sha256sum", "source", "ssh", "ssh-keygen", "sudo", "export", "systemctl", "systemd-analyze", "tar", "usermod", "virsh", "openclaw", "bash", "zsh"}
 
 // checkShell holds command lines to the commands, options and targets that there are.
 func checkShell(text string) error {
@@ -506,5 +506,25 @@ func TestLinks(t *testing.T) {
 		if name, ok := strings.CutPrefix(page, "docs/"); ok && name != "README.md" && !strings.Contains(contents, "]("+name+")") {
 			t.Errorf("docs/README.md does not lead to %s", page)
 		}
+	}
+}
+
+// TestTroubleshooting demands more of the messages that people look for: that one
+// saying of the code has much of the words.
+func TestTroubleshooting(t *testing.T) {
+	sayings := newSayings(t)
+	all, _ := fences("docs/troubleshooting.md", readPage(t, "docs/troubleshooting.md"))
+	if len(all) < 20 {
+		t.Errorf("only %d messages are explained", len(all))
+	}
+	for _, f := range all {
+		for line := range strings.Lines(f.text) {
+			if best := sayings.closest(strings.TrimSpace(line)); best < 0.37 {
+				t.Errorf("docs/troubleshooting.md:%d: only %.0f %% of %q are words of the code", f.line, 100*best, strings.TrimSpace(line))
+			}
+		}
+	}
+	if best := sayings.closest("the oven is cold today, come back when it has warmed up"); best >= 0.37 {
+		t.Error("words of nobody pass")
 	}
 }

@@ -13,17 +13,14 @@ import (
 	"strings"
 	"testing"
 	"unicode"
-	"unicode/utf8"
 )
 
 // sayings are the words that bake and its machines can say: the text between the
 // verbs of every literal of the code, every claim, and every script of a layer.
 type sayings []saying
 
-type saying struct {
-	pattern *regexp.Regexp
-	fixed   int // letters that are always there
-}
+// A saying is what stands between its verbs.
+type saying []string
 
 var (
 	verb        = regexp.MustCompile(`%[-+# 0-9.*\[\]]*[a-zA-Z]`)
@@ -99,18 +96,30 @@ func (s *sayings) addLines(path string) error {
 
 // add notes a saying, unless too little of it is fixed to recognise it.
 func (s *sayings) add(text string, hole *regexp.Regexp) {
-	text = strings.TrimSpace(strings.ReplaceAll(text, "%%", "%"))
-	fixed, pattern := 0, ""
-	for i, part := range hole.Split(text, -1) {
-		if i > 0 {
-			pattern += ".*?"
+	var one saying
+	fixed := 0
+	for _, part := range hole.Split(strings.TrimSpace(strings.ReplaceAll(text, "%%", "%")), -1) {
+		if n := letterCount(part); n >= 3 {
+			one, fixed = append(one, part), fixed+n
 		}
-		pattern += regexp.QuoteMeta(part)
-		fixed += letterCount(part)
 	}
-	if fixed >= 4 && utf8.ValidString(pattern) {
-		*s = append(*s, saying{regexp.MustCompile(pattern), fixed})
+	if fixed >= 4 {
+		*s = append(*s, one)
 	}
+}
+
+// in counts the letters of a text that are this saying's, in its order. What a saying
+// ends in may be left out, as causes are.
+func (s saying) in(text string) (n int) {
+	for _, part := range s {
+		at := strings.Index(text, part)
+		if at < 0 {
+			break
+		}
+		n += letterCount(part)
+		text = text[at+len(part):]
+	}
+	return n
 }
 
 func letterCount(text string) (n int) {
@@ -122,22 +131,23 @@ func letterCount(text string) (n int) {
 	return n
 }
 
-// say reports whether a text can be said: enough of it are words of ours, which is
-// all of it but for names and numbers.
-func (s sayings) say(text string) bool {
+// say reports whether a text can be said: enough of it are words of ours.
+func (s sayings) say(text string) bool { return s.closest(text) >= 1.0/3 }
+
+// closest is the largest share of a text's letters that one saying has, of those in
+// words that are no names and numbers.
+func (s sayings) closest(text string) float64 {
 	var words []string
 	for word := range strings.FieldsSeq(text) {
 		if !strings.ContainsAny(word, "0123456789/") {
 			words = append(words, word)
 		}
 	}
-	enough := letterCount(strings.Join(words, " "))
+	all, best := float64(letterCount(strings.Join(words, " "))), 0.0
 	for _, one := range s {
-		if one.fixed*3 >= enough && one.pattern.MatchString(text) {
-			return true
-		}
+		best = max(best, float64(one.in(text))/max(all, 1))
 	}
-	return false
+	return best
 }
 
 // isTable reports whether a line is cells that can each be said.
@@ -160,8 +170,7 @@ func (s sayings) check(text string) error {
 		if letterCount(strings.Trim(line, ".")) < 4 {
 			continue
 		}
-		line = strings.TrimPrefix(line, "bake: ")
-		if !s.say(line) && !s.isTable(line) {
+		if !s.say(line) && !s.say(strings.TrimPrefix(line, "bake: ")) && !s.isTable(line) {
 			return fmt.Errorf("nothing in the code says %q", line)
 		}
 	}

@@ -1,0 +1,80 @@
+//go:build bench
+
+package main
+
+import (
+	"debug/buildinfo"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// startBudget is how long bake may take to begin, in milliseconds: less than anybody
+// notices when a shell completes a word.
+const startBudget = 10
+
+// TestBenchStart: the start alone, beside a program that does nothing at all. What
+// counts is the fastest start: a busy machine makes the others slower.
+func TestBenchStart(t *testing.T) {
+	ours := "bake version"
+	result := contest(t, func() {}, map[string]func() *exec.Cmd{
+		ours:   func() *exec.Cmd { return exec.Command("../../bin/bake", "version") },
+		"true": func() *exec.Cmd { return exec.Command("true") },
+	})
+	show(t, "a start", result, ours)
+	if best := result[ours][1]; best > startBudget {
+		t.Errorf("bake version takes %.1f ms, the budget is %d", best, startBudget)
+	}
+}
+
+// TestBenchSize prints what the program's bytes are for. docs/release.md says of the
+// five largest modules why they are worth it.
+func TestBenchSize(t *testing.T) {
+	const program = "../../bin/bake"
+	info, err := buildinfo.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	symbols, err := exec.Command("go", "tool", "nm", "-size", program).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sizes := map[string]int{}
+	for line := range strings.Lines(string(symbols)) {
+		fields := strings.SplitN(strings.TrimSpace(line), " ", 2)
+		if len(fields) < 2 {
+			continue
+		}
+		rest := strings.Fields(fields[1])
+		if len(rest) < 3 || strings.EqualFold(rest[1], "b") { // b takes no room in the file
+			continue
+		}
+		size, _ := strconv.Atoi(rest[0])
+		for _, module := range info.Deps {
+			if name := strings.Join(rest[2:], " "); strings.Contains(name, module.Path+".") || strings.Contains(name, module.Path+"/") {
+				sizes[module.Path] += size
+				break
+			}
+		}
+	}
+	var modules []string
+	for module := range sizes {
+		modules = append(modules, module)
+	}
+	slices.SortFunc(modules, func(a, b string) int { return sizes[b] - sizes[a] })
+	file, err := os.Stat(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("bin/bake has %.1f MiB, %d modules; the largest:", float64(file.Size())/(1<<20), len(info.Deps))
+	reasons := readPage(t, "docs/release.md")
+	for _, module := range modules[:5] {
+		t.Logf("%8.0f KiB  %s", float64(sizes[module])/1024, module)
+		if !strings.Contains(reasons, module) {
+			t.Errorf("docs/release.md does not say why %s is worth it", module)
+		}
+	}
+}
