@@ -48,6 +48,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -126,7 +127,7 @@ func Connect(ctx context.Context, uri string, tools tool.Box) (*Hypervisor, erro
 		switch {
 		case conn.silent.Load():
 			err = errSilent
-		case said != nil: // by ssh: that is the cause
+		case said != nil && !errors.Is(said, net.ErrClosed): // by ssh: that is the cause
 			err = said
 		}
 		return fail(err)
