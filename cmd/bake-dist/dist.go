@@ -167,6 +167,7 @@ func compress(path string) error {
 // in the places that distributions give to services.
 func (d *dist) units() error {
 	job := unit.Job{
+		Word: "nightly", About: "Bring hosts onto the newest base images and packages that prove themselves",
 		Argv: []string{"/usr/bin/bake", "--config", "/etc/bake", "--out", "/var/lib/bake/out", "nightly"},
 		Dir:  "/etc/bake", EnvFile: "/etc/bake/nightly.env", User: "bake", At: "03:00",
 		Env:    []string{"HOME=/var/lib/bake", "XDG_CACHE_HOME=/var/cache", "XDG_STATE_HOME=/var/lib"},
@@ -181,7 +182,7 @@ func (d *dist) units() error {
 		return err
 	}
 	for name, text := range map[string]string{"service": service, "timer": timer} {
-		if err := os.WriteFile(filepath.Join(d.stage, unit.Name+"."+name), []byte(text), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(d.stage, job.Name()+"."+name), []byte(text), 0o644); err != nil {
 			return err
 		}
 	}
