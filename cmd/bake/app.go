@@ -89,6 +89,7 @@ func newCLI(a *app) *cli.App {
 			imagesCommand(a),
 			inspectCommand(a),
 			layersCommand(a),
+			lintCommand(a),
 			explainCommand(a),
 			diffCommand(a),
 			nightlyCommand(a),

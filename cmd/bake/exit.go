@@ -65,13 +65,14 @@ func exitCode(err error) int {
 		lacks   *hypervisor.LackError
 		failed  *deploy.FailedError
 		gone    goneError
+		found   foundError
 	)
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &usage):
 		return 2
-	case errors.As(err, &invalid), errors.As(err, &unknown):
+	case errors.As(err, &invalid), errors.As(err, &unknown), errors.As(err, &found):
 		return 3
 	case errors.As(err, &broken) && broken.Integrity():
 		return 5

@@ -87,7 +87,7 @@ func (w *world) checkList(item *doc.Node, at spot) {
 			return
 		case word.Kind == doc.Bool:
 			w.hint("put it in quotes").report("yaml-ambiguous", place, "the word is read as %s, and the command gets True or False", word.Text)
-		case slices.Contains(words("| > >> < && || ; 2>&1 &"), word.Text) && i > 0:
+		case slices.Contains(words("| > >> < && || ; 2>&1 &"), word.Text) && i > 0 && i+1 < len(item.Items):
 			w.hint("write the command as one text, which a shell reads").report("cmd-shape", place, "no shell reads a list: the command gets %q as an argument", word.Text)
 		}
 	}

@@ -186,7 +186,7 @@ func checkSettings(w *world) {
 	if url, at, ok := text("phone_home.url"); ok && strings.HasPrefix(url, "http://") {
 		w.report("phone-home", at, "anybody on the way can read it and answer")
 	}
-	if n := w.config.Get("ssh_deletekeys"); isFalse(n) {
+	if n := w.config.Get("ssh_deletekeys"); isFalse(n) && !(w.host != nil && w.hasLayer("state")) { // that layer keeps them itself
 		w.report("ssh-host-keys", spot{node: n, path: "ssh_deletekeys"}, "all machines of one image have the same host keys")
 	}
 	for _, key := range []string{"network", "datasource_list", "datasource", "system_info"} {

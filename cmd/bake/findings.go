@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"bake/internal/diag"
+	"bake/internal/guest"
+	"bake/internal/host"
+	"bake/internal/lint"
+	"bake/internal/seed"
+)
+
+// foundError says that lint has found errors; what they are is the product.
+type foundError struct{ summary string }
+
+func (e foundError) Error() string { return e.summary }
+
+// lintHost checks one host. What is wrong with its files is a finding, too.
+func (a *app) lintHost(ctx context.Context, name string, judges bool) ([]lint.Finding, error) {
+	h, err := host.Load(a.config, name, a.shelf())
+	var found []lint.Finding
+	if err == nil {
+		found, err = a.lintWords(h)
+	}
+	var list diag.List
+	switch {
+	case errors.As(err, &list):
+		return lint.Invalid(list), nil
+	case err != nil:
+		return nil, err
+	case judges:
+		found = append(found, lint.JudgeHost(ctx, a.Tools, h)...)
+	}
+	return found, nil
+}
+
+// lintWords are those of a host's merged words.
+func (a *app) lintWords(h *host.Host) ([]lint.Finding, error) {
+	program, err := guest.Program("amd64")
+	if err != nil {
+		return nil, lackError{err}
+	}
+	config, err := seed.Config(h, program)
+	if err != nil {
+		return nil, err
+	}
+	return lint.Host(h, config), nil
+}
+
+// lintAll returns the errors of hosts from which something is to be made, and a
+// function that says what else was found.
+func (a *app) lintAll(all []ready) (warnings func(), err error) {
+	var found []lint.Finding
+	for _, h := range all {
+		these, err := a.lintWords(h.Host)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, these...)
+	}
+	var errs diag.List
+	found = lint.Once(found)
+	for _, f := range found {
+		if f.Severity == lint.Error && f.Allowed == "" {
+			errs.Add(f.Problem)
+		}
+	}
+	return func() {
+		for _, f := range found {
+			if f.Severity == lint.Warning && f.Allowed == "" {
+				a.say("%s: warning: %s [%s]", f.Problem.Pos, f.Problem.Message, f.Rule)
+			}
+		}
+	}, errs.Err()
+}
+
+// findingView is what --json shows.
+type findingView struct {
+	Rule     string        `json:"rule"`
+	Severity lint.Severity `json:"severity"`
+	File     string        `json:"file"`
+	Line     int           `json:"line,omitempty"`
+	Column   int           `json:"column,omitempty"`
+	Path     string        `json:"path,omitempty"`
+	Message  string        `json:"message"`
+	Fix      string        `json:"fix,omitempty"`
+	Allowed  string        `json:"allowed,omitempty"`
+}
+
+func (a *app) printFindings(found []lint.Finding, sarif bool) error {
+	switch {
+	case sarif:
+		return a.printJSON(lint.SARIF(found, version()))
+	case a.json:
+		views := []findingView{}
+		for _, f := range found {
+			p := f.Problem
+			views = append(views, findingView{f.Rule, f.Severity, p.Pos.File, p.Pos.Line, p.Pos.Col, p.Path, p.Message, p.Hint, f.Allowed})
+		}
+		return a.printJSON(views)
+	}
+	for _, f := range found {
+		p := f.Problem
+		if f.Allowed != "" {
+			p.Warning, p.Hint, p.Source = true, "allowed: "+f.Allowed, ""
+		}
+		if _, err := fmt.Fprintln(a.Stdout, diag.List{p}.Error()); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,123 @@
+package lint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"bake/internal/diag"
+	"bake/internal/doc"
+	"bake/internal/host"
+	"bake/internal/tool"
+)
+
+// JudgeHost asks the programs that will read a host's files, as far as they are
+// installed here, what they think of them. What they refuse is an error under the
+// rule judge.
+func JudgeHost(ctx context.Context, box tool.Box, h *host.Host) []Finding {
+	w := &world{config: &doc.Node{Kind: doc.Map}, host: h, units: map[string]*unit{}}
+	for i := range h.Layers {
+		for j := range h.Layers[i].Files {
+			f := &h.Layers[i].Files[j]
+			w.files = append(w.files, &file{path: f.Path, mode: int64(f.Mode.Perm()), owner: f.Owner, text: string(f.Content), layer: f})
+		}
+	}
+	if n := h.Config.Get("write_files"); n != nil {
+		for i, entry := range n.Items {
+			w.files = append(w.files, readFile(entry, fmt.Sprintf("cloud-config.write_files[%d]", i)))
+		}
+	}
+	return w.judge(ctx, box)
+}
+
+// JudgeFile does the same with the files in a foreign cloud-config.
+func JudgeFile(ctx context.Context, box tool.Box, name string, data []byte) []Finding {
+	w, ok := readWorld(name, data)
+	if !ok {
+		return nil // said by File
+	}
+	return w.judge(ctx, box)
+}
+
+// readWorld reads the files of a foreign cloud-config.
+func readWorld(name string, data []byte) (w *world, ok bool) {
+	root, _, err := doc.Foreign(name, data)
+	if err != nil || root.Kind != doc.Map {
+		return nil, false
+	}
+	w = &world{config: root, units: map[string]*unit{}}
+	w.readFiles()
+	return w, true
+}
+
+// judges are programs that read a guest's file and say whether it is right; FILE is
+// a copy of it.
+var judges = []struct {
+	of      func(path string) bool
+	name    string // of the copy, "" for the file's own
+	program string
+	args    []string
+	line    *regexp.Regexp // where in what it says the line is
+}{
+	{func(p string) bool {
+		return p == "/etc/sudoers" || path.Dir(p) == "/etc/sudoers.d" && !strings.Contains(path.Base(p), ".")
+	}, "", "visudo", words("-cf FILE"), regexp.MustCompile(`:(\d+):\d+: `)},
+	{func(p string) bool {
+		return p == "/etc/ssh/sshd_config" || path.Dir(p) == "/etc/ssh/sshd_config.d" && strings.HasSuffix(p, ".conf")
+	}, "", "sshd", words("-t -f FILE"), regexp.MustCompile(`line (\d+)`)},
+	{func(p string) bool { return p == "/etc/docker/daemon.json" }, "", "dockerd", words("--validate --config-file FILE"), nil},
+	{func(p string) bool {
+		user, is := unitDir(path.Dir(p))
+		return is && !user && hasUnitEnd(p)
+	}, "", "systemd-analyze", words("verify --man=no FILE"), regexp.MustCompile(`:(\d+): `)},
+	{func(p string) bool { return p == "/etc/iptables/rules.v4" || p == "/etc/iptables/rules.v6" }, "", "unshare", words("-rn iptables-restore FILE"), regexp.MustCompile(`line:? (\d+)`)},
+}
+
+func (w *world) judge(ctx context.Context, box tool.Box) []Finding {
+	dir, err := os.MkdirTemp("", "bake-lint-")
+	if err != nil {
+		return nil
+	}
+	defer os.RemoveAll(dir)
+	for _, f := range w.files {
+		for _, j := range judges {
+			if f.hidden || f.append || f.text == "" || !j.of(f.path) {
+				continue
+			}
+			copied := filepath.Join(dir, path.Base(f.path))
+			if err := os.WriteFile(copied, []byte(f.text), 0o600); err != nil {
+				continue
+			}
+			args := append([]string(nil), j.args...)
+			for i := range args {
+				args[i] = strings.ReplaceAll(args[i], "FILE", copied)
+			}
+			out, err := box.Run(ctx, j.program, args...)
+			var missing *tool.MissingError
+			if err == nil || errors.As(err, &missing) {
+				continue
+			}
+			w.condemn(f, j.program, j.line, strings.ReplaceAll(string(out)+err.Error(), copied, f.path))
+		}
+	}
+	return w.sorted()
+}
+
+// condemn reports what a judge has said, on the line that it names.
+func (w *world) condemn(f *file, program string, line *regexp.Regexp, said string) {
+	at := f.at(0, 0, 1)
+	if line != nil {
+		if m := line.FindStringSubmatch(said); m != nil {
+			n, _ := strconv.Atoi(m[1])
+			at = f.at(max(0, n-1), 0, 1)
+		}
+	}
+	said = strings.Join(strings.Fields(said), " ")
+	w.report("judge", at, "%s refuses %s: %s", program, f.path, diag.Printable(said))
+}
