@@ -69,6 +69,7 @@ fuzz: guest deps ## every fuzz target for 20 s; 100000 sets of parts beside clou
 		done
 	done
 	CI=true BAKE_DIFFERENTIAL=100000 go test -v -timeout 180m -run TestLike ./internal/cloudinit ./internal/pyyaml
+	CI=true BAKE_DIFFERENTIAL=5000 go test -v -timeout 60m -run TestLike ./internal/schema
 
 golden: guest ## rewrite the golden files; the diff is the review
 	go test ./internal/host ./internal/seed ./internal/domain ./cmd/bake -update

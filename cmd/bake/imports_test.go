@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"internal/cloudinit":  {"internal/diag", "internal/doc", "internal/email", "internal/pyyaml"},
 	"internal/seed":       {"internal/attest", "internal/claim", "internal/diag", "internal/doc", "internal/host", "internal/layer", "internal/secret"},
 	"internal/lint":       {"internal/diag", "internal/doc", "internal/host", "internal/layer", "internal/tool"},
+	"internal/schema":     {"internal/diag", "internal/doc", "internal/pyyaml"},
 	"internal/secret":     {"internal/diag", "internal/doc", "internal/tool"},
 	"internal/image":      {"internal/diag", "internal/tool"},
 	"internal/claim":      {},
