@@ -9,7 +9,7 @@ for (const box of boxes) {
   const said = document.getElementById(box.dataset.said);
   const what = said.textContent.replace(/^\d+ /, '');
   const items = [...list.querySelectorAll('[data-item]')];
-  const texts = items.map(item => (item.closest('[data-group]')?.querySelector('h3').textContent + ' ' + item.textContent).toLowerCase());
+  const texts = items.map(item => ((item.closest('[data-group]')?.querySelector('h3').textContent ?? '') + ' ' + item.textContent).toLowerCase());
   const only = document.querySelector(`input[data-only="${list.id}"]`);
   const filter = () => {
     const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);

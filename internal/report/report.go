@@ -38,7 +38,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"embed"
-	_ "embed"
 	"encoding/base64"
 	"fmt"
 	"html/template"
