@@ -62,9 +62,9 @@ func Names(config string) []string {
 // said.
 func Load(config, name string, shelf layer.Shelf) (*Host, error) {
 	dir := filepath.Join(config, "hosts")
-	unknown := &UnknownError{Name: name, Dir: dir, Known: Names(config)}
+	unknown := func() error { return &UnknownError{Name: name, Dir: dir, Known: Names(config)} } // all files are read for it
 	if !IsName(name) {
-		return nil, unknown
+		return nil, unknown()
 	}
 	file := filepath.Join(dir, name+".yaml")
 	node, err := doc.Read(os.DirFS(dir), name+".yaml", file)
@@ -75,7 +75,7 @@ func Load(config, name string, shelf layer.Shelf) (*Host, error) {
 			return nil, diag.List{{Pos: diag.Position{File: other}, Message: "a host file ends in .yaml",
 				Hint: "rename it to " + name + ".yaml"}}
 		}
-		return nil, unknown
+		return nil, unknown()
 	case err != nil:
 		return nil, err
 	}

@@ -49,11 +49,21 @@ func layOut(label string, files []file) (_ []byte, err error) {
 		}
 	}
 	reached("staged")
-	var image bytes.Buffer
-	if err := w.WriteTo(&image, label); err != nil {
+	image := bytes.NewBuffer(make([]byte, 0, isoOverhead+sizeOf(files)))
+	if err := w.WriteTo(image, label); err != nil {
 		return nil, err
 	}
 	return image.Bytes(), nil
+}
+
+// isoOverhead is more than what an image has beside the content of its files.
+const isoOverhead = 256 << 10
+
+func sizeOf(files []file) (all int) {
+	for _, f := range files {
+		all += len(f.data) + 2048 // the rest of a sector
+	}
+	return all
 }
 
 // blank reads as zeros without end.
@@ -86,8 +96,8 @@ func decodeISO(label string, image []byte) ([]file, error) {
 		if child.IsDir() {
 			return nil, fmt.Errorf("read back: %q is a directory", child.Name())
 		}
-		data, err := io.ReadAll(child.Reader())
-		if err != nil {
+		data := make([]byte, min(max(child.Size(), 0), int64(len(image))))
+		if _, err := io.ReadFull(child.Reader(), data); err != nil {
 			return nil, fmt.Errorf("read back: %s: %w", child.Name(), err)
 		}
 		files = append(files, file{child.Name(), data})
