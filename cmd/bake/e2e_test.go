@@ -41,6 +41,7 @@ func newLab(t *testing.T, release string) lab {
 		t.Fatalf("no base image for %s: run this by `make e2e`", release)
 	}
 	l := lab{config: t.TempDir(), out: t.TempDir(), base: bases[release]}
+	t.Setenv(keyVariable, filepath.Join(t.TempDir(), "signing.key"))
 	zap, err := os.ReadFile("../../hosts/zap.yaml")
 	if err != nil {
 		t.Fatal(err)
