@@ -207,8 +207,10 @@ func TestStatusDrift(t *testing.T) {
 	baked = strings.Replace(baked, w.dir+"/parrot'/>", w.dir+"/zap/one/disk'/>", 1)
 	baked = strings.Replace(baked, "<target dev='vda' bus='virtio'/>", "<target dev='vda' bus='virtio'/><serial>bake-root</serial>", 1)
 	w.write(t, "images/zap/one/domain.xml", baked, 0o644)
+	w.write(t, "images/zap/report.json", `{"guest": {"os": "Debian 13", "kernel": "6.12", "systemd": "257"}}`, 0o600)
 	out := status()
 	for _, want := range []string{
+		"guest       Debian 13, kernel 6.12, systemd 257",
 		"drift       devices/channel[bell]: present runs, absent is defined",
 		"edited      on_crash: destroy is defined, preserve is in its generation",
 	} {

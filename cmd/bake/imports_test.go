@@ -46,7 +46,7 @@ var mayImport = map[string][]string{
 	"internal/payload":    {"internal/inspect", "internal/origin", "internal/tool"},
 	"internal/base":       {"internal/diag", "internal/download", "internal/image", "internal/inspect", "internal/origin", "internal/tool"},
 	"internal/openclaw":   {"internal/tool"},
-	"internal/domain":     {"internal/host"},
+	"internal/domain":     {"internal/attest", "internal/host"},
 	"internal/hypervisor": {"internal/domain", "internal/host", "internal/tool"},
 	"internal/deploy":     {"internal/console", "internal/domain", "internal/hypervisor", "internal/status"},
 	"internal/archive":    {},

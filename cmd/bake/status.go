@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -113,8 +114,13 @@ func (w *watched) domainOf() (*domainView, error) {
 	return v, errors.Join(err, w.compare(m, v))
 }
 
-// compare finds out whether what runs, what is defined and what was baked are the same.
+// compare finds out whether what runs, what is defined and what was baked are the same,
+// and takes what the guest has reported of its last boot.
 func (w *watched) compare(m *hypervisor.Machine, v *domainView) error {
+	home := path.Join(w.host.Machine.ImagesPath, w.name)
+	if report, err := w.at.Read(path.Join(home, "report.json")); err == nil && json.Valid(report) { // which a guest may have broken
+		v.Report = report
+	}
 	if m.Running {
 		live, err := w.at.Live(w.name)
 		if err == nil {
@@ -124,7 +130,7 @@ func (w *watched) compare(m *hypervisor.Machine, v *domainView) error {
 			return err
 		}
 	}
-	text, err := w.at.Read(path.Join(w.host.Machine.ImagesPath, w.name, m.Generation, "domain.xml"))
+	text, err := w.at.Read(path.Join(home, m.Generation, "domain.xml"))
 	if errors.Is(err, fs.ErrNotExist) { // which the machine does not need
 		return nil
 	}

@@ -47,6 +47,18 @@ type domainView struct {
 	listView
 	Drift  []domain.Difference `json:"drift,omitempty"`  // of what runs from what is defined
 	Edited []domain.Difference `json:"edited,omitempty"` // of what is defined from the generation's domain.xml
+	Report json.RawMessage     `json:"report,omitempty"` // of the guest's last boot, as the guest has it
+}
+
+// guest is what a guest says it is, "" where it has not said it.
+func (d *domainView) guest() string {
+	var report struct {
+		Guest struct{ OS, Kernel, Systemd string }
+	}
+	if err := json.Unmarshal(d.Report, &report); err != nil || report.Guest.OS == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s, kernel %s, systemd %s", report.Guest.OS, report.Guest.Kernel, report.Guest.Systemd)
 }
 
 type keyView struct {
@@ -188,6 +200,9 @@ func (v statusView) lines() []string {
 		add("domain", "%s", d)
 		for _, address := range d.Addresses {
 			add("address", "%s", address)
+		}
+		if guest := d.guest(); guest != "" {
+			add("guest", "%s", guest)
 		}
 		for _, x := range d.Drift {
 			add("drift", "%s: %s runs, %s is defined", x.Element, x.Found, x.Wanted)

@@ -333,7 +333,7 @@ const (
 
 var (
 	isGeneration = regexp.MustCompile(`^[0-9a-f]{16}$`)
-	isOurs       = regexp.MustCompile(`^(secrets\.iso(\.whole)?|console\.log(\.[0-9]+)?)$`)
+	isOurs       = regexp.MustCompile(`^(secrets\.iso(\.whole)?|(console\.log|report\.json)(\.[0-9]+)?)$`)
 )
 
 // step is one change on the hypervisor: said, and done unless it is for show.

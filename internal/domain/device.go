@@ -3,6 +3,7 @@ package domain
 import (
 	"path"
 
+	"bake/internal/attest"
 	"bake/internal/host"
 
 	"libvirt.org/go/libvirtxml"
@@ -114,6 +115,10 @@ func devicesOf(h *host.Host, generation string) *libvirtxml.DomainDeviceList {
 		Consoles: []libvirtxml.DomainConsole{{
 			Source: &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}},
 			Target: &libvirtxml.DomainConsoleTarget{Type: "serial", Port: &zero},
+		}},
+		Channels: []libvirtxml.DomainChannel{{
+			Source: &libvirtxml.DomainChardevSource{File: &libvirtxml.DomainChardevSourceFile{Path: path.Join(home, "report.json"), Append: off}},
+			Target: &libvirtxml.DomainChannelTarget{VirtIO: &libvirtxml.DomainChannelTargetVirtIO{Name: attest.Port}},
 		}},
 		Audios:     []libvirtxml.DomainAudio{{ID: 1, None: &libvirtxml.DomainAudioNone{}}},
 		Videos:     []libvirtxml.DomainVideo{{Model: libvirtxml.DomainVideoModel{Type: "none"}}},

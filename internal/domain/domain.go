@@ -59,6 +59,10 @@
 // 2026-11: the console log is truncated at each start (append=off): a verdict
 // line in it is then from this boot, not from an earlier and better one.
 //
+// 2026-11: the guest's report goes to a file, <images>/<host>/report.json, through the port
+// that it writes to anyway: a socket would hold it only for somebody who listens in that
+// moment. It is begun anew at each start, as the log is, and virtlogd bounds both.
+//
 // 2026-11: features are named both ways (secure-boot and enrolled-keys, yes or
 // no), as libvirt otherwise picks whatever firmware build comes first.
 //

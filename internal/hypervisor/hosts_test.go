@@ -142,7 +142,7 @@ func compare(wanted *host.Host, back *libvirtxml.Domain) string {
 		return "other devices of the hypervisor's"
 	case (back.Devices.VSock != nil) != wanted.Machine.Vsock:
 		return "another vsock"
-	case len(back.Devices.Channels) != map[bool]int{true: 1, false: 0}[wanted.Machine.Agent]:
+	case len(back.Devices.Channels) != map[bool]int{true: 2, false: 1}[wanted.Machine.Agent]:
 		return "another agent"
 	case (back.Devices.MemBalloon.Model == "virtio") != wanted.Machine.Balloon:
 		return "another balloon"
