@@ -67,7 +67,7 @@ func (a *app) login(h *host.Host, address string, more ...string) (program strin
 	}
 	if address == "" {
 		if len(h.Network.Addresses) == 0 {
-			return "", nil, usageError{fmt.Errorf("%s has no static address in %s: name one with --address (bake status --host %s --connect URI shows it)", name, h.File, name)}
+			return "", nil, usageError{fmt.Errorf("%s has no static or reserved address in %s: name one with --address (bake status --host %s --connect URI shows it)", name, h.File, name)}
 		}
 		address = h.Network.Addresses[0].Addr().String()
 	}

@@ -60,7 +60,7 @@ func (h *rack) configure(t *testing.T, swappiness int, more string) {
 	h.write(t, "hosts/zap.yaml", `host: zap
 base: debian:13
 machine: {vcpus: 2, memory: 1GiB, disk: 6GiB, state: 256MiB, images: `+h.images+`}
-network: {isolated: false}
+network: {isolated: false, reserve: 192.168.122.77}
 domain: {uri: "qemu:///system?socket=`+h.dir+`/run/libvirt-sock"}
 admin: {name: ops, keys: ["`+strings.TrimSpace(string(public))+`"]}
 layers:
@@ -147,6 +147,19 @@ func TestE2EUp(t *testing.T) {
 	up := h.do(t, 0, "up", "--generation", one)
 	if !up.Changed || !up.Attested || up.Generation != one || up.Claims < 20 || len(up.Addresses) == 0 {
 		t.Fatalf("%+v", up)
+	}
+	if up.Addresses[0] != "192.168.122.77" {
+		t.Errorf("the address that is reserved is not the machine's: %v", up.Addresses)
+	}
+	var seen struct {
+		Domain struct {
+			Drift, Edited []any
+			Report        struct{ OK bool }
+		}
+	}
+	if code, out := h.bake(t, "status", "--host", "zap", "--json"); code != 0 || json.Unmarshal([]byte(out), &seen) != nil ||
+		len(seen.Domain.Drift)+len(seen.Domain.Edited) > 0 || !seen.Domain.Report.OK {
+		t.Errorf("exit %d: %s", code, out)
 	}
 	known, err := os.ReadFile(filepath.Join(h.out, "zap", "known_hosts"))
 	if err != nil {

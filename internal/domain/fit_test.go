@@ -11,7 +11,7 @@ func TestFit(t *testing.T) {
 	h := zap()
 	h.Machine.State = 20 << 30
 	text := string(render(t, h))
-	mark := Mark{Host: "zap", Generation: generation, Previous: "fedcba9876543210", Trying: true}
+	mark := Mark{Host: "zap", Generation: generation, Previous: "fedcba9876543210", Trying: true, Leaving: true}
 	fit, err := Fit([]byte(text), mark, true)
 	if err != nil {
 		t.Fatal(err)
