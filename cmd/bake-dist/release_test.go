@@ -102,7 +102,7 @@ bake doctor seed layers
 rc=0; bake doctor image >/doctor || rc=$?; test "$rc" = 4; grep '^missing  qemu-img .*' /doctor; grep '^sudo apt-get install .*qemu-utils' /doctor
 . /usr/share/bash-completion/bash_completion; _comp_load bake 2>/dev/null || __load_completion bake; complete -p bake
 COMP_WORDS=(bake layers uf); COMP_CWORD=2; _bake bake uf layers; test "${COMPREPLY[*]}" = ufw
-man bake | grep -q 'The machine you specified'; man bake-deploy | grep -q rollback || man bake-deploy >/dev/null
+man bake | tr -s ' \n' ' ' | grep -q 'The machine you specified'; man bake-deploy | tr -s ' \n' ' ' | grep -q 'bake deploy'
 zcat /usr/share/man/man1/bake.1.gz >/bake.1; mandoc -T lint -W warning /bake.1
 systemd-analyze verify /usr/lib/systemd/system/bake-nightly.timer /usr/lib/systemd/system/bake-nightly.service
 id bake; test "$(stat -c %U:%a /etc/bake /var/lib/bake /var/cache/bake | uniq)" = bake:750

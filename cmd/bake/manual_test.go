@@ -56,32 +56,58 @@ func readPage(t *testing.T, page string) string {
 	return string(text)
 }
 
-// fences returns the blocks of a page. One without a kind, or indented instead of
-// fenced, is nothing that could be held to anything.
+// fences returns the blocks of a page, fenced or indented.
 func fences(page, text string) (found []fence, problems []string) {
 	var open *fence
-	number, isProse := 0, false
+	number, isProse, isFenced := 0, false, false
+	end := func() {
+		if open != nil {
+			found, open = append(found, *open), nil
+		}
+	}
 	for line := range strings.Lines(text) {
 		number++
 		line = strings.TrimSuffix(line, "\n")
 		info, isMark := strings.CutPrefix(line, "```")
+		inner, isIndented := strings.CutPrefix(line, "    ")
 		switch {
-		case isMark && open == nil:
-			kind, path, _ := strings.Cut(info, " ")
-			open = &fence{page: page, line: number, kind: kind, path: path}
-		case isMark:
-			found, open = append(found, *open), nil
-		case open != nil:
+		case isMark && isFenced:
+			end()
+			isFenced = false
+		case isFenced:
 			open.text += line + "\n"
-		case strings.HasPrefix(line, "    ") && !isProse:
-			problems = append(problems, fmt.Sprintf("%s:%d: an indented block: fence it and say what it is", page, number))
+		case isMark:
+			end()
+			kind, path, _ := strings.Cut(info, " ")
+			open, isFenced = &fence{page: page, line: number, kind: kind, path: path}, true
+		case isIndented && (open != nil || !isProse):
+			if open == nil {
+				open = &fence{page: page, line: number}
+			}
+			open.text += inner + "\n"
+		case line != "":
+			end()
 		}
 		isProse = line != ""
 	}
-	if open != nil {
+	if isFenced {
 		problems = append(problems, fmt.Sprintf("%s: is not closed", open))
 	}
+	end()
 	return found, problems
+}
+
+// guess is the kind of a block that does not say it.
+func guess(text string) string {
+	var keys map[string]any
+	first, _, _ := strings.Cut(text, " ")
+	switch {
+	case first == "bake" || first == "sudo" || first == "make":
+		return "sh"
+	case yaml.Unmarshal([]byte(text), &keys) == nil && len(keys) > 0:
+		return "yaml"
+	}
+	return "text"
 }
 
 // TestManual holds every block of the manual to what its kind says.
@@ -114,6 +140,9 @@ func (f fence) check(dir string, sayings sayings) error {
 		if err := os.WriteFile(path, []byte(f.text), 0o600); err != nil {
 			return err
 		}
+	}
+	if f.kind == "" {
+		f.kind = guess(f.text)
 	}
 	switch f.kind {
 	case "sh":
@@ -297,12 +326,12 @@ func shows(want, got []string) bool {
 }
 
 // programs that the manual calls besides bake and make.
-var programs = []string{"apt-get", "cat", "cd", "chmod", "cp", "curl", "dpkg", "fish", "git", "go", "journalctl", "man", "mkdir", "nmap", "rpm", "scp",
+var programs = []string{"apt-get", "cat", "cd", "chmod", "cosign", "cp", "curl", "dpkg", "fish", "git", "go", "journalctl", "man", "mkdir", "nmap", "openssl", "python3", "rpm", "scp",
 	"sha256sum", "source", "ssh", "ssh-keygen", "sudo", "export", "systemctl", "systemd-analyze", "tar", "usermod", "virsh", "openclaw", "bash", "zsh"}
 
 // checkShell holds command lines to the commands, options and targets that there are.
 func checkShell(text string) error {
-	text = strings.ReplaceAll(text, "\\\n", " ")
+	text = heredoc.ReplaceAllString(strings.ReplaceAll(text, "\\\n", " "), "\n")
 	for line := range strings.Lines(text) {
 		for _, part := range simple.Split(comment.ReplaceAllString(line, ""), -1) {
 			words, err := shellWords(part)
@@ -335,6 +364,7 @@ var (
 	comment    = regexp.MustCompile(`(^|\s+)#.*`)
 	simple     = regexp.MustCompile(`\|\||&&|[|;]`)
 	assignment = regexp.MustCompile(`^[A-Z_]+=`)
+	heredoc    = regexp.MustCompile(`(?s) <<'END'\n.*?\nEND\n`)
 	target     = regexp.MustCompile(`(?m)^([a-z0-9-]+):`)
 )
 
@@ -459,7 +489,9 @@ func indented(text string) (blocks []string) {
 func TestManualCanFail(t *testing.T) {
 	sayings := newSayings(t)
 	for _, f := range []fence{
-		{kind: "", text: "words\n"},
+		{kind: "", text: "the oven is cold today, come back tomorrow\n"},
+		{kind: "", text: "bake imag --host zap\n"},
+		{kind: "mermaid", text: "words\n"},
 		{kind: "sh", text: "bake imag --host zap\n"},
 		{kind: "sh", text: "bake image --hots zap\n"},
 		{kind: "sh", text: "bake verify --deadline soon\n"},
@@ -481,10 +513,11 @@ func TestManualCanFail(t *testing.T) {
 			t.Errorf("%s passes: %s", f.kind, f.text)
 		}
 	}
-	for _, text := range []string{"    indented\n", "```sh\nopen\n"} {
-		if _, problems := fences("x", text); len(problems) == 0 {
-			t.Errorf("nothing is wrong with %q", text)
-		}
+	if _, problems := fences("x", "```sh\nopen\n"); len(problems) == 0 {
+		t.Error("nothing is wrong with a block that does not end")
+	}
+	if found, _ := fences("x", "words\n\n    one\n\n    two\nwords\n    three\n"); len(found) != 1 || found[0].text != "one\ntwo\n" {
+		t.Errorf("indented blocks: %v", found)
 	}
 }
 

@@ -77,7 +77,7 @@ type Place struct {
 type need struct {
 	program string
 	paths   []string // where it is, when on no search path
-	pack    string   // package of such a one
+	place   string   // what has such a one, where it is not the same package everywhere
 	only    string
 	by      []string
 }
@@ -110,7 +110,7 @@ var needs = []need{
 	{program: "ssh", by: []string{"ssh"}},
 	{program: "ssh", only: farAway, by: deploys},
 	{program: "swtpm", only: withTPM, by: []string{"up", "deploy"}},
-	{program: "virtiofsd", only: withShare, by: []string{"up", "deploy"}, pack: "virtiofsd",
+	{program: "virtiofsd", only: withShare, by: []string{"up", "deploy"}, place: "the package virtiofsd, or qemu-system-common before Debian 13 and Ubuntu 24.04",
 		paths: []string{"/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/lib/virtiofsd"}},
 	{program: "restic", by: []string{"backup", "restore", "drill"}},
 }
@@ -202,8 +202,10 @@ func (o Options) program(n need) Finding {
 		}
 	}
 	if f.Found = path; err != nil {
-		f.State, f.Found, f.Package = Missing, "not installed", n.pack
-		if lack := lackOf(err); lack != nil && n.pack == "" {
+		f.State, f.Found = Missing, "not installed"
+		if n.place != "" {
+			f.Found += ": it is in " + n.place
+		} else if lack := lackOf(err); lack != nil {
 			f.Package = lack.Package
 		}
 	}
