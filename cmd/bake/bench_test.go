@@ -84,6 +84,23 @@ func TestBenchSeed(t *testing.T) {
 	show(t, "a seed", result, ours)
 }
 
+// TestBenchLint: all rules over host zap, with its layers loaded and merged, against
+// cloud-init's own validator over the merged words alone.
+func TestBenchLint(t *testing.T) {
+	words := filepath.Join(t.TempDir(), "words")
+	bake(t, "seed", "--format", "dir", "--output", words, "--host", "zap")
+	ours := "bake lint"
+	result := contest(t, func() {}, map[string]func() *exec.Cmd{
+		ours: func() *exec.Cmd {
+			return exec.Command("../../bin/bake", "--quiet", "--config", "../..", "lint", "--host", "zap")
+		},
+		"cloud-init schema -c": func() *exec.Cmd {
+			return exec.Command("../../testdata/lab/cloud-init-schema", filepath.Join(words, "user-data"))
+		},
+	})
+	show(t, "words checked", result, ours)
+}
+
 // TestBenchImage: a whole generation with a warm base cache, into an empty
 // host directory each time, against the three commands that a script would use.
 func TestBenchImage(t *testing.T) {
