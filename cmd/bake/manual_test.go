@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -104,6 +105,8 @@ func guess(text string) string {
 	switch {
 	case first == "bake" || first == "sudo" || first == "make":
 		return "sh"
+	case first == "$":
+		return "transcript"
 	case yaml.Unmarshal([]byte(text), &keys) == nil && len(keys) > 0:
 		return "yaml"
 	}
@@ -151,6 +154,16 @@ func (f fence) check(dir string, sayings sayings) error {
 		return f.checkYAML(dir)
 	case "console":
 		return checkConsole(dir, f.text)
+	case "transcript":
+		commands, said := "", ""
+		for line := range strings.Lines(f.text) {
+			if command, ok := strings.CutPrefix(line, "$ "); ok {
+				commands += command
+			} else {
+				said += line
+			}
+		}
+		return errors.Join(checkShell(commands), sayings.check(said))
 	case "text":
 		return sayings.check(f.text)
 	case "json":
@@ -164,7 +177,7 @@ func (f fence) check(dir string, sayings sayings) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("the kind %q is none of sh, yaml, console, text, json, tmpl", f.kind)
+	return fmt.Errorf("the kind %q is none of sh, yaml, console, transcript, text, json, tmpl", f.kind)
 }
 
 // checkYAML loads a block by the code that reads such a file: a layer, nightly.yaml,
@@ -507,6 +520,8 @@ func TestManualCanFail(t *testing.T) {
 		{kind: "console", text: "$ ls\n"},
 		{kind: "text", text: "bake: the oven is cold today, come back tomorrow\n"},
 		{kind: "json", text: "{\n"},
+		{kind: "transcript", text: "$ bake imag\n"},
+		{kind: "transcript", text: "$ bake image --host zap\nthe oven is cold today, come back tomorrow\n"},
 		{kind: "tmpl", text: "{{.x}}\n"},
 	} {
 		if f.check(t.TempDir(), sayings) == nil {

@@ -139,7 +139,7 @@ func (s sayings) say(text string) bool { return s.closest(text) >= 1.0/3 }
 func (s sayings) closest(text string) float64 {
 	var words []string
 	for word := range strings.FieldsSeq(text) {
-		if !strings.ContainsAny(word, "0123456789/") {
+		if !strings.ContainsAny(word, "0123456789/") && !strings.Contains(strings.TrimRight(word, ".:"), ".") {
 			words = append(words, word)
 		}
 	}
