@@ -143,7 +143,7 @@ func TestAttach(t *testing.T) {
 	cancel()
 	end("the context ends", ended)
 
-	_, screen, ended = attach(t.Context(), h, false)
+	_, _, ended = attach(t.Context(), h, false)
 	other := connect(t, uri)
 	keys, others, othersEnded := attach(t.Context(), other, true)
 	talk(keys, others, "mine")
