@@ -131,11 +131,8 @@ func TestConsole(t *testing.T) {
 				t.Error(err)
 			}
 		}, nil, 4},
-		{"the machine goes off", func(t *testing.T, _ *exec.Cmd, _ *os.File) {
-			if err := at.Kill("zap"); err != nil {
-				t.Error(err)
-			}
-		}, nil, 0},
+		{"libvirtd is killed", func(t *testing.T, _ *exec.Cmd, _ *os.File) { killLibvirt(t, filepath.Join(w.dir, "l")) }, nil, 4},
+		{"the machine goes off", func(t *testing.T, _ *exec.Cmd, _ *os.File) { w.tool(t, "virsh", "-q", "-c", uri, "destroy", "zap") }, nil, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			person, program := openTerminal(t)
@@ -146,6 +143,7 @@ func TestConsole(t *testing.T) {
 			seen := watchScreen(person)
 			bake := exec.Command(w.bake, append([]string{"--config", w.dir, "console", "--host", "zap", "--connect", uri}, test.args...)...)
 			bake.Stdin, bake.Stdout, bake.Stderr = program, program, program
+			reachable(t, uri)
 			if err := bake.Start(); err != nil {
 				t.Fatal(err)
 			}

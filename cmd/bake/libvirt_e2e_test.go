@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // rack is a hypervisor of the test's own: libvirtd in namespaces, on whose network nobody
@@ -305,35 +304,6 @@ func (h *rack) killedAt(t *testing.T, words string, args ...string) {
 // killLibvirtd kills the daemon, which comes back as under systemd.
 func (h *rack) killLibvirtd(t *testing.T) {
 	t.Helper()
-	socket := filepath.Join(h.dir, "run", "libvirt-sock")
-	out, err := exec.Command("pgrep", "-x", "libvirtd").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	killed := 0
-	for _, pid := range strings.Fields(string(out)) {
-		line, err := os.ReadFile("/proc/" + pid + "/cmdline")
-		if err != nil || !strings.Contains(string(line), h.dir) {
-			continue
-		}
-		number, err := strconv.Atoi(pid)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := syscall.Kill(number, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		killed++
-	}
-	if killed != 1 {
-		t.Fatalf("killed %d", killed)
-	}
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
-		if exec.Command("virsh", "-c", "qemu:///system?socket="+socket, "list").Run() == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("libvirtd does not come back")
-		}
-	}
+	killLibvirt(t, h.dir)
+	reachable(t, "qemu:///system?socket="+filepath.Join(h.dir, "run", "libvirt-sock"))
 }
