@@ -95,7 +95,7 @@ var mayImport = map[string][]string{
 		"internal/payload",
 		"internal/report",
 		"internal/provenance",
-		"internal/secret",
+		"internal/schema", "internal/secret",
 		"internal/seed",
 		"internal/status",
 		"internal/tool",

@@ -143,8 +143,7 @@ func (c *checker) scalar(n node, v *doc.Node, path string, add adder) {
 			found = found || same(v, value)
 		}
 		if !found {
-			p := diag.DidYouMean(v.Text, texts)
-			add(v, path, "%s is not allowed, want %s%s", describe(v), strings.Join(texts, ", "), hint(p))
+			add(v, path, "%s is not allowed, want %s", describe(v), strings.Join(texts, ", "))
 		}
 	}
 	if v.Kind == doc.String {
@@ -170,13 +169,6 @@ func (c *checker) scalar(n node, v *doc.Node, path string, add adder) {
 			add(v, path, "%s is too much, the most is %v", v.Text, most)
 		}
 	}
-}
-
-func hint(text string) string {
-	if text == "" {
-		return ""
-	}
-	return ": " + text
 }
 
 func describe(v *doc.Node) string {
@@ -286,11 +278,8 @@ func (c *checker) object(n node, v *doc.Node, path string, add adder) (found []F
 // keyed lets what is deprecated point at the key.
 func keyed(pair doc.Pair, found []Finding) []Finding {
 	for i, f := range found {
-		if f.Deprecated && f.Pos == pair.Value.Pos {
-			at := pair.Key.Problem(f.Path, f.Hint, "%s", f.Message)
-			if !strings.HasPrefix(f.Message, "changed") {
-				found[i].Problem = at
-			}
+		if f.Deprecated && f.Pos == pair.Value.Pos && f.Pos.File == pair.Key.Pos.File && !strings.HasPrefix(f.Message, "changed") {
+			found[i].Problem = pair.Key.Problem(f.Path, f.Hint, "%s", f.Message)
 		}
 	}
 	return found
@@ -325,7 +314,7 @@ func (c *checker) oneOf(schemas []node, v *doc.Node, path string, exactly bool) 
 	if best > 0 {
 		return slices.DeleteFunc(nearest, func(f Finding) bool { return f.Deprecated })
 	}
-	var types []string
+	var types []string // of all forms, once
 	for _, n := range schemas {
 		for _, t := range c.types(n) {
 			if !slices.Contains(types, t) {
@@ -349,8 +338,22 @@ func (c *checker) types(n node) []string {
 		n = c.schema.definition(ref)
 	}
 	types := typesOf(n)
-	if types == nil && n["properties"] != nil {
+	if types != nil {
+		return types
+	}
+	if n["properties"] != nil {
 		return []string{"object"}
+	}
+	allowed, _ := get[[]any](n, "enum")
+	for _, value := range allowed {
+		switch value.(type) {
+		case string:
+			types = append(types, "string")
+		case bool:
+			types = append(types, "boolean")
+		case float64:
+			types = append(types, "number")
+		}
 	}
 	return types
 }
