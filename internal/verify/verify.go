@@ -126,6 +126,11 @@ type Options struct {
 	Console    io.Writer         // live copy of the guest's console, or nil
 	Falsify    bool              // demand of every claim that it can fail
 	Exposure   bool              // look from power-on at what the guest answers
+	// Rehearse is done with the machine once it has attested, logged in as the admin,
+	// before claims are tried. It is for states that were in use: the machine reaches
+	// nobody then, and its error is Boot's. A machine that nobody can log in to does
+	// not get that far; its report says why.
+	Rehearse func(context.Context, *ssh.Client) error
 }
 
 // machine is a booted *vm.Machine.
@@ -209,6 +214,9 @@ func (r *run) examine(ctx context.Context) error {
 	if r.root != nil && r.guest == nil {
 		r.guestFacts(ctx)
 	}
+	if err := r.rehearse(ctx); err != nil {
+		return err
+	}
 	for _, l := range r.Plan.Layers {
 		for _, check := range l.Checks {
 			r.try(ctx, check)
@@ -228,6 +236,17 @@ func (r *run) examine(ctx context.Context) error {
 // now is what a report says of its time.
 func now() time.Time { return time.Now().UTC().Truncate(time.Second) }
 
+func (r *run) rehearse(ctx context.Context) error {
+	if r.Rehearse == nil || r.noLogin != nil {
+		return nil
+	}
+	client, err := r.login(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.Rehearse(ctx, client), client.Close())
+}
+
 func newKey() (ssh.Signer, error) {
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -244,7 +263,7 @@ func (r *run) spec(accel string) (vm.Spec, error) {
 	}
 	return vm.Spec{Disk: r.Disk, Seed: r.Seed, Secrets: r.Secrets, Payload: r.Payload, State: r.Plan.State, Accel: accel, Firmware: r.Plan.Firmware,
 		VCPUs: r.Plan.VCPUs, Memory: r.Plan.Memory, MAC: r.Plan.MAC,
-		Address: r.Plan.Address, Gateway: r.Plan.Gateway,
+		Address: r.Plan.Address, Gateway: r.Plan.Gateway, Offline: r.Rehearse != nil,
 		Credentials: credentials, Console: r.Console, Ports: []string{shellPort, errorsPort, attest.Port}, Wire: r.Exposure}, nil
 }
 
