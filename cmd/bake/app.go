@@ -99,6 +99,8 @@ func newCLI(a *app) *cli.App {
 			keyCommand(a),
 			attestCommand(a),
 			backupCommand(a),
+			restoreCommand(a),
+			drillCommand(a),
 			initCommand(a),
 			reportCommand(a),
 			completionCommand(a),

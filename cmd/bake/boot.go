@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/crypto/ssh"
 
 	"bake/internal/artifact"
 	"bake/internal/domain"
@@ -62,6 +63,16 @@ func readImageBootFlags(c *cli.Context) (*bootOptions, error) {
 // and promotes the generation if all held; a claimError says that one did not. The
 // report is empty when there was nothing to try.
 func (a *app) boot(ctx context.Context, name, which string, o bootOptions) (artifact.Generation, verify.Report, error) {
+	generation, report, err := a.throwaway(ctx, name, which, o, nil)
+	if err == nil {
+		err = a.conclude(generation, report)
+	}
+	return generation, report, err
+}
+
+// throwaway boots a generation, unchanged, and tries its claims; see verify.Options for
+// rehearse.
+func (a *app) throwaway(ctx context.Context, name, which string, o bootOptions, rehearse func(context.Context, *ssh.Client) error) (artifact.Generation, verify.Report, error) {
 	generation, err := artifact.Open(a.out, name, which)
 	if err != nil {
 		return generation, verify.Report{}, err
@@ -87,7 +98,7 @@ func (a *app) boot(ctx context.Context, name, which string, o bootOptions) (arti
 	options := verify.Options{Generation: generation.Manifest.Generation,
 		Disk: generation.Path("disk.qcow2"), Seed: generation.Path("seed.iso"), Secrets: secrets,
 		Tools: a.Tools, CacheDir: a.cacheDir(), Accel: o.accel, Deadline: o.deadline, Falsify: o.falsify, Exposure: o.exposure,
-		Say: func(text string) { a.say("%s", text) }, Stage: func(text string) { a.stage("%s", text) }}
+		Say: func(text string) { a.say("%s", text) }, Stage: func(text string) { a.stage("%s", text) }, Rehearse: rehearse}
 	if generation.Manifest.Payload != nil {
 		options.Payload = generation.Path(payloadName)
 	}
@@ -99,9 +110,6 @@ func (a *app) boot(ctx context.Context, name, which string, o bootOptions) (arti
 	}
 	report, err := a.Boot(ctx, options)
 	a.stage("")
-	if err == nil {
-		err = a.conclude(generation, report)
-	}
 	return generation, report, err
 }
 

@@ -1,0 +1,268 @@
+//go:build e2e
+
+package main
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"bake/internal/archive"
+)
+
+// keeperLayer is a service that never rests: the writer of TestLiveWriter, as a user of
+// its own, with its state on the disk that outlives the machine.
+const keeperLayer = `layer: keeper
+summary: Stand in for an agent that keeps something and never rests.
+threat: none
+state: [/var/lib/keeper: 783]
+files:
+  /usr/local/lib/keeper.py: {when: boot}
+  /etc/systemd/system/keeper.service: {when: boot}
+cloud-config:
+  bootcmd:
+    - |
+      getent group keeper || groupadd --system --gid 783 keeper
+      getent passwd keeper || useradd --system --uid 783 --gid 783 --no-create-home keeper
+      mkdir -p /etc/systemd/system/bake-attested.target.wants
+      ln -sfn ../keeper.service /etc/systemd/system/bake-attested.target.wants/keeper.service
+      systemctl daemon-reload
+checks:
+  inside:
+    - claim: Its user has the number that its state belongs to.
+      run: id -u keeper
+      is: 783
+      falsify: sed -i '/^keeper/s/783/784/' /etc/passwd
+`
+
+const keeperService = `[Unit]
+RequiresMountsFor=/var/lib/keeper
+[Service]
+User=keeper
+UMask=0077
+ExecStart=/usr/bin/python3 /usr/local/lib/keeper.py
+`
+
+// keeperProgram goes on where it was, and rests a moment: guests are slow.
+var keeperProgram = strings.NewReplacer(`os.chdir(sys.argv[1] + "/state")`, `import time; os.makedirs("/var/lib/keeper/state", exist_ok=True); os.chdir("/var/lib/keeper/state")`,
+	"CREATE TABLE", "CREATE TABLE IF NOT EXISTS", "n = 0\n", `n = db.execute("SELECT coalesce(max(n), 0) FROM t").fetchone()[0]`+"\n",
+	"    n += 1\n", "    n += 1; time.sleep(0.05)\n").Replace(writer)
+
+const backupLayers = `  - keeper
+  - backup: {keys: ["KEY"], units: [keeper.service], exclude: []}
+`
+
+// keepSomething writes the layer keeper, and returns the layers of its host.
+func (l lab) keepSomething(t *testing.T, key string) string {
+	t.Helper()
+	l.write(t, "layers/keeper/layer.yaml", keeperLayer)
+	l.write(t, "layers/keeper/files/etc/systemd/system/keeper.service", keeperService)
+	l.write(t, "layers/keeper/files/usr/local/lib/keeper.py", keeperProgram)
+	command(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "backup's", "-f", key)
+	public, err := os.ReadFile(key + ".pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Replace(backupLayers, "KEY", strings.TrimSpace(string(public)), 1)
+}
+
+// TestFullBackupClaims has every claim of the layer hold, and fail when it is made wrong.
+func TestFullBackupClaims(t *testing.T) {
+	l := newLab(t, "debian-13")
+	layers := l.keepSomething(t, filepath.Join(t.TempDir(), "backup"))
+	head, _, _ := strings.Cut(keptHost, "  - service-hardening")
+	l.write(t, "hosts/zap.yaml", head+layers)
+	code, report := l.verified(t, "zap", "--falsify")
+	n := 0
+	for _, result := range report.Results {
+		if !result.OK {
+			t.Errorf("%s: %s: %s", result.Layer, result.Claim, result.Got)
+		}
+		if result.Layer != "backup" {
+			continue
+		}
+		if n++; result.Falsified == nil || !*result.Falsified {
+			t.Errorf("%s: was not falsified: %s", result.Claim, result.After)
+		}
+	}
+	if code != 0 || n != 5 {
+		t.Errorf("exit %d, %d claims of the layer backup", code, n)
+	}
+}
+
+// circle is a machine on a hypervisor of its own, with a store beside it.
+type circle struct {
+	*rack
+	backupKey string
+	home      string // of the bake that is run
+}
+
+func newCircle(t *testing.T, memory, layers string) *circle {
+	t.Helper()
+	c := &circle{rack: newRack(t), backupKey: filepath.Join(t.TempDir(), "backup"), home: t.TempDir()}
+	kept := c.keepSomething(t, c.backupKey)
+	public, err := os.ReadFile(c.key + ".pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.write(t, "hosts/zap.yaml", `host: zap
+base: debian:13
+machine: {vcpus: 2, memory: `+memory+`, disk: 10GiB, state: 512MiB, images: `+c.images+`}
+network: {isolated: false}
+domain: {uri: "qemu:///system?socket=`+c.dir+`/run/libvirt-sock"}
+admin: {name: ops, keys: ["`+strings.TrimSpace(string(public))+`"]}
+layers:
+  - ssh
+  - ufw: {allow_tcp: [22]}
+`+layers+strings.Replace(kept, "[keeper.service]", "[keeper.service, openclaw.service]", 1))
+	c.write(t, "backup.yaml", "default: {repository: "+c.home+"/repository, password: {file: password}, login: {identity: "+c.backupKey+"}}\n")
+	c.write(t, "password", "correct horse")
+	if err := os.Chmod(filepath.Join(c.config, "password"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// in runs bake within the network of the hypervisor.
+func (c *circle) in(t *testing.T, want int, args ...string) string {
+	t.Helper()
+	args = append([]string{"--net", "--target", strconv.Itoa(c.pid), "../../bin/bake", "--config", c.config, "--out", c.out}, args...)
+	cmd := exec.Command("nsenter", args...)
+	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+c.home)
+	var said strings.Builder
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	t.Logf("%s\n%s%s", strings.Join(args[8:], " "), said.String(), out)
+	if code := cmd.ProcessState.ExitCode(); code != want {
+		t.Fatalf("exit %d, want %d: %v", code, want, err)
+	}
+	return string(out)
+}
+
+// receive takes a snapshot with nothing but ssh and the key.
+func (c *circle) receive(t *testing.T, address string) archive.Manifest {
+	t.Helper()
+	cmd := c.asBackup(t, address, "anything")
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := archive.Receive(t.Context(), out, t.TempDir(), archive.Limits{})
+	if err := errors.Join(err, cmd.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func (c *circle) asBackup(t *testing.T, address string, command ...string) *exec.Cmd {
+	t.Helper()
+	options, err := trust("zap", filepath.Join(c.out, "zap", "known_hosts"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := append([]string{"--net", "--target", strconv.Itoa(c.pid), "ssh", "-F", "none", "-i", c.backupKey, "-o", "BatchMode=yes"}, options...)
+	cmd := exec.Command("nsenter", append(append(args, "-l", "bake-backup", "--", address), command...)...)
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+// TestE2EBackup: state out, hypervisor wiped, machine from scratch with that state.
+func TestE2EBackup(t *testing.T) {
+	c := newCircle(t, "1GiB", "")
+	c.image(t)
+	c.fullCircle(t, c.do(t, 0, "up", "--generation", "latest").Addresses[0], "/var/lib/keeper", "keeper", "none")
+}
+
+// TestFullBackup is the same with the real gateway, whose state it is, too.
+func TestFullBackup(t *testing.T) {
+	c := newCircle(t, "4GiB", "  - service-hardening\n  - openclaw\n")
+	c.image(t)
+	address := c.do(t, 0, "up", "--generation", "latest").Addresses[0]
+	c.ssh(t, address, "sudo /usr/local/lib/bake/restore ready 1500")
+	c.fullCircle(t, address, "/var/lib/openclaw", "openclaw", "ready")
+	c.in(t, 0, "drill", "--host", "zap", "--generation", "latest", "--deadline", "45m")
+	c.in(t, 0, "drill", "--host", "zap", "--max-age", "8d")
+}
+
+func (c *circle) fullCircle(t *testing.T, address, dir, user, gateway string) {
+	c.in(t, 0, "backup", "init", "--host", "zap")
+	program := base64.StdEncoding.EncodeToString([]byte(fullState))
+	c.ssh(t, address, "sudo install -d -o "+user+" -g "+user+" -m 0700 "+dir+"/ours && echo "+program+" | base64 -d | sudo -u "+user+" python3 - "+dir+"/ours")
+	const rows = `sudo -u keeper python3 -c 'import sqlite3; print(sqlite3.connect("/var/lib/keeper/state/openclaw.sqlite").execute("SELECT max(n) FROM t").fetchone()[0])'`
+	number := func(text string) int {
+		t.Helper()
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	asked := number(c.ssh(t, address, "sudo cat /var/lib/keeper/state/second"))
+	c.in(t, 0, "backup", "--host", "zap")
+	before := c.receive(t, address)
+	if asked == 0 || before.Method != "frozen" {
+		t.Errorf("%d rows, %s", asked, before.Method)
+	}
+	t.Logf("the services stood still for %s", before.Thawed.Sub(before.Frozen))
+	if got := c.ssh(t, address, "systemctl show -P FreezerState keeper.service; sudo ls -A /var/lib/bake/state | xargs"); got != "running\ndirs host lost+found ssh" {
+		t.Errorf("it has left %s", got)
+	}
+	known, err := os.ReadFile(filepath.Join(c.out, "zap", "known_hosts"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	// The hypervisor is empty: no domain, no state, no generation, nobody's host keys.
+	c.do(t, 0, "down", "--force")
+	c.in(t, 0, "destroy", "--host", "zap", "--yes", "zap", "--destroy-state", "zap")
+	for _, gone := range []string{c.out, c.images} {
+		if err := os.RemoveAll(gone); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var view restoreView
+	out := c.in(t, 0, "restore", "--host", "zap", "--yes", "zap", "--host-keys", "--base", c.base, "--identity", c.key, "--json")
+	if err := json.Unmarshal([]byte(out), &view); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("RPO %s, RTO %s", seconds(view.RPO), seconds(view.RTO))
+	if !view.Attested || view.Gateway != gateway || len(view.Databases) < 3 {
+		t.Errorf("%+v", view)
+	}
+	address = c.do(t, 0, "up", "--generation", "latest").Addresses[0]
+	after := c.receive(t, address)
+	if diff := differences(before, after, strings.TrimPrefix(dir, "/")+"/ours/workspace/"); diff != "" {
+		t.Error(diff)
+	}
+	if n := number(c.ssh(t, address, rows)); n < asked {
+		t.Errorf("%d rows were acknowledged, %d are there", asked, n)
+	}
+	if again, err := os.ReadFile(filepath.Join(c.out, "zap", "known_hosts")); err != nil || keysOf(again) != keysOf(known) {
+		t.Errorf("other host keys: %v\n%s\n%s", err, known, again)
+	}
+	if got := c.ssh(t, address, "sudo stat -c '%U %a' "+dir+"; sudo find "+dir+" -name '*-wal' -o -name '*-shm' | grep -v keeper | grep -v only-looks | wc -l"); !strings.HasPrefix(got, user+" 700") {
+		t.Error(got)
+	}
+}
+
+// keysOf are the keys of a known_hosts, without names.
+func keysOf(known []byte) string {
+	var keys []string
+	for line := range strings.Lines(string(known)) {
+		if words := strings.Fields(line); len(words) == 3 {
+			keys = append(keys, words[1]+" "+words[2])
+		}
+	}
+	slices.Sort(keys)
+	return strings.Join(keys, "\n")
+}
