@@ -161,13 +161,16 @@ func (s sayings) isTable(line string) bool {
 	return len(cells) > 1
 }
 
+// quoted is a line of the user's file, in a message about it.
+var quoted = regexp.MustCompile(`^\d+ \| `)
+
 var columns = regexp.MustCompile(`\s{2,}`)
 
 // check holds every line of an output to what can be said; "..." is left out.
 func (s sayings) check(text string) error {
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
-		if letterCount(strings.Trim(line, ".")) < 4 {
+		if letterCount(strings.Trim(line, ".")) < 4 || quoted.MatchString(line) {
 			continue
 		}
 		if !s.say(line) && !s.say(strings.TrimPrefix(line, "bake: ")) && !s.isTable(line) {

@@ -34,7 +34,7 @@ var keys = []Key{
 	{"machine.vsock", "bool", "false", "a socket to the hypervisor, past the firewall: systemd 256 and later has sshd listen there", "machine: {vsock: true}"},
 	{"machine.agent", "bool", "true", "a channel for QEMU's guest agent; what that answers is set in the guest", "machine: {agent: false}"},
 	{"machine.balloon", "bool", "true", "memory that the guest does not need goes back", "machine: {balloon: false}"},
-	{"machine.disks", "list of maps", "none", "files and block devices of the hypervisor that are there: bake neither makes nor deletes them", "machine: {disks: [{name: data, path: /srv/data.qcow2, format: qcow2, readonly: true}]}"},
+	{"machine.disks", "list of maps", "none", "files and block devices of the hypervisor that are there: neither made nor deleted", "machine: {disks: [{name: data, path: /srv/data.qcow2, format: qcow2, readonly: true}]}"},
 	{"machine.devices", "list of pci or mdev", "none", "devices of the hypervisor that the machine has for itself", "machine: {devices: [{pci: \"0000:65:00.0\"}, {mdev: 4b20d080-1b54-4048-85b3-a6a62d165c01}]}"},
 	{"network", "map", "", "the one network card", ""},
 	{"network.mac", "auto or a MAC address", "auto", "auto: from the host's name, the same at every rebuild; quote an address", `network: {mac: "52:54:00:12:34:56"}`},
@@ -62,6 +62,7 @@ var keys = []Key{
 	{"secrets.NAME.age", "path", "", "a file that age has encrypted", "secrets: {db: {age: db.age}}"},
 	{"secrets.NAME.identity", "path", "$BAKE_AGE_IDENTITY, ~/.config/bake/age.txt", "what opens the age file", "secrets: {db: {age: db.age, identity: id.txt}}"},
 	{"secrets.NAME.command", "list of words", "", "whose output is the secret; no shell", "secrets: {model: {command: [pass, show, model]}}"},
+	{"allow", "map", "none", "rules of bake lint that this host breaks, each with the reason", "allow: {no-firewall: the hypervisor filters}"},
 	{"cloud-config", "map", "none", "cloud-init's own keys, merged last", "cloud-config: {timezone: Etc/UTC}"},
 	{"override", "list of dotted keys", "none", "of cloud-config, that win over a layer's", "cloud-config: {timezone: Etc/UTC}\noverride: [timezone]"},
 }
