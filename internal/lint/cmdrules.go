@@ -111,6 +111,9 @@ func (w *world) checkProgram(c, in *command) {
 		}
 		return
 	}
+	if name == "docker-compose" && w.installs("docker.io", "docker-ce") && !w.installs("docker-compose") && c.script == "" {
+		w.hint("write docker compose, and install docker-compose-v2 or docker-compose-plugin").warn("cmd-file-missing", c.at, "nothing here brings docker-compose")
+	}
 	if meant, is := typo(name, programs); is && len(name) > 3 && !w.installs(name) && !w.defines(name) && !slices.Contains(words("wcurl grep egrep fgrep zgrep pgrep touch couch paste taste test time type mail tree true trap lsof lscpu nmap node mode date data unzip gzip bzip2 bunzip2 zip zcat head read kill skill pkill wait unset reset host sort sour seal seq stat start stop printf printenv shift which watch groups pip3 pip2 makefs update uname"), name) {
 		w.hint("did you mean "+meant+"?").report("cmd-unknown", c.at, "there is hardly a program %s", name)
 	}

@@ -46,6 +46,9 @@ func checkDocker(w *world) {
 	if f == nil || f.hidden {
 		return
 	}
+	if w.host == nil && !w.installs("docker.io", "docker-ce", "moby-engine", "docker") && !slices.ContainsFunc(w.commands, func(c command) bool { return strings.Contains(strings.Join(c.words, " "), "docker") }) {
+		w.warn("package-missing", f.key("path"), "no package here brings Docker")
+	}
 	if f.late && w.installs("docker.io", "docker-ce") {
 		w.report("docker-late", f.key("defer"), "the package starts Docker before a deferred file is written: it runs without these settings")
 	}
@@ -158,6 +161,19 @@ func (w *world) checkDaemonKey(f *file, key string, raw json.RawMessage) {
 		}) {
 			w.report("docker-hosts", at, "the unit gives dockerd -H already: with both it does not start")
 		}
+	case "bip", "fixed-cidr":
+		if _, err := netip.ParsePrefix(value.(string)); err != nil {
+			w.hint("such as 10.201.0.1/24").report("docker-value", at, "%q is no network: Docker does not start", value)
+		}
+	case "log-driver", "storage-driver":
+		known := map[string][]string{"log-driver": words("none local json-file syslog journald gelf fluentd awslogs splunk etwlogs gcplogs"), "storage-driver": words("overlay2 fuse-overlayfs btrfs zfs vfs overlayfs stargz native windowsfilter")}[key]
+		if text := value.(string); !slices.Contains(known, text) && !strings.Contains(text, "/") && !strings.Contains(text, ":") {
+			w.hint(near(text, known)).report("docker-value", at, "there is no %s %q: Docker does not start", key, text)
+		}
+	case "live-restore":
+		if value == true && slices.ContainsFunc(w.commands, func(c command) bool { return c.inner().is("docker", "swarm") }) {
+			w.report("docker-value", at, "live-restore and swarm exclude each other")
+		}
 	case "insecure-registries":
 		if len(value.([]any)) > 0 {
 			w.warn("docker-value", at, "images from there are whatever the network says they are")
@@ -236,6 +252,9 @@ func (w *world) checkDockerCommands() {
 		in := c.inner()
 		if in.name() != "docker" && in.name() != "podman" || !in.is(in.name(), "run", "create") {
 			continue
+		}
+		if in.name() == "docker" && in.has("--network=host") {
+			w.warn("docker-publish", c.at, "the container listens on all addresses, as the host does")
 		}
 		for _, p := range published(in) {
 			if !localPort.MatchString(p) && !strings.Contains(p, "$") {

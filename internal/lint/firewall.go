@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -24,6 +25,10 @@ func checkFirewall(w *world) {
 		case "ufw":
 			w.checkUFW(&in, c.guarded)
 			ufw = append(ufw, in)
+		case "iptables-restore", "ip6tables-restore":
+			if in.has("--test", "-t") {
+				w.warn("rules-syntax", c.at, "--test does not find a target or chain that does not exist: load it in a network namespace")
+			}
 		case "iptables", "ip6tables", "nft", "iptables-legacy":
 			w.checkTables(&in)
 		}
@@ -74,6 +79,15 @@ func (w *world) checkUFW(c *command, guarded bool) {
 			w.report("ufw-syntax", c.at, "ufw logging is on, off, low, medium, high or full, not %q", args[1])
 		}
 	case "allow", "deny", "reject", "limit", "insert", "prepend", "delete", "route":
+		rest := strings.Join(args[1:], " ")
+		switch {
+		case len(args) == 1:
+			w.report("ufw-syntax", c.at, "ufw %s needs a port, a service or from ADDRESS", verb)
+		case verb == "allow" && (rest == "from any" || rest == "from any to any" || rest == "any" || rest == "in" || rest == "from 0.0.0.0/0"):
+			w.report("firewall-open", c.at, "everything comes in")
+		case verb == "allow" && dangerous.MatchString(rest) && !strings.Contains(rest, "from 1") && !strings.Contains(rest, "in on"):
+			w.warn("firewall-open", c.at, "whoever reaches this port needs no password: Docker's API, a database")
+		}
 		w.checkUFWRule(c, args)
 	}
 }
@@ -112,6 +126,11 @@ func (w *world) checkUFWRule(c *command, args []string) {
 			return
 		case arg == "in" || arg == "out" || arg == "log" || arg == "log-all":
 		case arg == "on", arg == "from", arg == "to", arg == "comment", arg == "app":
+			_, notNet := netip.ParsePrefix(next)
+			_, notAddr := netip.ParseAddr(next)
+			if (arg == "from" || arg == "to") && next != "any" && notNet != nil && notAddr != nil && !strings.Contains(next, "$") {
+				w.report("ufw-syntax", c.at, "%q is no address", next)
+			}
 			i++
 		case arg == "port":
 			w.ufwPort(c, next)
@@ -154,6 +173,9 @@ func (w *world) ufwPort(c *command, text string) {
 		}
 	}
 }
+
+// dangerous are ports of services that trust everybody who reaches them.
+var dangerous = regexp.MustCompile(`^(?:.*\bport )?(?:2375|2376|6379|27017|11211|9200|5432|3306|2049|111|139|445|23)(?:/tcp)?$`)
 
 func (w *world) checkTables(c *command) {
 	flush := c.has("-F", "--flush") || c.name() == "nft" && c.has("flush")

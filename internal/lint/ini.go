@@ -2,6 +2,7 @@ package lint
 
 import (
 	"fmt"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -28,10 +29,16 @@ var fail2banFilters = words(`3proxy apache-auth apache-badbots apache-botsearch 
 	scanlogd screensharingd selinux-common selinux-ssh sendmail-auth sendmail-reject sieve slapd softethervpn sogo-auth solid-pop3d squid squirrelmail sshd stunnel suhosin
 	tine20 traefik-auth uwimap-auth vsftpd webmin-auth wuftpd xinetd-fail xrdp znc-adminlog zoneminder vaultwarden dovecot-pop3imap proxmox proxmox-backup-server`)
 
+// banActions come with fail2ban.
+var banActions = words(`abuseipdb apf apprise blocklist_de bsd-ipfw cloudflare cloudflare-token complain dshield dummy firewallcmd-allports firewallcmd-ipset firewallcmd-multiport firewallcmd-new firewallcmd-rich-logging
+	firewallcmd-rich-rules helpers-common hostsdeny ipfilter ipfw ipthreat iptables iptables-allports iptables-ipset iptables-ipset-proto4 iptables-ipset-proto6 iptables-ipset-proto6-allports iptables-multiport iptables-multiport-log iptables-new
+	iptables-xt_recent-echo mail mail-whois mikrotik mynetwatchman netscaler nftables nftables-allports nftables-multiport nginx-block-map npf nsupdate osx-afctl osx-ipfw pf route sendmail shorewall shorewall-ipset-proto6 symbiosis-blacklist-allports ufw xarf-login-attack`)
+
 var (
-	banTime     = regexp.MustCompile(`^-?[0-9.]+\s*(?:[smhdwy]|mo|sec(?:onds?)?|min(?:utes?)?|hours?|days?|weeks?|months?|years?|mon)?(?:\s*[0-9.]+\s*(?:[smhdwy]|mo|sec(?:onds?)?|min(?:utes?)?|hours?|days?|weeks?))*$`)
-	backends    = words("auto systemd polling pyinotify gamin")
-	iniReserved = words("DEFAULT INCLUDES Definition Init KNOWN Thread")
+	looksLikeAddress = regexp.MustCompile(`^[0-9.]+(?:/[0-9]+)?$`)
+	banTime          = regexp.MustCompile(`^-?[0-9.]+\s*(?:[smhdwy]|mo|sec(?:onds?)?|min(?:utes?)?|hours?|days?|weeks?|months?|years?|mon)?(?:\s*[0-9.]+\s*(?:[smhdwy]|mo|sec(?:onds?)?|min(?:utes?)?|hours?|days?|weeks?))*$`)
+	backends         = words("auto systemd polling pyinotify gamin")
+	iniReserved      = words("DEFAULT INCLUDES Definition Init KNOWN Thread")
 )
 
 // readINI reads what Python's configparser reads, and reports what it refuses.
@@ -120,6 +127,10 @@ func (w *world) checkJailSetting(s setting) {
 		wrong("true or false")
 	case slices.Contains(words("maxretry maxmatches maxlines"), s.key) && !onlyDigits(s.value):
 		wrong("a whole number")
+	case s.key == "maxretry" && s.value == "0":
+		wrong("1 or more")
+	case strings.HasPrefix(s.key, "banaction") && !strings.ContainsAny(s.value, " [\n") && !slices.Contains(banActions, s.value) && w.file("/etc/fail2ban/action.d/"+s.value+".conf") == nil && w.file("/etc/fail2ban/action.d/"+s.value+".local") == nil:
+		wrong(cmpOr(near(s.value, banActions), "an action that comes with fail2ban, such as nftables or ufw"))
 	case slices.Contains(words("bantime findtime bantime.maxtime bantime.rndtime"), s.key) && !banTime.MatchString(s.value):
 		wrong("seconds, or a time such as 10m, 1h or 1d 12h")
 	case s.key == "backend" && !slices.Contains(backends, strings.Split(s.value, "[")[0]):
@@ -133,6 +144,11 @@ func (w *world) checkJailSetting(s setting) {
 		}
 	case s.key == "ignoreip":
 		for _, a := range strings.FieldsFunc(s.value, func(r rune) bool { return r == ' ' || r == ',' }) {
+			_, notNet := netip.ParsePrefix(a)
+			_, notAddr := netip.ParseAddr(a)
+			if looksLikeAddress.MatchString(a) && notNet != nil && notAddr != nil {
+				w.report("fail2ban-value", s.at, "%q is no address", a)
+			}
 			if strings.HasSuffix(a, "/0") {
 				w.report("fail2ban-ignoreip", s.at, "%s is everybody: nobody is ever banned", a)
 			}
@@ -170,6 +186,17 @@ func (w *world) checkJails(all []setting, first *file) {
 		}
 		if s.key == "journalmatch" && s.section == "sshd" && !strings.Contains(s.value, "sshd-session") {
 			w.report("fail2ban-journalmatch", s.at, "from OpenSSH 9.8 on failures come from sshd-session, which this does not match")
+		}
+	}
+	for _, s := range all {
+		if s.key == "enabled" && !slices.Contains(iniReserved, s.section) && slices.Contains(words("true 1 yes on"), strings.ToLower(s.value)) {
+			_, filter := jailValue(all, s.section, "filter")
+			if !filter && !slices.Contains(fail2banFilters, s.section) && !slices.Contains(words("pam-generic selinux-ssh mysqld-auth sendmail-auth"), s.section) && w.file("/etc/fail2ban/filter.d/"+s.section+".conf") == nil {
+				w.hint(cmpOr(near(s.section, fail2banFilters), "name a filter, or call the jail sshd")).report("fail2ban-value", s.at, "there is no filter %s for the jail [%s]: fail2ban does not start", s.section, s.section)
+			}
+		}
+		if port, ok := w.sshdValue("Port"); ok && s.section == "sshd" && s.key == "port" && port.value != "22" && !strings.Contains(s.value, port.value) && !strings.Contains(s.value, "0:65535") {
+			w.report("fail2ban-value", s.at, "sshd listens on %s: a ban of port %s shuts nobody out", port.value, s.value)
 		}
 	}
 	sshd := slices.ContainsFunc(all, func(s setting) bool { return s.section == "sshd" })

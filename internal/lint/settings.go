@@ -76,6 +76,9 @@ func checkKeys(w *world) {
 			}
 		}
 	}
+	if n := w.config.Get("users"); n != nil && n.Kind == doc.Map && n.Get("name") != nil {
+		w.hint("write a list: - name: ...").report("key-type", spot{node: n, path: "users"}, "this is one user's keys, want a list of users")
+	}
 	w.checkMergeHow()
 }
 

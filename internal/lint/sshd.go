@@ -158,6 +158,20 @@ func (w *world) checkSSHDLine(l sshdLine) {
 		return
 	}
 	switch l.key {
+	case "subsystem":
+		if len(strings.Fields(value)) < 2 {
+			wrong("a name and a command, such as sftp internal-sftp")
+		}
+	case "authenticationmethods":
+		if pw, ok := w.sshdValue("PasswordAuthentication"); ok && pw.value == "no" && regexp.MustCompile(`(?:^|[ ,])password`).MatchString(value) && !strings.Contains(value, " ") {
+			w.report("sshd-lockout", l.at, "a password is demanded, and passwords are not taken: nobody can log in")
+		}
+	case "denyusers":
+		for _, u := range w.users {
+			if len(w.users) == 1 && slices.Contains(strings.Fields(value), u.name) {
+				w.report("sshd-lockout", l.at, "%s is the only user, and may not log in", u.name)
+			}
+		}
 	case "port":
 		if n, err := strconv.Atoi(value); err != nil || n < 1 || n > 65535 {
 			wrong("a port, from 1 to 65535")
@@ -211,7 +225,36 @@ func (w *world) checkAlgorithms(l sshdLine, value string) {
 	}
 }
 
+// sedOpens finds what sed writes into sshd's configuration.
+var sedOpens = regexp.MustCompile(`/\s*#?(PermitRootLogin|PasswordAuthentication|PermitEmptyPasswords)[ \t]+(yes)\b[^/]*/[gi]*$`)
+
 func (w *world) checkSSHSettings() {
+	for _, c := range w.commands {
+		in := c.inner()
+		if in.name() != "sed" && in.name() != "echo" || !strings.Contains(strings.Join(append(append(slices.Clone(in.words), c.appends...), c.writes...), " "), "sshd_config") {
+			continue
+		}
+		for _, word := range in.words[1:] {
+			m := sedOpens.FindStringSubmatch(word)
+			if m == nil && in.name() == "echo" {
+				m = regexp.MustCompile(`^(PermitRootLogin|PasswordAuthentication|PermitEmptyPasswords) (yes)$`).FindStringSubmatch(word)
+			}
+			switch {
+			case m == nil:
+			case m[1] == "PermitRootLogin":
+				w.report("sshd-root-login", c.at, "root can log in, by password too")
+			default:
+				w.report("ssh-passwords", c.at, "passwords can be guessed; keys cannot")
+			}
+		}
+	}
+	if n := w.config.Get("ssh_genkeytypes"); n != nil {
+		for i, item := range n.Items {
+			if !slices.Contains(words("rsa ecdsa ed25519 ecdsa-sk ed25519-sk"), item.Text) {
+				w.report("sshd-crypto", spot{node: item, path: "ssh_genkeytypes[" + strconv.Itoa(i) + "]"}, "there are no host keys of the type %s any more", item.Text)
+			}
+		}
+	}
 	if n := w.config.Get("ssh_pwauth"); isTrue(n) || n != nil && n.Text == "yes" {
 		w.warn("ssh-passwords", spot{node: n, path: "ssh_pwauth"}, "passwords can be guessed; keys cannot")
 	}

@@ -25,6 +25,7 @@ func checkUnits(w *world) {
 		}
 		w.checkDirectives(u)
 		w.checkUnitOrder(u)
+		w.checkTogether(u, w.whole(u.name))
 		w.checkInstall(u)
 		switch path.Ext(u.name) {
 		case ".service":
@@ -79,6 +80,9 @@ func (w *world) checkDirectives(u *unit) {
 			w.unknownDirective(u, d, known)
 		default:
 			w.checkValue(u, d)
+			if d.value != "" && !strings.Contains(d.value, "%") {
+				w.checkMore(u, d)
+			}
 		}
 	}
 }

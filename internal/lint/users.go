@@ -196,12 +196,14 @@ func checkUsers(w *world) {
 		w.checkPassword(u)
 		w.checkHome(u)
 		w.checkKeys(u.entry.Get("ssh_authorized_keys"), u.path+".ssh_authorized_keys")
+		w.checkAccountForm(u)
 		if n := u.entry.Get("sudo"); n != nil && isTrue(n) {
 			w.report("users-sudo", u.at("sudo"), "sudo: true is no rule")
 		}
 	}
 	w.checkKeys(w.config.Get("ssh_authorized_keys"), "ssh_authorized_keys")
 	w.checkWayIn()
+	w.checkChpasswd()
 }
 
 func (w *world) checkUserName(u user) {
@@ -362,4 +364,56 @@ func wholeKey(kind, text string) bool {
 		data = data[4+n:]
 	}
 	return true
+}
+
+var (
+	dateForm   = regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2}$`)
+	importForm = regexp.MustCompile(`^(?:(?:lp|gh):)?[A-Za-z0-9._+-]+$`)
+)
+
+// checkAccountForm looks at values of a user that useradd would refuse.
+func (w *world) checkAccountForm(u user) {
+	if n := u.entry.Get("expiredate"); n != nil && !dateForm.MatchString(n.Text) {
+		w.report("users-value", u.at("expiredate"), "%q is no date such as 2027-12-31", n.Text)
+	}
+	if n := u.entry.Get("uid"); n != nil && !onlyDigits(n.Text) {
+		w.report("users-value", u.at("uid"), "%q is no number", n.Text)
+	}
+	if list := u.entry.Get("ssh_import_id"); list != nil {
+		for i, item := range list.Items {
+			if !importForm.MatchString(item.Text) {
+				w.hint("write gh:NAME or lp:NAME").report("users-key", spot{node: item, path: fmt.Sprintf("%s.ssh_import_id[%d]", u.path, i)}, "%q is no name at GitHub or Launchpad", item.Text)
+			}
+		}
+	}
+	hash := u.entry.Get("passwd")
+	switch {
+	case u.name == "root":
+		w.warn("sshd-root-login", u.at("name"), "root is there already; log in as somebody who has a name")
+	case isFalse(u.entry.Get("lock_passwd")) && hash != nil && hash.Text == "" && hash.Kind == doc.String:
+		w.report("users-password", u.at("passwd"), "the password is empty: anybody is let in at the console")
+	case isFalse(u.entry.Get("lock_passwd")) && hash == nil && u.entry.Get("hashed_passwd") == nil && u.entry.Get("plain_text_passwd") == nil && w.config.Get("chpasswd") == nil:
+		w.warn("users-password", u.at("lock_passwd"), "the account is unlocked and has no password")
+	}
+	for _, g := range u.groups() {
+		if slices.Contains(words("sudo admin wheel"), g) && (isTrue(u.entry.Get("system")) || slices.Contains(words("openclaw agent app www-data"), u.name)) {
+			w.report("sudoers-all", u.at("groups"), "the group %s gives a service's account all of root's rights", g)
+		}
+	}
+	if n := u.entry.Get("primary_group"); n != nil && isFalse(u.entry.Get("create_groups")) && !early(baseGroups, n.Text) {
+		w.report("users-group-unknown", u.at("primary_group"), "nothing makes the group %s", n.Text)
+	}
+}
+
+// checkChpasswd reports passwords for users whom nothing makes.
+func (w *world) checkChpasswd() {
+	list := w.config.Get("chpasswd").Get("users")
+	if list == nil {
+		return
+	}
+	for i, item := range list.Items {
+		if n := item.Get("name"); n != nil && w.config.Get("users") != nil && !w.knowsUser(n.Text) {
+			w.warn("users-value", spot{node: n, path: fmt.Sprintf("chpasswd.users[%d].name", i)}, "nothing makes the user %s", n.Text)
+		}
+	}
 }

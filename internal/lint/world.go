@@ -335,7 +335,7 @@ func (w *world) check() {
 	for _, look := range []func(*world){
 		checkKeys, checkFiles, checkNames, checkCron, checkSecrets, checkSudoers, checkUnits, checkFirewall, checkRules,
 		checkFail2ban, checkDocker, checkUpgrades, checkSSHD, checkUsers, checkPackages, checkCommands, checkSysctl,
-		checkMounts, checkSettings, checkWhole,
+		checkMounts, checkSettings, checkFormats, checkWhole,
 	} {
 		look(w)
 	}
