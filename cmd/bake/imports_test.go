@@ -63,7 +63,7 @@ var mayImport = map[string][]string{
 	"internal/vm":         {"internal/artifact", "internal/console", "internal/tool"},
 	"internal/status":     {"internal/console"},
 	"internal/verify":     {"internal/attest", "internal/claim", "internal/console", "internal/exposure", "internal/tool", "internal/vm"},
-	"internal/report":     {"internal/artifact", "internal/claim", "internal/exposure", "internal/nightly", "internal/verify"},
+	"internal/report":     {"internal/artifact", "internal/attest", "internal/claim", "internal/exposure", "internal/nightly", "internal/verify"},
 	"layers":              {},
 	"cmd/bake": {
 		"internal/archive",

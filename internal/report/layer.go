@@ -112,7 +112,7 @@ func newClaim(r verify.Result, check claim.Check) claimView {
 		remark("verdict", r.After)
 	case r.After != "":
 		remark("breaking it", r.After)
-	case broken != "":
+	case broken != "" && r.OK:
 		said("breaks it", broken)
 	}
 	return c

@@ -154,6 +154,9 @@ func searchPackages(t *testing.T, b *browser) {
 	if b.eval(t, look, &state); state.Open || len(state.Rows) > 0 {
 		t.Errorf("a long list is not folded: %v, %d", state.Open, len(state.Rows))
 	}
+	if os.Getenv("BAKE_REPORT") != "" {
+		return // another machine has other packages
+	}
 	b.eval(t, `document.querySelector('input[data-of=package-list]').focus()`, nil)
 	b.press(t, strings.Split("base-files", "")...)
 	if b.eval(t, look, &state); !state.Open || len(state.Rows) != 1 || !strings.HasPrefix(state.Rows[0], "base-files") || !strings.HasPrefix(state.Said, "1 of ") {

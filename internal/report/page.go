@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"bake/internal/attest"
 	"bake/internal/claim"
 	"bake/internal/verify"
 )
@@ -23,9 +24,11 @@ type page struct {
 	About    []string // the machine, in a few words each
 	Facts    []fact
 	Strip    []tick
-	Failed   []claimView
+	Failed   []claimView // what to look at
+	Follows  []claimView // failed, too, as a machine that stays shut lets nobody in and seals nothing
 	Layers   []layerView
 	Claims   int
+	Bad      int // of them
 	Cover    []coverView
 	Boot     *timeline
 	Exposure *timeline
@@ -48,7 +51,7 @@ type tick struct {
 
 func newPage(s Subject) page {
 	r := s.Report
-	p := page{Subject: s, Host: r.Host, Claims: len(r.Results), Why: why(r)}
+	p := page{Subject: s, Host: r.Host, Claims: len(r.Results), Bad: failures(r), Why: why(r)}
 	p.Verdict = verdict(r)
 	p.frame = newFrame(r.Host+": "+p.Verdict, r.Err() == nil)
 	p.About = about(r)
@@ -60,6 +63,9 @@ func newPage(s Subject) page {
 				p.Failed = append(p.Failed, c)
 			}
 		}
+	}
+	if isShut(r) {
+		p.Failed, p.Follows = causes(p.Failed)
 	}
 	p.Cover = cover(p.Layers)
 	p.Boot, p.Exposure = bootLine(r), exposureLine(s)
@@ -80,9 +86,9 @@ func verdict(r verify.Report) string {
 	switch {
 	case all == 0:
 		return "nothing was tried"
-	case bad > 0 && r.Attestation != "" && r.Attestation != attested:
+	case bad > 0 && isShut(r):
 		return fmt.Sprintf("stayed shut, %s failed", of(bad, all, "claim"))
-	case r.Attestation != "" && r.Attestation != attested:
+	case isShut(r):
 		return "stayed shut"
 	case bad > 0:
 		return of(bad, all, "claim") + " failed"
@@ -92,10 +98,29 @@ func verdict(r verify.Report) string {
 
 // why says what the claims do not.
 func why(r verify.Report) string {
-	if r.Attestation != "" && r.Attestation != attested {
+	if isShut(r) {
 		return "The machine answers nobody. On its console it said why: " + r.Attestation
 	}
 	return ""
+}
+
+// isShut says whether a machine did not open.
+func isShut(r verify.Report) bool { return r.Attestation != "" && r.Attestation != attested }
+
+// causes parts what failed in a machine that stayed shut: what a layer claims of its inside is
+// why. Where there is no such claim nothing is known to follow from another.
+func causes(failed []claimView) (why, follows []claimView) {
+	for _, c := range failed {
+		if c.Where == "inside" && c.Layer != attest.Layer && !isBoot(c.Layer) {
+			why = append(why, c)
+		} else {
+			follows = append(follows, c)
+		}
+	}
+	if len(why) == 0 {
+		return failed, nil
+	}
+	return why, follows
 }
 
 func failures(r verify.Report) (n int) {
@@ -163,7 +188,7 @@ func factsOf(p page) (all []fact) {
 		add("layers of the security document", "%d/%d", covered, len(documentLayers))
 	}
 	if r.Moments.Attested > 0 {
-		add("of uptime, then it opened", "%s", span(time.Duration(r.Moments.Attested)*time.Millisecond))
+		add(map[bool]string{true: "of uptime, and it stayed shut", false: "of uptime, then it opened"}[isShut(r)], "%s", span(time.Duration(r.Moments.Attested)*time.Millisecond))
 	}
 	if n := open(p.Ports); len(p.Ports) > 0 {
 		add(strings.TrimPrefix(count(n, "open port"), fmt.Sprint(n, " ")), "%d", n)

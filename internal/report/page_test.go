@@ -113,6 +113,38 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
+// Of a machine that stayed shut a page shows first what keeps it so.
+func TestCauses(t *testing.T) {
+	s := good()
+	s.Report.Attestation = "sudoers: kim may run"
+	for i, r := range s.Report.Results {
+		s.Report.Results[i].OK = r.Layer == "docker"
+	}
+	names := func(all []claimView) (text string) {
+		for _, c := range all {
+			text += c.Layer + " " + c.Where + ", "
+		}
+		return text
+	}
+	page := newPage(s)
+	if got, want := names(page.Failed)+"| "+names(page.Follows), "ssh inside, ufw inside, sudoers inside, | boot console, ssh outside, ufw outside, "; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if text := string(written(t, s)); !strings.Contains(text, "3 more, which may only follow") || !strings.Contains(text, "it stayed shut") || strings.Contains(text, "then it opened") {
+		t.Error("the page does not say what follows, or says that it opened")
+	}
+	for i, r := range s.Report.Results {
+		s.Report.Results[i].OK = r.Where == "inside"
+	}
+	if page := newPage(s); len(page.Failed) != 3 || page.Follows != nil {
+		t.Errorf("nothing is a cause: %s| %s", names(page.Failed), names(page.Follows))
+	}
+	s.Report.Attestation = attested
+	if page := newPage(s); len(page.Failed) != 3 || page.Follows != nil {
+		t.Errorf("a machine that opened: %s| %s", names(page.Failed), names(page.Follows))
+	}
+}
+
 func TestShorten(t *testing.T) {
 	if text := strings.Repeat("a line\n", 20); shorten(text) != text {
 		t.Error("a short text is cut")
