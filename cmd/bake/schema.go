@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"bake/internal/diag"
-	"bake/internal/doc"
 	"bake/internal/guest"
 	"bake/internal/host"
 	"bake/internal/image"
@@ -121,11 +120,11 @@ func (a *app) checkSchema(ctx context.Context, h *host.Host, words seed.Seed, bl
 	}
 	found := set.CloudConfig(config)
 	if len(words.NetworkConfig) > 0 {
-		network, err := doc.Parse("network-config of "+h.File, words.NetworkConfig)
+		network, err := set.NetworkConfig("network-config of "+h.File, words.NetworkConfig)
 		if err != nil {
 			return err
 		}
-		found = append(found, set.NetworkConfig(network)...)
+		found = append(found, network...)
 	}
 	return a.schemaFindings(found, "cloud-init "+kept.CloudInit)
 }

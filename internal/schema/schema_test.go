@@ -117,12 +117,12 @@ func TestNetwork(t *testing.T) {
 		"ethernets: {}\n":                          `f:1:1: : the key "version" is missing`,
 		"network:\n  version: 2\n  ethernet: {}\n": `f:3:3: network.ethernet: unknown key "ethernet"`,
 	} {
-		document, err := pyyaml.Load(text, pyyaml.Source{File: "f"}, pyyaml.Options{})
+		found, err := set.NetworkConfig("f", []byte(text))
 		if err != nil {
 			t.Fatal(err)
 		}
 		got := ""
-		for _, f := range set.NetworkConfig(document) {
+		for _, f := range found {
 			got += fmt.Sprintf("%s: %s: %s", f.Pos, f.Path, f.Message)
 		}
 		if got != want {

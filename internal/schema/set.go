@@ -38,8 +38,17 @@ func ParseSet(files map[string][]byte) (Set, error) {
 // CloudConfig checks merged user-data.
 func (s Set) CloudConfig(document *doc.Node) []Finding { return s.cloudConfig.Check(document) }
 
-// NetworkConfig checks network-config, with or without the key network around it.
-func (s Set) NetworkConfig(document *doc.Node) []Finding {
+// NetworkConfig checks a file of network-config, with or without the key
+// network around it. The name is what messages call it.
+func (s Set) NetworkConfig(name string, data []byte) ([]Finding, error) {
+	document, err := doc.Parse(name, data)
+	if err != nil {
+		return nil, err
+	}
+	return s.networkConfig(document), nil
+}
+
+func (s Set) networkConfig(document *doc.Node) []Finding {
 	inner, path := document, ""
 	if wrapped := document.Get("network"); wrapped != nil {
 		inner, path = wrapped, "network"
