@@ -3,10 +3,13 @@
 package main
 
 import (
+	"bufio"
 	"crypto/rand"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,8 +18,8 @@ import (
 )
 
 // TestBenchUp: from nothing to a machine that has been started, with the base image
-// on the hypervisor, against virt-install. Both start the same QEMU; what libvirt needs
-// to start the machine that bake has defined is the boot's, the rest is bake's own.
+// on the hypervisor, against virt-install. Both start the same QEMU; what comes before
+// libvirt is told to start it is bake's own share, which is to be at most 300 ms.
 func TestBenchUp(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("a libvirtd of its own needs root")
@@ -47,7 +50,7 @@ echo 'network: {isolated: false}' >> config/hosts/zap.yaml`, zapFile(t))
 		time.Sleep(2500 * time.Millisecond)
 	}
 	fresh := func() {
-		shell(t, root, `for name in zap twin theirs; do
+		shell(t, root, `for name in zap theirs; do
 	virsh -q -c "$2" destroy $name > /dev/null 2>&1 || :
 	virsh -q -c "$2" undefine --nvram $name > /dev/null 2>&1 || :
 done
@@ -55,21 +58,18 @@ rm -rf images/zap theirs.qcow2`, uri)
 	}
 	ours := "bake up"
 	up := func() *exec.Cmd { // it does not wait for the boot, which is status 7
-		return exec.Command("sh", "-c", `"$@"; [ $? = 7 ]`, "sh", "../../bin/bake", "--quiet", "--config", config, "--out", out,
+		return exec.Command("sh", "-c", `"$@"; [ $? = 7 ]`, "sh", "../../bin/bake", "--config", config, "--out", out,
 			"up", "--host", "zap", "--generation", "latest", "--accel", "tcg", "--deadline", "1ms", "--connect", uri)
 	}
-	if said, err := up().CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, said)
+	var own []time.Duration
+	for range rounds {
+		fresh()
+		own = append(own, beforeStart(t, up()))
 	}
-	shell(t, root, `virsh -q -c "$2" dumpxml --inactive zap > zap.xml
-virsh -q -c "$2" destroy zap
-sed -e 's,/zap/,/twin/,; s,<name>zap,<name>twin,; /<uuid>/d; /<nvram/d; /<mac address/d' zap.xml > twin.xml
-cp -a images/zap images/twin`, uri)
+	slices.Sort(own)
+	t.Logf("bake's own share, median of %d: %v, best %v", rounds, own[len(own)/2].Round(time.Millisecond), own[0].Round(time.Millisecond))
 	result := contest(t, fresh, map[string]func() *exec.Cmd{
 		ours: up,
-		"virsh create: libvirt's share of it": func() *exec.Cmd {
-			return exec.Command("virsh", "-q", "-c", uri, "create", filepath.Join(root, "twin.xml"))
-		},
 		"qemu-img create + cloud-localds + virt-install --import": func() *exec.Cmd {
 			return exec.Command("sh", "-c", `set -e
 qemu-img create -q -f qcow2 -F qcow2 -b "$1/base.qcow2" "$1/theirs.qcow2" 10G
@@ -81,6 +81,28 @@ virt-install --quiet --connect "$2" --virt-type qemu --import --name theirs --me
 	})
 	fresh()
 	show(t, "a machine that has been started", result, ours)
+}
+
+// beforeStart is how long a bake takes until it has libvirt start the machine.
+func beforeStart(t *testing.T, bake *exec.Cmd) (took time.Duration) {
+	t.Helper()
+	said, err := bake.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	if err := bake.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for lines := bufio.NewScanner(said); lines.Scan(); {
+		if strings.Contains(lines.Text(), "starting generation") {
+			took = time.Since(begun)
+		}
+	}
+	if err := bake.Wait(); err != nil || took == 0 {
+		t.Fatalf("%v, %v", took, err)
+	}
+	return took
 }
 
 // TestBenchSend: a base image of 256 MiB to the hypervisor, against virsh vol-upload.
