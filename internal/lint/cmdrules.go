@@ -114,7 +114,7 @@ func (w *world) checkProgram(c, in *command) {
 	if name == "docker-compose" && w.installs("docker.io", "docker-ce") && !w.installs("docker-compose") && c.script == "" {
 		w.hint("write docker compose, and install docker-compose-v2 or docker-compose-plugin").warn("cmd-file-missing", c.at, "nothing here brings docker-compose")
 	}
-	if meant, is := typo(name, programs); is && len(name) > 3 && !w.installs(name) && !w.defines(name) && !slices.Contains(words("wcurl grep egrep fgrep zgrep pgrep touch couch paste taste test time type mail tree true trap lsof lscpu nmap node mode date data unzip gzip bzip2 bunzip2 zip zcat head read kill skill pkill wait unset reset host sort sour seal seq stat start stop printf printenv shift which watch groups pip3 pip2 makefs update uname"), name) {
+	if meant, is := typo(name, programs); is && len(name) > 3 && !slices.Contains(programs, strings.TrimRight(name, "0123456789.")) && !w.installs(name) && !w.defines(name) && !slices.Contains(words("wcurl grep egrep fgrep zgrep pgrep touch couch paste taste test time type mail tree true trap lsof lscpu nmap node mode date data unzip gzip bzip2 bunzip2 zip zcat head read kill skill pkill wait unset reset host sort sour seal seq stat start stop printf printenv shift which watch groups pip3 pip2 makefs update uname"), name) {
 		w.hint("did you mean "+meant+"?").report("cmd-unknown", c.at, "there is hardly a program %s", name)
 	}
 }
@@ -286,81 +286,6 @@ func (w *world) checkPrompts(c, in *command) {
 	}
 }
 
-func (w *world) checkDanger(c, in *command) {
-	args := in.args()
-	switch in.name() {
-	case "chmod":
-		w.checkChmod(c, args)
-	case "chown", "chgrp":
-		if slices.ContainsFunc(in.words, func(a string) bool { return strings.HasPrefix(a, "-") && strings.Contains(a, "R") }) && len(args) > 1 && !strings.HasPrefix(args[0], "root") && slices.ContainsFunc(args[1:], func(a string) bool {
-			return regexp.MustCompile(`^/(?:etc|usr|bin|sbin|lib|boot|root|var|var/lib|)(?:/|$)`).MatchString(a) && !regexp.MustCompile(`^/(?:var/(?:www|lib|log|cache|spool)/.|usr/local/.)`).MatchString(a)
-		}) {
-			w.report("cmd-chmod", c.at, "what belongs to the system is %s's then: they can change what root runs", args[0])
-		}
-	case "rm":
-		recursive := slices.ContainsFunc(in.words, func(a string) bool { return regexp.MustCompile(`^-[a-zA-Z]*[rR]|^--recursive`).MatchString(a) })
-		if recursive && slices.ContainsFunc(args, func(a string) bool {
-			return regexp.MustCompile(`^/(?:\*|\$[A-Za-z_]*/?\*?|bin|sbin|etc|usr|lib|boot|var|home|root|dev|proc|sys)?/?\*?$`).MatchString(a)
-		}) {
-			w.report("cmd-destroys", c.at, "this empties the machine, or does so if a variable is not set")
-		}
-	case "dd":
-		if slices.ContainsFunc(in.words, func(a string) bool { return regexp.MustCompile(`^of=/dev/(?:[svx]?v?d[a-z]|nvme)`).MatchString(a) }) {
-			w.report("cmd-destroys", c.at, "this overwrites a disk")
-		}
-	case "setenforce":
-		w.report("cmd-disables-security", c.at, "SELinux is Red Hat's; here it is AppArmor, and it should stay on")
-	case "aa-teardown", "aa-disable", "aa-complain":
-		w.report("cmd-disables-security", c.at, "AppArmor confines nothing any more")
-	case "systemctl", "service":
-		stops := in.is("systemctl", "stop", "disable", "mask") || in.name() == "service" && in.has("stop")
-		if stops && in.has("ufw", "ufw.service", "nftables", "nftables.service", "netfilter-persistent", "firewalld") {
-			w.report("firewall-open", c.at, "the firewall is taken down")
-		} else if stops && in.has("apparmor", "apparmor.service", "fail2ban", "fail2ban.service", "auditd", "auditd.service") {
-			w.report("cmd-disables-security", c.at, "what protects the machine is switched off")
-		}
-	case "sysctl":
-		if slices.ContainsFunc(in.words[1:], func(a string) bool { return strings.Contains(a, "=") }) && !c.boot && c.script == "" {
-			w.report("sysctl-volatile", c.at, "the setting is gone after a reboot")
-		}
-	case "openclaw":
-		if in.has("--install-daemon") {
-			w.report("cmd-onboard", c.at, "this makes a unit of a user's own manager, which is not there, and whose sandbox does nothing on Ubuntu 24.04")
-		}
-	case "tailscale":
-		if in.is("tailscale", "up", "set") && in.has("--ssh", "--ssh=true") {
-			w.report("cmd-tailscale-ssh", c.at, "a second ssh server, which knows neither sshd_config nor fail2ban")
-		}
-	case "loginctl":
-		if in.is("loginctl", "enable-linger") && len(args) > 1 && !c.boot {
-			w.checkLinger(c.at, args[1])
-		}
-	}
-}
-
-func (w *world) checkLinger(at spot, name string) {
-	for _, u := range w.users {
-		if u.name == name && isTrue(u.entry.Get("system")) && !slices.ContainsFunc(w.files, func(f *file) bool { return strings.Contains(f.path, "/systemd/user/") }) {
-			w.report("cmd-linger", at, "%s is a system user and has no units of its own: a second manager runs for nothing, outside of every sandbox", name)
-		}
-	}
-}
-
-func (w *world) checkChmod(c *command, args []string) {
-	if len(args) < 2 {
-		return
-	}
-	mode, target := args[0], args[1]
-	sticky := strings.HasPrefix(mode, "1") && len(mode) == 4 || strings.Contains(mode, "t")
-	open := regexp.MustCompile(`^[0-7]{0,1}[0-7][0-7][2367]$`).MatchString(mode) || regexp.MustCompile(`^(?:a|o|go|ugo|)[+=][rx]*w`).MatchString(mode) && !strings.HasPrefix(mode, "+")
-	if open && !sticky {
-		w.report("cmd-chmod", c.at, "everybody may write to %s", target)
-	}
-	if regexp.MustCompile(`^[4-7][0-7]{3}$`).MatchString(mode) || regexp.MustCompile(`^u?\+s$`).MatchString(mode) {
-		w.warn("file-setuid", c.at, "%s runs with the rights of its owner, whoever calls it", target)
-	}
-}
-
 func (w *world) checkAccounts(c, in *command) {
 	switch in.name() {
 	case "usermod":
@@ -432,43 +357,6 @@ func (w *world) checkCommandSecrets(c *command) {
 	}
 	if c.inner().name() == "chpasswd" && passwordPipe.MatchString(c.input) && !c.inner().has("-e") {
 		w.report("secret-plain", c.at, "a password stands here for everybody who reads the seed")
-	}
-}
-
-func (w *world) checkBootcmd(c, in *command) {
-	once := c.name() == "cloud-init-per"
-	args := in.args()
-	switch {
-	case in.is("systemctl", "start", "restart", "reload", "reload-or-restart", "try-restart", "isolate", "stop") && !in.has("--no-block") || in.is("systemctl", "enable") && in.has("--now") && !in.has("--no-block"):
-		w.hint("add --no-block, or enable the unit and let the boot start it").report("bootcmd-blocks", c.at, "bootcmd runs before sysinit.target, for which most units wait, and this waits for the unit: the boot stops here")
-	case in.is("cloud-init", "status") && in.has("--wait", "-w"):
-		w.report("cmd-waits-for-itself", c.at, "cloud-init waits for its own end")
-	case slices.Contains(words("apt apt-get curl wget pip pip3 npm snap git docker add-apt-repository"), in.name()) && !once:
-		w.report("bootcmd-network", c.at, "in bootcmd there may be no network yet, and with dsmode: local there is none")
-	case slices.Contains(words("hostnamectl timedatectl localectl loginctl busctl resolvectl networkctl"), in.name()):
-		w.report("bootcmd-dbus", c.at, "%s talks to a service by D-Bus, which is not there so early", in.name())
-	case slices.Contains(words("reboot shutdown poweroff halt"), in.name()) && !once || in.is("systemctl", "reboot", "poweroff") && !once && !c.guarded && !in.has("--force"):
-		w.report("bootcmd-every-boot", c.at, "bootcmd runs at every boot: the machine never comes up")
-	case strings.HasPrefix(in.name(), "mkfs") && !once, in.name() == "parted" && in.has("mklabel") && !once, in.name() == "wipefs" && in.has("-a") && !once:
-		w.report("bootcmd-every-boot", c.at, "bootcmd runs at every boot: the disk is emptied each time")
-	case len(c.appends) > 0 && !once && !c.nested && !strings.HasPrefix(c.appends[0], "/dev/") && !strings.HasPrefix(c.appends[0], "/run/") && !strings.HasPrefix(c.appends[0], "/var/log/"):
-		w.warn("bootcmd-every-boot", c.at, "bootcmd runs at every boot: %s gets the line each time", c.appends[0])
-	}
-	_ = args
-}
-
-// checkBootFiles reports what bootcmd runs before write_files has written it.
-func (w *world) checkBootFiles() {
-	for _, c := range w.commands {
-		if !c.boot {
-			continue
-		}
-		for _, word := range c.inner().words {
-			f := w.file(word)
-			if f != nil && !f.boot && !slices.Contains(c.writes, word) && (word == c.inner().words[0] || slices.Contains(words("sh bash source . cat cp"), c.inner().name())) {
-				w.report("bootcmd-before-files", c.at, "bootcmd runs before write_files: %s is not there at the first boot", word)
-			}
-		}
 	}
 }
 

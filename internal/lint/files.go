@@ -28,7 +28,11 @@ func checkFiles(w *world) {
 			written[f.path] = f.name
 		}
 		if f.mode >= 0 && f.mode&0o002 != 0 {
-			w.report("file-world-writable", f.key("permissions"), "everybody may write to %s", f.path)
+			severity := Warning
+			if sensitive.MatchString(f.path) {
+				severity = Error
+			}
+			w.add("file-world-writable", severity, f.key("permissions"), "everybody may write to %s", f.path)
 		}
 		if f.mode >= 0 && f.mode&0o6000 != 0 {
 			w.report("file-setuid", f.key("permissions"), "%s runs with the rights of its owner, whoever calls it", f.path)
@@ -36,6 +40,9 @@ func checkFiles(w *world) {
 		w.checkRunnable(f)
 	}
 }
+
+// sensitive are directories whose files root, or everybody, runs or believes.
+var sensitive = regexp.MustCompile(`^/(?:etc|usr|opt|lib|bin|sbin|boot|root|var/lib|var/spool/cron)/`)
 
 func (w *world) checkPath(f *file) {
 	at := f.key("path")

@@ -118,6 +118,10 @@ func (w *world) checkAddresses(card *doc.Node, path string) {
 			}
 			prefix, err := netip.ParsePrefix(text)
 			if err != nil {
+				if address, mask, ok := strings.Cut(text, "/"); ok && strings.Count(mask, ".") == 3 && strings.Count(address, ".") == 3 {
+					w.warn("network-address", spot{node: item, path: path + ".addresses"}, "netplan wants the length of the prefix, not the mask %s", mask)
+					continue
+				}
 				w.hint("write it with its prefix, such as 192.0.2.10/24").report("network-address", spot{node: item, path: path + ".addresses"}, "%q is no address with a prefix", text)
 				continue
 			}

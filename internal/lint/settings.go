@@ -16,7 +16,7 @@ var topKeys = words(`allow_public_ssh_keys ansible apk_repos apt apt_pipelining 
 	merge_type mount_default_fields mounts no_ssh_fingerprints ntp output package_reboot_if_required package_update package_upgrade packages password phone_home power_state
 	prefer_fqdn_over_hostname preserve_hostname puppet random_seed reporting resize_rootfs resolv_conf rh_subscription rpi rsyslog runcmd salt_minion snap spacewalk ssh ssh_authorized_keys
 	ssh_deletekeys ssh_fp_console_blacklist ssh_genkeytypes ssh_import_id ssh_key_console_blacklist ssh_keys ssh_publish_hostkeys ssh_pwauth ssh_quiet_keygen swap system_info timezone
-	ubuntu_advantage ubuntu_pro updates user users vendor_data wireguard write_files yum_repo_dir yum_repos zypper network datasource datasource_list cloud_init manage-resolv-conf runcmd`)
+	ubuntu_advantage ubuntu_pro updates user users vendor_data wireguard write_files yum_repo_dir yum_repos zypper network datasource datasource_list cloud_init version manage-resolv-conf runcmd`)
 
 // keysOf are the keys of maps within cloud-config.
 var keysOf = map[string][]string{
