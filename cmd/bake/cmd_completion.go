@@ -11,8 +11,6 @@ import (
 //go:embed completion/bake.*
 var completionFiles embed.FS
 
-var shells = []string{"bash", "zsh", "fish"}
-
 func completionCommand(a *app) *cli.Command {
 	return &cli.Command{
 		Name:      "completion",

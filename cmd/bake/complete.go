@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -187,15 +188,14 @@ func (a *app) arguments(root *cli.App, l line) []string {
 		return commands
 	case "doctor":
 		return commands
-	case "completion":
-		return shells
-	case "nightly":
-		return []string{"install", "status", "logs"}
 	case "inspect", "pull":
 		return []string{"debian:12", "debian:13", "ubuntu:22.04", "ubuntu:24.04", "ubuntu:26.04"}
 	}
-	return nil
+	return choices.FindAllString(l.command.ArgsUsage, -1)
 }
+
+// choices are the words that a command's help offers: [install | status | logs].
+var choices = regexp.MustCompile(`\b[a-z]+\b`)
 
 // baked are the generations of the hosts named, or of all.
 func (a *app) baked(hosts []string) []string {

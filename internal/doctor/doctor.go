@@ -84,8 +84,8 @@ type need struct {
 
 // What commands do: the names of groups that share their needs.
 var (
-	bakes   = []string{"image", "nightly", "pull"}
-	boots   = []string{"verify", "nightly"}
+	bakes   = []string{"image", "nightly", "pull", "bisect", "rebuild"}
+	boots   = []string{"verify", "nightly", "bisect"}
 	deploys = []string{"up", "deploy", "rollback", "down", "destroy", "list"}
 )
 
@@ -94,13 +94,14 @@ const (
 	withGateway  = "hosts with the layer openclaw"
 	withTPM      = "hosts with machine.tpm"
 	withShare    = "hosts with the layer virtiofs, on their hypervisor"
+	withTree     = "copies in a directory"
 	withSecure   = "hosts with firmware: uefi-secure"
 	farAway      = "a hypervisor over ssh"
 )
 
 var needs = []need{
 	{program: "qemu-system-x86_64", by: boots},
-	{program: "qemu-img", by: []string{"image", "nightly", "verify", "pull"}},
+	{program: "qemu-img", by: append(bakes[:len(bakes):len(bakes)], "verify")},
 	{program: "prlimit", by: bakes},
 	{program: "apt-get", only: withPackages, by: bakes},
 	{program: "dpkg-deb", only: withPackages, by: bakes},
@@ -112,6 +113,8 @@ var needs = []need{
 	{program: "swtpm", only: withTPM, by: []string{"up", "deploy"}},
 	{program: "virtiofsd", only: withShare, by: []string{"up", "deploy"}, place: "the package virtiofsd, or qemu-system-common before Debian 13 and Ubuntu 24.04",
 		paths: []string{"/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/lib/virtiofsd"}},
+	{program: "ssh", by: []string{"backup"}},
+	{program: "rsync", only: withTree, by: []string{"backup"}},
 	{program: "restic", by: []string{"backup", "restore", "drill"}},
 }
 
