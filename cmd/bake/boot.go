@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -63,37 +64,44 @@ func readImageBootFlags(c *cli.Context) (*bootOptions, error) {
 // and promotes the generation if all held; a claimError says that one did not. The
 // report is empty when there was nothing to try.
 func (a *app) boot(ctx context.Context, name, which string, o bootOptions) (artifact.Generation, verify.Report, error) {
-	generation, report, err := a.throwaway(ctx, name, which, o, nil)
+	generation, held, err := a.hold(ctx, name, which)
+	if err != nil {
+		return generation, verify.Report{}, err
+	}
+	defer held.Close()
+	report, err := a.throwaway(ctx, generation, o, nil)
 	if err == nil {
 		err = a.conclude(generation, report)
 	}
 	return generation, report, err
 }
 
-// throwaway boots a generation, unchanged, and tries its claims; see verify.Options for
-// rehearse.
-func (a *app) throwaway(ctx context.Context, name, which string, o bootOptions, rehearse func(context.Context, *ssh.Client) error) (artifact.Generation, verify.Report, error) {
-	generation, err := artifact.Open(a.out, name, which)
-	if err != nil {
-		return generation, verify.Report{}, err
+// hold opens a generation; until held is closed, nobody else works on its host.
+func (a *app) hold(ctx context.Context, name, which string) (generation artifact.Generation, held io.Closer, err error) {
+	if generation, err = artifact.Open(a.out, name, which); err != nil {
+		return generation, nil, err
 	}
-	lock, err := artifact.Lock(ctx, a.out, name)
-	if err != nil {
-		return generation, verify.Report{}, lackError{err}
+	if held, err = artifact.Lock(ctx, a.out, name); err != nil {
+		return generation, nil, lackError{err}
 	}
-	defer lock.Close()
+	return generation, held, nil
+}
+
+// throwaway boots a generation that is held, unchanged, and tries its claims; see
+// verify.Options for rehearse.
+func (a *app) throwaway(ctx context.Context, generation artifact.Generation, o bootOptions, rehearse func(context.Context, *ssh.Client) error) (verify.Report, error) {
 	if err := a.trustworthy(ctx, generation); err != nil {
-		return generation, verify.Report{}, err
+		return verify.Report{}, err
 	}
 	if err := canBoot(generation); err != nil {
-		return generation, verify.Report{}, err
+		return verify.Report{}, err
 	}
 	if _, err := a.store().Get(ctx, generation.Manifest.Base.SHA256); err != nil {
-		return generation, verify.Report{}, err
+		return verify.Report{}, err
 	}
 	secrets, err := a.volumeOf(generation)
 	if err != nil {
-		return generation, verify.Report{}, err
+		return verify.Report{}, err
 	}
 	options := verify.Options{Generation: generation.Manifest.Generation,
 		Disk: generation.Path("disk.qcow2"), Seed: generation.Path("seed.iso"), Secrets: secrets,
@@ -106,11 +114,11 @@ func (a *app) throwaway(ctx context.Context, name, which string, o bootOptions, 
 		options.Console = a.Stderr
 	}
 	if options.Plan, err = readPlan(generation); err != nil {
-		return generation, verify.Report{}, err
+		return verify.Report{}, err
 	}
 	report, err := a.Boot(ctx, options)
 	a.stage("")
-	return generation, report, err
+	return report, err
 }
 
 // canBoot refuses a machine of another architecture than the throwaway ones have.

@@ -113,8 +113,14 @@ func (a *app) drill(ctx context.Context, name string, o drillOptions) (d drill, 
 
 // rehearse restores a backup into a throwaway machine and tries it.
 func (a *app) rehearse(ctx context.Context, d *drill, o drillOptions, dir string, m archive.Manifest) error {
+	generation, held, err := a.hold(ctx, d.Host, o.generation)
+	if err != nil {
+		return err
+	}
+	defer held.Close()
+	d.Generation = generation.Manifest.Generation
 	entered := false
-	generation, report, err := a.throwaway(ctx, d.Host, o.generation, o.boot, func(ctx context.Context, client *ssh.Client) error {
+	report, err := a.throwaway(ctx, generation, o.boot, func(ctx context.Context, client *ssh.Client) error {
 		entered = true
 		a.stage("%s: restoring the state of %s", d.Host, m.Frozen.Local().Format(time.DateTime))
 		out, err := enact(ctx, client, dir, m)
@@ -130,7 +136,6 @@ func (a *app) rehearse(ctx context.Context, d *drill, o drillOptions, dir string
 		a.say("%s: the state is in its place, gateway: %s", d.Host, out.Gateway)
 		return nil
 	})
-	d.Generation = generation.Manifest.Generation
 	if err != nil {
 		return err
 	}
