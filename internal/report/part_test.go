@@ -131,11 +131,24 @@ func TestExposureLine(t *testing.T) {
 			t.Errorf("%s: nothing is marked", name)
 		}
 	}
+	for want, change := range map[string]func(*verify.Exposure){
+		"Nobody got an answer before it opened, and then from the listed ports alone.": func(*verify.Exposure) {},
+		"Nobody got an answer, as it never opened.":                                    func(e *verify.Exposure) { e.Opens, e.First = 0, e.First[:1] },
+		"4 answers came that nobody was to get.":                                       func(e *verify.Exposure) { e.Opens, e.First = 0, append(e.First, e.First[3]) },
+		"1 answer came that nobody was to get.":                                        func(e *verify.Exposure) { e.First = append(e.First, exposure.Answer{Kind: exposure.Reject, Family: 4}) },
+		"Not one packet of the machine was seen, so nothing was measured.":             func(e *verify.Exposure) { e.First = nil },
+	} {
+		s := good()
+		change(s.Report.Exposure)
+		if got := exposureLine(s).Verdict; got.Words != want || got.OK != strings.HasPrefix(want, "Nobody") {
+			t.Errorf("%+v, want %q", got, want)
+		}
+	}
 	many := good()
 	for port := range 1000 {
 		many.Report.Exposure.First = append(many.Report.Exposure.First, exposure.Answer{Kind: exposure.Accepted, Family: 4, Port: 1000 + port, After: time.Hour})
 	}
-	if line := exposureLine(many); len(line.Charts[0].Lanes) != mostLanes || !strings.HasPrefix(line.Steps[len(line.Steps)-1].Words, "and answers of 990 other kinds") {
+	if line := exposureLine(many); len(line.Charts[0].Lanes) != mostLanes || line.Steps[len(line.Steps)-1].Words != "and answers of 990 other kinds" || line.Verdict.Words != "1000 answers came that nobody was to get." {
 		t.Errorf("%d lanes, at the end: %+v", len(line.Charts[0].Lanes), line.Steps[len(line.Steps)-1])
 	}
 }

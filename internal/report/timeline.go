@@ -14,6 +14,10 @@ type timeline struct {
 	Summary string
 	Charts  []chart // wide and narrow
 	Steps   []step
+	Verdict struct { // on an exposure
+		OK    bool
+		Words string
+	}
 }
 
 // step is a moment of a timeline.
@@ -83,29 +87,41 @@ type lane struct {
 
 const mostLanes = 14 // that a guest can make us draw
 
+// seen is what a prober got for an answer.
+type seen struct {
+	lanes []lane
+	left  int // kinds of answers for which there is no lane
+	all   int
+	bad   int // answers that nobody was to get
+}
+
 // lanesOf sorts the answers that a prober got. Of ports that refuse over one family only
 // the first is there.
-func lanesOf(s Subject) (lanes []lane, left int) {
+func lanesOf(s Subject) (found seen) {
 	e := s.Report.Exposure
 	want, _ := wantOpen(s.Plan)
 	refused := map[int]int{} // lanes, by family
 	for _, a := range e.First {
 		opened := e.Opens > 0 && a.After >= e.Opens
 		ok := a.Kind == exposure.Frame || opened && (a.Kind == exposure.Echo || a.Kind == exposure.Accepted && slices.Contains(want, a.Port))
-		if i, seen := refused[a.Family]; seen && a.Kind == exposure.Refused {
-			lanes[i].more++
+		found.all++
+		if !ok {
+			found.bad++
+		}
+		if i, known := refused[a.Family]; known && a.Kind == exposure.Refused {
+			found.lanes[i].more++
 			continue
 		}
-		if len(lanes) == mostLanes {
-			left++
+		if len(found.lanes) == mostLanes {
+			found.left++
 			continue
 		}
 		if a.Kind == exposure.Refused {
-			refused[a.Family] = len(lanes)
+			refused[a.Family] = len(found.lanes)
 		}
-		lanes = append(lanes, lane{words: laneWords(a), at: a.After, isOK: ok})
+		found.lanes = append(found.lanes, lane{words: laneWords(a), at: a.After, isOK: ok})
 	}
-	return lanes, left
+	return found
 }
 
 func laneWords(a exposure.Answer) string {
@@ -135,7 +151,8 @@ func exposureLine(s Subject) *timeline {
 		return nil
 	}
 	total := time.Duration(e.Seconds * float64(time.Second))
-	lanes, left := lanesOf(s)
+	found := lanesOf(s)
+	lanes := found.lanes
 	t := &timeline{Summary: fmt.Sprintf("%d probes in %s, from power-on: port 22 was asked %.0f times a second over each of IPv4 and IPv6, %d other ports and pings in turn.",
 		e.Probes, span(total), e.Rate, max(0, len(e.Asked)-1))}
 	for _, l := range lanes {
@@ -145,6 +162,7 @@ func exposureLine(s Subject) *timeline {
 		}
 		t.Steps = append(t.Steps, step{At: span(l.at), Words: words, Bad: !l.isOK})
 	}
+	t.judge(found, e.Opens > 0)
 	if e.Opens > 0 {
 		at := slices.IndexFunc(lanes, func(l lane) bool { return l.at >= e.Opens })
 		if at < 0 {
@@ -152,12 +170,26 @@ func exposureLine(s Subject) *timeline {
 		}
 		t.Steps = slices.Insert(t.Steps, at, step{At: span(e.Opens), Words: "its claims hold, it opens", Key: true})
 	}
-	if left > 0 {
-		t.Steps = append(t.Steps, step{At: "", Words: fmt.Sprintf("and answers of %d other kinds", left), Bad: true})
+	if found.left > 0 {
+		t.Steps = append(t.Steps, step{Words: fmt.Sprintf("and answers of %d other kinds", found.left)})
 	}
 	for _, c := range []chart{newChart("wide", 860, total), newChart("narrow", 340, total)} {
 		c.lanes(lanes, e.Opens)
 		t.Charts = append(t.Charts, c)
 	}
 	return t
+}
+
+// judge says what a neighbour would.
+func (t *timeline) judge(found seen, opened bool) {
+	switch t.Verdict.OK = found.bad == 0 && found.all > 0; {
+	case found.all == 0:
+		t.Verdict.Words = "Not one packet of the machine was seen, so nothing was measured."
+	case found.bad > 0:
+		t.Verdict.Words = count(found.bad, "answer") + " came that nobody was to get."
+	case opened:
+		t.Verdict.Words = "Nobody got an answer before it opened, and then from the listed ports alone."
+	default:
+		t.Verdict.Words = "Nobody got an answer, as it never opened."
+	}
 }
