@@ -239,9 +239,7 @@ func runBackupInstall(ctx context.Context, a *app, o backupOptions) error {
 		o.unit.more = append(o.unit.more, "--prune")
 	}
 	for _, name := range o.hosts {
-		for _, dir := range o.config.Dirs(name) {
-			o.unit.writes = append(o.unit.writes, dir)
-		}
+		o.unit.writes = append(o.unit.writes, o.config.Dirs(name)...)
 	}
 	return runInstall(ctx, a, nightOptions{unit: o.unit, isUserUnit: o.isUserUnit, dry: o.dry})
 }

@@ -9,18 +9,18 @@ import (
 )
 
 type backupOptions struct {
-	hosts         []string
-	config        backup.Config
-	address, uri  string
-	identity      string
-	subset        string
-	dry, prune    bool
-	isUserUnit    bool
-	unit          unitOptions
-	create        bool
-	lock          backup.Lock
-	policy, renew string
-	revive        bool
+	hosts        []string
+	config       backup.Config
+	address, uri string
+	identity     string
+	subset       string
+	dry, prune   bool
+	isUserUnit   bool
+	unit         unitOptions
+	create       bool
+	lock         backup.Lock
+	policy       string
+	revive       bool
 }
 
 func backupCommand(a *app) *cli.Command {

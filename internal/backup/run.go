@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -43,7 +44,7 @@ func (r *Restic) run(ctx context.Context, c call) ([]byte, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	watch := time.AfterFunc(stall, func() {
-		stop(stalled(r.String(), stall, said.text()))
+		stop(stalled(r.Repository, stall, said.text()))
 	})
 	defer watch.Stop()
 	if c.patient {
@@ -69,6 +70,9 @@ func (r *Restic) run(ctx context.Context, c call) ([]byte, error) {
 		return nil, context.Cause(ctx)
 	case errors.As(err, &exit):
 		f := diagnose(r.String(), said.text(), exit.ExitCode())
+		if f.Said == "" {
+			f.Said = exit.Error()
+		}
 		if c.checks && f.Cause == Failed {
 			f.Cause = Damaged
 		}
@@ -79,14 +83,39 @@ func (r *Restic) run(ctx context.Context, c call) ([]byte, error) {
 	return kept, reading
 }
 
-// stalled says why a program that goes on trying does not get on.
-func stalled(store string, after time.Duration, said string) *Fault {
-	f := diagnose(store, said, 0)
+// stalled says why a program that goes on trying does not get on. One that does not say
+// so itself may just have nobody to talk to.
+func stalled(repository string, after time.Duration, said string) *Fault {
+	f := diagnose(repository, said, 0)
 	if f.Cause == Failed {
 		f.Cause = Stalled
+		if err := knock(repository); err != nil {
+			f.Cause, f.Said = Unreachable, err.Error()
+		}
 	}
 	f.Said = strings.TrimSuffix(fmt.Sprintf("no progress for %v: %s", after, f.Said), ": ")
 	return f
+}
+
+// knock looks whether anybody is there at all, where that can be asked.
+func knock(repository string) error {
+	_, address, isURL := strings.Cut(repository, "://")
+	if !isURL {
+		return nil
+	}
+	address, _, _ = strings.Cut(address, "/")
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		port := "443"
+		if strings.Contains(repository, "http://") {
+			port = "80"
+		}
+		address = net.JoinHostPort(strings.Trim(address, "[]"), port)
+	}
+	conn, err := net.DialTimeout("tcp", address, 5*time.Second)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 // command prepares restic. All that is secret is in its environment.
