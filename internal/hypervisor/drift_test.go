@@ -29,7 +29,7 @@ func full(t *testing.T, h *Hypervisor) *host.Host {
 	wanted := &host.Host{Name: "full", Offline: true, Secrets: []secret.Ref{{Name: "db", File: "db"}},
 		Machine: host.Machine{Arch: host.AMD64, Agent: true, Balloon: true, Watchdog: "reset", VCPUs: 1, Memory: 512 << 20, Disk: 1 << 30, State: 64 << 20, Firmware: host.UEFI, TPM: true,
 			ImagesPath: filepath.Join(root, "images"), Disks: []host.Disk{{Name: "data", Path: filepath.Join(root, "data"), Format: "qcow2"}}},
-		Network: host.Network{MAC: "52:54:00:00:00:01", DHCP: true, Attach: host.Attach{Network: "default"}},
+		Network: host.Network{MAC: "52:54:00:00:00:01", DHCP: true, Filter: "clean-traffic", Attach: host.Attach{Network: "default"}},
 		Layers:  []layer.Rendered{{Name: "virtiofs", Shares: []layer.Share{{Dir: root, Tag: "workspace"}}}}}
 	for _, name := range []string{"0123456789abcdef/disk.qcow2", "state.qcow2", "../../data"} {
 		if _, err := h.MakeDisk(filepath.Join(wanted.Machine.ImagesPath, "full", name), 64<<20); err != nil {
