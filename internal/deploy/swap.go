@@ -290,8 +290,12 @@ func (d *Deployment) define(text []byte, mark domain.Mark) error {
 // sayChanges says what XML would change of the domain that is there.
 func (d *Deployment) sayChanges(text string) error {
 	m, err := d.At.Find(d.Host.Name)
-	if err != nil || m == nil {
+	if err != nil {
 		return err
+	}
+	if m == nil {
+		d.Say("    the domain is new")
+		return nil
 	}
 	changes, err := domain.Diff(text, m.XML)
 	for _, c := range changes {
