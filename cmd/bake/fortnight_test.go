@@ -11,29 +11,33 @@ import (
 	"testing"
 	"time"
 
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+
 	"bake/internal/nightly"
 	"bake/internal/origin"
 	"bake/internal/verify"
 )
 
 // fortnight is two weeks of two hosts: zap, on the mirror's images, and pak, which has
-// an image of its own and a package from apt. Verdicts are written down, nothing is
+// an image of its own and packages from a signed archive, by this machine's apt. Verdicts are written down, nothing is
 // booted; all else is bake as it is.
 type fortnight struct {
 	*sleep
 	packing
 	day     int
-	current map[string]string // what was proven last, by our own account
+	current map[string]string    // what was proven last, by our own account
+	signer  *openpgp.Entity      // of the archive
+	built   map[string][2]string // its packages: what they say of themselves, and their bytes
 }
 
 const keptAtNight = 2
 
 func newFortnight(t *testing.T) *fortnight {
-	f := &fortnight{packing: newPacking(t), sleep: newSleep(t), current: map[string]string{}}
+	f := &fortnight{packing: newPacking(t), sleep: newSleep(t), current: map[string]string{}, built: map[string][2]string{}}
 	f.sleep.write(t, "hosts/pak.yaml", strings.NewReplacer("host: zap", "host: pak", "sysctl", "fail2ban",
 		"../base.qcow2", filepath.Join(f.packing.dir, "base.qcow2")).Replace(hostFixture), 0o644)
 	f.sleep.write(t, "nightly.yaml", fmt.Sprintf("keep: %d\n", keptAtNight), 0o644)
-	f.env["PATH"] = f.packing.bin + ":" + os.Getenv("PATH")
+	f.openArchive()
 	f.day = -300 // its key is a year old
 	f.build("first")
 	return f
@@ -158,6 +162,23 @@ func TestFortnight(t *testing.T) {
 			f.list(listOf(imageName, []byte("old"), serialOf(f.today())), f.today(), f.key)
 			f.day += 2
 		}, 5, "pak unchanged, zap could not", "a replay"},
+		{"the archive's list is signed by somebody else", func() { f.publishPackages("6", f.stranger(), "") }, 5, "pak could not, zap could not", "InRelease"},
+		{"the archive's list is out of date", func() {
+			f.publishPackages("6", f.signer, "Valid-Until: "+time.Now().Add(-time.Hour).UTC().Format(time.RFC1123)+"\n")
+		}, 5, "pak could not, zap could not", "--allow-expired"},
+		{"the archive has a package with other bytes", func() {
+			f.offer(t, "6")
+			f.put("/debian/pool/fail2ban.deb", []byte("evil"))
+		}, 5, "pak could not, zap could not", ""},
+		{"the archive is down, and the mirror is", func() {
+			f.hook("/debian/dists/trixie/InRelease", func(out http.ResponseWriter, _ *http.Request) { out.WriteHeader(503) })
+			restore = f.down(503)
+		}, 6, "pak could not, zap could not", "503"},
+		{"the archive is as it was", func() {
+			f.hook("/debian/dists/trixie/InRelease", nil)
+			restore()
+			f.offer(t, "4")
+		}, 5, "pak unchanged, zap could not", "a replay"},
 		{"the mirror is down", func() { restore = f.down(503) }, 6, "pak unchanged, zap could not", "503"},
 		{"the mirror is up, a build does not prove itself", func() { restore(); f.build("fifth"); claims["zap"] = "x" }, 7, "pak unchanged, zap failed", ""},
 		{"there is another, and it is good", func() { f.build("sixth"); delete(claims, "zap") }, 0, "pak unchanged, zap promoted", ""},
@@ -188,8 +209,8 @@ func TestFortnight(t *testing.T) {
 			t.Fatalf("after %q", night.name)
 		}
 	}
-	o := f.sleep.night("status", "--nights", "20")
-	if got := strips(o.stdout); got["pak"] != "P==PFFP=======P=" || got["zap"] != "P=P==P=xxxxFPxP=" {
+	o := f.sleep.night("status", "--nights", "30")
+	if got := strips(o.stdout); got["pak"] != "P==PFFP===xxxx=====P=" || got["zap"] != "P=P==P=xxxxxxxxxFPxP=" {
 		t.Errorf("%q\n%s", got, o.stdout)
 	}
 }

@@ -34,29 +34,43 @@ func newPacking(t *testing.T) packing {
 	p.write(t, "tree/etc/os-release", "ID=debian\nVERSION_ID=13\n", 0o644)
 	p.write(t, "tree/var/lib/dpkg/status", "Package: dpkg\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n", 0o644)
 	p.write(t, "tree/etc/apt/sources.list", "deb http://127.0.0.1:9/debian trixie main\n", 0o644)
-	p.tool(t, "truncate", "-s", "16M", "disk.raw")
-	p.tool(t, "sh", "-c", `echo 'label: gpt
-start=1MiB, size=14MiB, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4' | sfdisk --quiet disk.raw`)
-	p.tool(t, "mke2fs", "-q", "-F", "-t", "ext4", "-L", "cloudimg-rootfs", "-E", "offset=1048576", "-d", "tree", "disk.raw", "14336k")
-	p.tool(t, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", "disk.raw", "base.qcow2")
+	p.image(t)
 	p.write(t, "bin/apt-config", "#!/bin/sh\n", 0o755)
 	p.offer(t, "1")
 	return p
 }
 
-// offer has apt give out that version.
-func (p packing) offer(t *testing.T, version string) {
+// image makes a base image of the tree.
+func (p packing) image(t *testing.T) {
 	t.Helper()
-	p.write(t, "deb/DEBIAN/control", "Package: fail2ban\nVersion: "+version+"\nArchitecture: all\nMaintainer: x\nDescription: x\n", 0o644)
-	p.tool(t, "dpkg-deb", "--root-owner-group", "--build", "deb", "fail2ban.deb")
-	content, err := os.ReadFile(filepath.Join(p.dir, "fail2ban.deb"))
+	p.tool(t, "truncate", "-s", "16M", "disk.raw")
+	p.tool(t, "sh", "-c", `echo 'label: gpt
+start=1MiB, size=14MiB, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4' | sfdisk --quiet disk.raw`)
+	p.tool(t, "mke2fs", "-q", "-F", "-t", "ext4", "-L", "cloudimg-rootfs", "-E", "offset=1048576", "-d", "tree", "disk.raw", "14336k")
+	p.tool(t, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", "disk.raw", "base.qcow2")
+}
+
+// deb makes a package file.
+func (p packing) deb(t *testing.T, name, version string) (control, content string) {
+	t.Helper()
+	control = "Package: " + name + "\nVersion: " + version + "\nArchitecture: all\nMaintainer: x <x@example.org>\nDescription: x\n"
+	p.write(t, "deb/DEBIAN/control", control, 0o644)
+	p.tool(t, "dpkg-deb", "--root-owner-group", "--build", "deb", name+".deb")
+	bytes, err := os.ReadFile(filepath.Join(p.dir, name+".deb"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return control, string(bytes)
+}
+
+// offer has apt give out that version.
+func (p packing) offer(t *testing.T, version string) {
+	t.Helper()
+	_, content := p.deb(t, "fail2ban", version)
 	p.apt(t, fmt.Sprintf(`case "$*" in
 *--print-uris*) echo "'http://x/y.deb' fail2ban_%s_all.deb %d SHA256:%x" ;;
 download*) cp %s/fail2ban.deb . ;;
-esac`, version, len(content), sha256.Sum256(content), p.dir))
+esac`, version, len(content), sha256.Sum256([]byte(content)), p.dir))
 }
 
 func (p packing) apt(t *testing.T, script string) {
