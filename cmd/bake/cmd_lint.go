@@ -57,9 +57,9 @@ func runLint(c *cli.Context, a *app, o lintOptions) error {
 		if err != nil {
 			return err
 		}
-		these, err := lint.File(name, data)
+		these, err := lintFile(name, data)
 		if err != nil {
-			return lackError{err}
+			return err
 		}
 		if o.judges {
 			these = append(these, lint.JudgeFile(c.Context, a.Tools, name, data)...)

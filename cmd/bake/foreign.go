@@ -10,6 +10,7 @@ import (
 	"bake/internal/adopt"
 	"bake/internal/cloudinit"
 	"bake/internal/diag"
+	"bake/internal/lint"
 )
 
 // foreignView is what --json shows of user-data from elsewhere.
@@ -58,6 +59,25 @@ func (a *app) checkForeign(result cloudinit.Result) error {
 		return err
 	}
 	return lost.Err()
+}
+
+// lintFile checks a file that is not bake's; one that is more than one
+// #cloud-config as what cloud-init makes of it.
+func lintFile(name string, data []byte) ([]lint.Finding, error) {
+	found, err := lint.File(name, data)
+	var more *lint.UnsupportedError
+	if !errors.As(err, &more) {
+		return found, err
+	}
+	result, err := cloudinit.Merge(name, data, cloudinit.Options{})
+	if err != nil {
+		return nil, err
+	}
+	lost := result.Lost()
+	if result.Config == nil && len(lost) == 0 { // a script, say
+		return nil, lackError{more}
+	}
+	return lint.Foreign(lost, result.Config), nil
 }
 
 // adopt writes what a plan says, or nothing.

@@ -78,6 +78,8 @@ type Result struct {
 	Parts     []Part
 	Fatal     string   // why cloud-init gives up and applies nothing at all; "" if it does not
 	Uncertain []string // what cannot be known here
+
+	file string
 }
 
 // Options say whose behaviour is wanted.
@@ -100,14 +102,14 @@ func (o Options) old() bool {
 func Merge(name string, data []byte, options Options) (Result, error) {
 	p := processor{name: name, options: options}
 	if err := p.process(data); err != nil {
-		return Result{Fatal: err.Error(), Uncertain: p.uncertain}, nil
+		return Result{Fatal: err.Error(), Uncertain: p.uncertain, file: name}, nil
 	}
 	h := handlers{processor: &p, scripts: map[string]int{}}
 	h.result.Parts, h.result.Uncertain = p.dropped, p.uncertain
 	for _, attached := range p.attached {
 		for m := range attached.Walk() {
 			if err := h.part(m); err != nil {
-				return Result{Fatal: err.Error(), Uncertain: h.result.Uncertain}, nil
+				return Result{Fatal: err.Error(), Uncertain: h.result.Uncertain, file: name}, nil
 			}
 		}
 	}

@@ -14,7 +14,7 @@ import (
 func (r Result) Lost() diag.List {
 	var lost diag.List
 	if r.Fatal != "" {
-		lost.Add(diag.Problem{Message: "nothing of the user-data is applied: " + r.Fatal, Width: 1})
+		lost.Add(diag.Problem{Pos: diag.Position{File: r.file}, Message: "nothing of the user-data is applied: " + r.Fatal, Width: 1})
 		return lost
 	}
 	for _, part := range r.Parts {

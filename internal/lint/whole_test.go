@@ -109,7 +109,7 @@ func TestOurHosts(t *testing.T) {
 // TestRules walks all rules: each is documented, fires somewhere and stays silent
 // somewhere else of the same kind.
 func TestRules(t *testing.T) {
-	fires, silent := map[string]bool{"invalid-file": true, "judge": true}, map[string]bool{}
+	fires, silent := map[string]bool{"invalid-file": true, "judge": true, "part-lost": true}, map[string]bool{}
 	for _, dir := range []string{"faults", "clean"} {
 		for _, f := range readCorpus(t, dir) {
 			fired := map[string]bool{}
