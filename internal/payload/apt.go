@@ -187,6 +187,21 @@ var (
 		`packages need to be removed|unable to correct problems|couldn't find any package`)
 )
 
+// saysDown is a server that says of itself that it is in trouble. apt goes on to look
+// for an older kind of signature then, and calls the archive unsigned when that does not
+// come either.
+var saysDown = regexp.MustCompile(`(?i)failed to fetch \S*Release(\.gpg)?\s+5[0-9][0-9]\s`)
+
+const unsigned = "is not signed"
+
+// isIntegrity says whether what apt said is about trust.
+func isIntegrity(said string) bool {
+	if saysDown.MatchString(said) {
+		said = strings.ReplaceAll(said, unsigned, "")
+	}
+	return saysIntegrity.MatchString(said)
+}
+
 // aptError sorts what apt said.
 func aptError(ctx context.Context, program, said string, err error) error {
 	if ctx.Err() != nil {
@@ -212,7 +227,7 @@ func aptError(ctx context.Context, program, said string, err error) error {
 	switch {
 	case text == "" || !errors.As(err, &exit):
 		return fmt.Errorf("%s: %w", program, err)
-	case saysIntegrity.MatchString(said):
+	case isIntegrity(said):
 		hint := "another mirror may be whole"
 		if strings.Contains(said, "is expired") {
 			hint = "use a mirror that is up to date, or --allow-expired for one that is frozen on purpose"

@@ -179,7 +179,8 @@ func TestRefused(t *testing.T) {
 		"an image without the keyring": {image: func(tree map[string]string) {
 			delete(tree, trustedKey)
 		}, kind: "integrity", says: "which the image does not have"},
-		"no archive": {spoil: func(w *world) { clear(w.files) }, kind: "network", says: "does not have a Release file"},
+		"no archive":            {spoil: func(w *world) { clear(w.files) }, kind: "network", says: "does not have a Release file"},
+		"an archive in trouble": {spoil: func(w *world) { w.status = 503 }, kind: "network", says: "503"},
 		"no such file": {spoil: func(w *world) {
 			w.put("/debian/pool/beta1.deb", nil)
 		}, kind: "network", says: "404"},

@@ -63,7 +63,9 @@ type world struct {
 	mu    sync.Mutex
 	files map[string][]byte
 	asked []string
-	said  []string
+	// what every answer is instead of what it should be, 0 for that
+	status int
+	said   []string
 }
 
 const trustedKey = "usr/share/keyrings/archive.gpg"
@@ -176,8 +178,12 @@ func (w *world) get(path string) []byte {
 func (w *world) ServeHTTP(out http.ResponseWriter, in *http.Request) {
 	w.mu.Lock()
 	w.asked = append(w.asked, in.URL.Path)
-	content := w.files[in.URL.Path]
+	content, status := w.files[in.URL.Path], w.status
 	w.mu.Unlock()
+	if status != 0 {
+		out.WriteHeader(status)
+		return
+	}
 	if content == nil {
 		http.NotFound(out, in)
 		return
