@@ -1,23 +1,16 @@
 package main
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
-	"bake/internal/archive"
 	"bake/internal/backup"
 	"bake/internal/host"
 	"bake/internal/secret"
@@ -149,133 +142,25 @@ func (a *app) backupHost(ctx context.Context, name string, o backupOptions) (rec
 		return record, fmt.Errorf("%s: %w", name, err)
 	}
 	job := backup.Job{Dir: stage, Host: name, Generation: manifest.Generation, Time: manifest.Frozen}
-	for _, store := range plan.Stores() { // what one store cannot, the other may
-		a.stage("%s: storing in %s", name, store)
-		saved, failed := store.Save(ctx, job)
-		a.stage("")
-		if failed != nil {
-			err = errors.Join(err, fmt.Errorf("%s: %w", name, failed))
-			continue
-		}
-		record.Saved = append(record.Saved, saved)
-		a.say("%s: %s in %s: state of %s, %s, %s of it new", name, saved.ID, store, saved.Time.Local().Format(time.DateTime), amount(saved.Bytes), amount(saved.Added))
-	}
-	if err == nil {
+	record.Saved, err = a.saveState(ctx, plan, job)
+	if err = errors.Join(err, damagedDatabase(name, manifest)); err == nil {
 		record.LastGood = manifest.Frozen.UTC()
 	}
 	return record, err
 }
 
-// fetchState receives what a machine sends of its state.
-func (a *app) fetchState(ctx context.Context, h *host.Host, plan backup.Plan, o backupOptions, stage string) (m archive.Manifest, err error) {
-	address := cmp.Or(o.address, plan.Address)
-	if uri := cmp.Or(o.uri, h.Domain.URI); uri != "" && address == "" {
-		if address, err = a.addressOf(ctx, h, uri); err != nil {
-			return m, err
+// saveState stores a backup everywhere: what one store cannot, the other may.
+func (a *app) saveState(ctx context.Context, plan backup.Plan, job backup.Job) (all []backup.Snapshot, err error) {
+	for _, store := range plan.Stores() {
+		a.stage("%s: storing in %s", job.Host, store)
+		saved, failed := store.Save(ctx, job)
+		a.stage("")
+		if failed != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", job.Host, failed))
+			continue
 		}
+		all = append(all, saved)
+		a.say("%s: %s in %s: state of %s, %s, %s of it new", job.Host, saved.ID, store, saved.Time.Local().Format(time.DateTime), amount(saved.Bytes), amount(saved.Added))
 	}
-	more := []string{"-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4", "-o", "ForwardAgent=no"}
-	if identity := cmp.Or(o.identity, plan.Identity); identity != "" {
-		more = append(more, "-i", identity, "-o", "IdentitiesOnly=yes")
-	}
-	program, argv, err := a.login(h, address, more...)
-	if err != nil {
-		return m, err
-	}
-	argv[len(argv)-3] = plan.User // behind -l
-	if limit := plan.Limit(); limit > 0 {
-		limited, stop := context.WithTimeoutCause(ctx, limit, remoteError{fmt.Errorf("the machine had not sent its state within %v", limit)})
-		defer stop()
-		ctx = limited
-	}
-	cmd := exec.CommandContext(ctx, program, argv[1:]...)
-	cmd.Env = os.Environ() // its agent, its home: as bake ssh
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
-	cmd.WaitDelay = 5 * time.Second
-	var said tailOf
-	cmd.Stderr = &said
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return m, err
-	}
-	if err := cmd.Start(); err != nil {
-		return m, fmt.Errorf("starting ssh: %w", err)
-	}
-	counted := &counter{Reader: out, shown: time.Now(), show: func(n int64) { a.stage("%s: fetching, %s", h.Name, amount(n)) }}
-	m, err = archive.Receive(ctx, counted, stage, archive.Limits{})
-	a.stage("")
-	_ = out.Close() // so that ssh ends, however it was
-	failed := cmd.Wait()
-	var refused *archive.RefusedError
-	switch {
-	case ctx.Err() != nil:
-		return m, context.Cause(ctx)
-	case failed != nil && (err == nil || errors.As(err, &refused)): // it broke off, and that is why
-		return m, remoteError{fmt.Errorf("the machine gave no state: %s (%w)", cmp.Or(said.line(), "ssh said nothing"), failed)}
-	case err != nil:
-		return m, err
-	case m.Host != h.Name:
-		return m, claimError{fmt.Errorf("the machine at work calls itself %q", m.Host)}
-	}
-	for _, database := range m.Databases {
-		if database.Integrity != "ok" {
-			a.warn("%s: the database %s is damaged in the machine: %s", h.Name, database.Path, database.Integrity)
-		}
-	}
-	return m, nil
-}
-
-// addressOf asks libvirt where a machine is.
-func (a *app) addressOf(ctx context.Context, h *host.Host, uri string) (string, error) {
-	w := &watched{name: h.Name, host: h}
-	if err := a.ask(ctx, w, uri); err != nil {
-		return "", err
-	}
-	d, err := w.domainOf()
-	if err := errors.Join(err, w.Close()); err != nil {
-		return "", err
-	}
-	if d.State != "running" {
-		return "", lackError{fmt.Errorf("there is no machine at work: %s", d)}
-	}
-	if len(d.Addresses) == 0 {
-		return "", nil
-	}
-	return d.Addresses[0], nil
-}
-
-// counter tells now and then how much was read.
-type counter struct {
-	io.Reader
-	n     int64
-	shown time.Time
-	show  func(int64)
-}
-
-func (c *counter) Read(p []byte) (int, error) {
-	n, err := c.Reader.Read(p)
-	c.n += int64(n)
-	if now := time.Now(); now.Sub(c.shown) >= redraw {
-		c.shown = now
-		c.show(c.n)
-	}
-	return n, err
-}
-
-// tailOf keeps the end of what is written to it.
-type tailOf []byte
-
-func (t *tailOf) Write(p []byte) (int, error) {
-	const most = 4 << 10
-	*t = append(*t, p...)
-	*t = bytes.Clone((*t)[max(0, len(*t)-most):])
-	return len(p), nil
-}
-
-// line is the last line that says something.
-func (t *tailOf) line() (last string) {
-	for line := range strings.Lines(string(*t)) {
-		last = cmp.Or(strings.TrimSpace(line), last)
-	}
-	return last
+	return all, err
 }

@@ -19,27 +19,31 @@ import (
 	"bake/internal/archive"
 )
 
-// sends FILE HOST AGE SIZE writes what a machine sends of its state: a directory with a
-// text and a database of so many bytes, frozen so long ago.
+// sends FILE HOST AGE SIZE [INTEGRITY] writes what a machine sends of its state: a
+// directory with a text and a database of so many bytes, frozen so long ago.
 func sends(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 4 {
-		ts.Fatalf("usage: sends FILE HOST AGE SIZE")
+	if neg || len(args) < 4 || len(args) > 5 {
+		ts.Fatalf("usage: sends FILE HOST AGE SIZE [INTEGRITY]")
 	}
 	age, err := time.ParseDuration(args[2])
 	ts.Check(err)
 	size, err := strconv.Atoi(args[3])
 	ts.Check(err)
-	content, err := stateOf(args[1], time.Now().Add(-age), map[string][]byte{"text": []byte("hello\n"), "x.sqlite": bytes.Repeat([]byte("SQLite\x00\n"), size/8)})
+	integrity := append(args, "ok")[4]
+	content, err := stateOf(args[1], integrity, time.Now().Add(-age), map[string][]byte{"text": []byte("hello\n"), "x.sqlite": bytes.Repeat([]byte("SQLite\x00\n"), size/8)})
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), content, 0o600))
 }
 
 // stateOf is a stream as package archive has it, of files in var/lib/openclaw.
-func stateOf(host string, at time.Time, files map[string][]byte) ([]byte, error) {
+func stateOf(host, integrity string, at time.Time, files map[string][]byte) ([]byte, error) {
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
 	old := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 	m := archive.Manifest{Format: 1, Host: host, Generation: "0123456789abcdef", Method: "frozen", Asked: at, Frozen: at, Thawed: at, Roots: []archive.Path{"var/lib/openclaw"}}
+	if files["x.sqlite"] != nil {
+		m.Databases = []archive.Database{{Path: "var/lib/openclaw/x.sqlite", Integrity: integrity}}
+	}
 	var failed error
 	add := func(kind string, h tar.Header, body []byte) {
 		h.Uid, h.Gid, h.ModTime, h.Format, h.Size = 782, 782, old, tar.FormatPAX, int64(len(body))

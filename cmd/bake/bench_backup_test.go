@@ -25,12 +25,11 @@ func TestBenchBackup(t *testing.T) {
 		_, _ = rand.Read(body)
 		content[fmt.Sprintf("f%03d", i)] = body
 	}
-	source := filepath.Join(w.dir, "source")
 	for name, body := range content {
 		w.write(t, "source/"+name, string(body), 0o600)
 	}
 	resend := func() { // the same state of another moment
-		stream, err := stateOf("zap", time.Now(), content)
+		stream, err := stateOf("zap", "ok", time.Now(), content)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,18 +75,12 @@ func TestBenchBackup(t *testing.T) {
 	}
 	grown := func() int64 { return du(t, filepath.Join(w.dir, "repo")) }
 	before := grown()
-	result := few(t, 7, func() { time.Sleep(1100 * time.Millisecond); resend() }, commands) // a tree has one backup a second
-	show(t, fmt.Sprintf("second backup of %d MiB in %d files that did not change, %s", files*size>>20, files, source), result, "bake backup (restic)")
-	t.Logf("the repository grew by %d KiB a backup, of which the list of files has the most", (grown()-before)>>10/7)
-}
-
-// few is contest with fewer rounds.
-func few(t *testing.T, n int, prepare func(), commands map[string]func() *exec.Cmd) map[string][2]float64 {
-	t.Helper()
-	before := rounds
-	rounds = n
-	defer func() { rounds = before }()
-	return contest(t, prepare, commands)
+	usual := rounds
+	rounds = 7
+	defer func() { rounds = usual }()
+	result := contest(t, func() { time.Sleep(1100 * time.Millisecond); resend() }, commands) // a tree has one backup a second
+	show(t, fmt.Sprintf("second backup of %d MiB in %d files that did not change", files*size>>20, files), result, "bake backup (restic)")
+	t.Logf("the repository grew by %d KiB a backup, of which the list of files has the most", (grown()-before)>>10/int64(rounds))
 }
 
 // du is what the files below a directory hold.

@@ -1,0 +1,149 @@
+package main
+
+// How the state of a machine comes here.
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"bake/internal/archive"
+	"bake/internal/backup"
+	"bake/internal/host"
+)
+
+// fetchState receives what a machine sends of its state.
+func (a *app) fetchState(ctx context.Context, h *host.Host, plan backup.Plan, o backupOptions, stage string) (m archive.Manifest, err error) {
+	address := cmp.Or(o.address, plan.Address)
+	if uri := cmp.Or(o.uri, h.Domain.URI); uri != "" && address == "" {
+		if address, err = a.addressOf(ctx, h, uri); err != nil {
+			return m, err
+		}
+	}
+	more := []string{"-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4", "-o", "ForwardAgent=no"}
+	if identity := cmp.Or(o.identity, plan.Identity); identity != "" {
+		more = append(more, "-i", identity, "-o", "IdentitiesOnly=yes")
+	}
+	program, argv, err := a.login(h, address, more...)
+	if err != nil {
+		return m, err
+	}
+	argv[len(argv)-3] = plan.User // behind -l
+	if limit := plan.Limit(); limit > 0 {
+		limited, stop := context.WithTimeoutCause(ctx, limit, remoteError{fmt.Errorf("the machine had not sent its state within %v", limit)})
+		defer stop()
+		ctx = limited
+	}
+	m, err = receiveState(ctx, program, argv, stage, func(n int64) { a.stage("%s: fetching, %s", h.Name, amount(n)) })
+	a.stage("")
+	if err == nil && m.Host != h.Name {
+		err = claimError{fmt.Errorf("the machine at work calls itself %q", m.Host)}
+	}
+	return m, err
+}
+
+// damagedDatabase says that a machine's database was damaged before it was fetched. What
+// is stored is what there is, but nobody should think that all is well.
+func damagedDatabase(name string, m archive.Manifest) error {
+	var all error
+	for _, database := range m.Databases {
+		if database.Integrity != "ok" {
+			all = errors.Join(all, claimError{fmt.Errorf("%s: stored, but the database %s is damaged in the machine: %s", name, database.Path, database.Integrity)})
+		}
+	}
+	return all
+}
+
+// receiveState runs an ssh whose other end sends a state.
+func receiveState(ctx context.Context, program string, argv []string, stage string, show func(int64)) (m archive.Manifest, err error) {
+	cmd := exec.CommandContext(ctx, program, argv[1:]...)
+	cmd.Env = os.Environ() // its agent, its home: as bake ssh
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
+	cmd.WaitDelay = 5 * time.Second
+	var said tailOf
+	cmd.Stderr = &said
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return m, err
+	}
+	if err := cmd.Start(); err != nil {
+		return m, fmt.Errorf("starting ssh: %w", err)
+	}
+	counted := &counter{Reader: out, shown: time.Now(), show: show}
+	m, err = archive.Receive(ctx, counted, stage, archive.Limits{})
+	_ = out.Close() // so that ssh ends, however it was
+	late := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
+	defer late.Stop()
+	failed := cmd.Wait()
+	var refused *archive.RefusedError
+	switch {
+	case ctx.Err() != nil:
+		return m, context.Cause(ctx)
+	case failed != nil && (err == nil || errors.As(err, &refused)): // it broke off, and that is why
+		return m, remoteError{fmt.Errorf("the machine gave no state: %s (%w)", cmp.Or(said.line(), "ssh said nothing"), failed)}
+	}
+	return m, err
+}
+
+// addressOf asks libvirt where a machine is.
+func (a *app) addressOf(ctx context.Context, h *host.Host, uri string) (string, error) {
+	w := &watched{name: h.Name, host: h}
+	if err := a.ask(ctx, w, uri); err != nil {
+		return "", err
+	}
+	d, err := w.domainOf()
+	if err := errors.Join(err, w.Close()); err != nil {
+		return "", err
+	}
+	if d.State != "running" {
+		return "", lackError{fmt.Errorf("there is no machine at work: %s", d)}
+	}
+	if len(d.Addresses) == 0 {
+		return "", nil
+	}
+	return d.Addresses[0], nil
+}
+
+// counter tells now and then how much was read.
+type counter struct {
+	io.Reader
+	n     int64
+	shown time.Time
+	show  func(int64)
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n += int64(n)
+	if now := time.Now(); now.Sub(c.shown) >= redraw {
+		c.shown = now
+		c.show(c.n)
+	}
+	return n, err
+}
+
+// tailOf keeps the end of what is written to it.
+type tailOf []byte
+
+func (t *tailOf) Write(p []byte) (int, error) {
+	const most = 4 << 10
+	*t = append(*t, p...)
+	*t = bytes.Clone((*t)[max(0, len(*t)-most):])
+	return len(p), nil
+}
+
+// line is the last line that says something.
+func (t *tailOf) line() (last string) {
+	for line := range strings.Lines(string(*t)) {
+		last = cmp.Or(strings.TrimSpace(line), last)
+	}
+	return last
+}
