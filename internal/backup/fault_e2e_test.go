@@ -110,7 +110,9 @@ func TestE2ECut(t *testing.T) {
 			t.Parallel()
 			j := state(t, size)
 			j.Host = fmt.Sprintf("zap%d", i)
-			_, err := repositoryAt(newWire(t, s.Host, at).Addr().String(), Writer).Save(t.Context(), j)
+			cut := repositoryAt(newWire(t, s.Host, at).Addr().String(), Writer)
+			cut.Limits.Stall = patience
+			_, err := cut.Save(t.Context(), j)
 			f := caused(t, err, Unreachable)
 			if !f.Network() || f.Said == "" {
 				t.Errorf("it is %q", err)
@@ -165,6 +167,7 @@ func TestE2EUnwell(t *testing.T) {
 	never := through(func(_ int64, out http.ResponseWriter, in *http.Request) bool {
 		return in.Method == http.MethodPut && strings.Contains(in.URL.Path, "/data/") && sorry(out)
 	})
+	never.Limits.Stall = patience
 	_, err := never.Save(t.Context(), state(t, 2<<20))
 	if caused(t, err, Unreachable); !strings.Contains(err.Error(), "reduce your request rate") {
 		t.Error(err)
@@ -177,6 +180,7 @@ func TestE2EUnwell(t *testing.T) {
 		<-over
 		return true
 	})
+	silent.Limits.Stall = patience
 	_, err = silent.Save(t.Context(), state(t, 2<<20))
 	caused(t, err, Stalled)
 	t.Log(err)
