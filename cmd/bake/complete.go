@@ -186,16 +186,20 @@ func (a *app) arguments(root *cli.App, l line) []string {
 			commands = append(commands, t.name)
 		}
 		return commands
-	case "doctor":
+	case "doctor", "man":
 		return commands
 	case "inspect", "pull":
 		return []string{"debian:12", "debian:13", "ubuntu:22.04", "ubuntu:24.04", "ubuntu:26.04"}
 	}
-	return choices.FindAllString(l.command.ArgsUsage, -1)
+	var words []string
+	for _, m := range choices.FindAllStringSubmatch(l.command.ArgsUsage, -1) {
+		words = append(words, m[1])
+	}
+	return words
 }
 
 // choices are the words that a command's help offers: [install | status | logs].
-var choices = regexp.MustCompile(`\b[a-z]+\b`)
+var choices = regexp.MustCompile(`(?:^|[ \[])([a-z]+)\b`)
 
 // baked are the generations of the hosts named, or of all.
 func (a *app) baked(hosts []string) []string {

@@ -38,7 +38,8 @@ var purposes = []struct {
 	{"openclaw", "a server with the OpenClaw gateway", "4GiB", "40GiB", "20GiB", slices.Concat(server, []string{"service-hardening", "openclaw"})},
 }
 
-var server = []string{"ssh", "ssh-policy", "ufw: {allow_tcp: [22]}", "fail2ban", "unattended-upgrades",
+var server = []string{"ssh", "ssh-policy", "ufw: {allow_tcp: [22]}",
+	"fail2ban: {ignore: [192.168.122.1]} # not the hypervisor, on libvirt's network default", "unattended-upgrades",
 	"sysctl: {swappiness: 10}", "hostname-time", "journald", "audit", "auditd"}
 
 // interview says what a host file is to say: from the options, from a person at a terminal, or with what
