@@ -339,8 +339,8 @@ func shows(want, got []string) bool {
 }
 
 // programs that the manual calls besides bake and make.
-var programs = []string{"apt-get", "cat", "cd", "chmod", "cosign", "cp", "curl", "dpkg", "fish", "git", "go", "journalctl", "man", "mkdir", "nmap", "openssl", "python3", "rpm", "scp",
-	"sha256sum", "source", "ssh", "ssh-keygen", "sudo", "export", "systemctl", "systemd-analyze", "tar", "usermod", "virsh", "openclaw", "bash", "zsh"}
+var programs = []string{"apt-get", "bash", "cat", "cd", "chmod", "chown", "cosign", "cp", "curl", "dpkg", "export", "find", "fish", "git", "go", "journalctl", "man", "mkdir", "mv", "nmap",
+	"openclaw", "openssl", "python3", "read", "restic", "rpm", "scp", "sha256sum", "source", "ssh", "ssh-keygen", "sudo", "systemctl", "systemd-analyze", "tar", "usermod", "virsh", "zsh"}
 
 // checkShell holds command lines to the commands, options and targets that there are.
 func checkShell(text string) error {
