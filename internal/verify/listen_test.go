@@ -1,9 +1,12 @@
 package verify
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestReadSockets(t *testing.T) {
@@ -34,6 +37,44 @@ func FuzzReadSockets(f *testing.F) {
 			if s.Port < 0 || s.Port > 65535 || s.Proto != "tcp" && s.Proto != "udp" || strings.ContainsAny(s.Address, " \n") {
 				t.Errorf("%q gave %+v", out, s)
 			}
+		}
+	})
+}
+
+// What listens is noted where there is a root shell, and its absence is no failure.
+func TestNoteSockets(t *testing.T) {
+	tools := t.TempDir()
+	t.Setenv("PATH", tools+":"+os.Getenv("PATH"))
+	for name, test := range map[string]struct {
+		ss    string
+		login string
+		want  int
+	}{
+		"it is listed":    {"echo 'tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:*'", accepted, 1},
+		"ss fails":        {"echo 'tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:*'; exit 1", accepted, 0},
+		"nobody gets in":  {"echo 'tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:*'", refused, 0},
+		"nothing listens": {"true", accepted, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := os.WriteFile(filepath.Join(tools, "ss"), []byte("#!/bin/sh\n"+test.ss+"\n"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			r := newGuest(t, map[string]string{"login-ops": test.login}).inspect(t)
+			_ = r.enter(t.Context()) // may be refused
+			r.noteSockets(t.Context())
+			if got := len(r.report.Listening); got != test.want || r.report.Failed != 0 {
+				t.Errorf("%d sockets, want %d; %d failed", got, test.want, r.report.Failed)
+			}
+		})
+	}
+	t.Run("of a boot", func(t *testing.T) {
+		if err := os.WriteFile(filepath.Join(tools, "ss"), []byte("#!/bin/sh\necho 'tcp LISTEN 0 128 [::]:22 [::]:*'\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		r := attesting(t, tasted(true), nil)
+		r.patience = time.Minute
+		if err := r.examine(t.Context()); err != nil || !slices.Equal(r.report.Listening, []Socket{{"tcp", "::", 22, ""}}) {
+			t.Errorf("%v, %v", r.report.Listening, err)
 		}
 	})
 }
