@@ -43,7 +43,8 @@ func Foreign(name string, data []byte) (*Node, []Oddity, error) {
 		return nil, nil, p.problems.Err()
 	}
 	var document yaml.Node
-	switch err := yaml.NewDecoder(bytes.NewReader(data)).Decode(&document); {
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	switch err := decoder.Decode(&document); {
 	case errors.Is(err, io.EOF):
 		return empty, nil, nil
 	case err != nil:
@@ -51,6 +52,12 @@ func Foreign(name string, data []byte) (*Node, []Oddity, error) {
 		return nil, nil, p.problems.Err()
 	}
 	root := p.node(document.Content[0], "", 0)
+	var second yaml.Node
+	if err := decoder.Decode(&second); err == nil {
+		at := p.at(second.Line, second.Column, 1)
+		at.Message, at.Hint = "a second document starts here, and PyYAML refuses both", "one file holds one document; remove the ---"
+		p.problems.Add(at)
+	}
 	if len(p.problems) > 0 {
 		return nil, odd, p.problems.Err()
 	}

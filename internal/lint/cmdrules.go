@@ -78,6 +78,8 @@ func (w *world) checkShapes() {
 	}
 }
 
+var plainVariable = regexp.MustCompile(`^"?\$\{?[A-Za-z_]+\}?"?$`)
+
 func (w *world) checkList(item *doc.Node, at spot) {
 	for i, word := range item.Items {
 		place := spot{node: word, path: fmt.Sprintf("%s[%d]", at.path, i)}
@@ -87,6 +89,8 @@ func (w *world) checkList(item *doc.Node, at spot) {
 			return
 		case word.Kind == doc.Bool:
 			w.hint("put it in quotes").report("yaml-ambiguous", place, "the word is read as %s, and the command gets True or False", word.Text)
+		case i > 0 && word.Kind == doc.String && (plainVariable.MatchString(word.Text) || strings.HasPrefix(word.Text, "/") && strings.ContainsAny(word.Text, "*?") && len(strings.Fields(word.Text)) == 1) && !slices.Contains(words("find chmod-x sudo-x rsync tar ufw"), item.Items[0].Text):
+			w.hint("write the command as one text, which a shell reads").warn("cmd-shape", place, "no shell reads a list: the command gets %q as it stands here", word.Text)
 		case slices.Contains(words("| > >> < && || ; 2>&1 &"), word.Text) && i > 0 && i+1 < len(item.Items):
 			w.hint("write the command as one text, which a shell reads").report("cmd-shape", place, "no shell reads a list: the command gets %q as an argument", word.Text)
 		}
@@ -241,6 +245,10 @@ func (w *world) checkDownloads(c, in *command) {
 		w.report("cmd-pipe-to-shell", c.at, "root runs whatever the server, or half a download, says")
 	}
 	switch in.name() {
+	case "git":
+		if in.has("clone") && slices.ContainsFunc(in.args(), func(a string) bool { return strings.HasPrefix(a, "http://") || strings.HasPrefix(a, "git://") }) {
+			w.warn("cmd-insecure-download", c.at, "anybody on the way can send something else")
+		}
 	case "curl":
 		if slices.ContainsFunc(in.words, func(a string) bool {
 			return a == "--insecure" || regexp.MustCompile(`^-[a-zA-Z]*k[a-zA-Z]*$`).MatchString(a)
@@ -265,7 +273,26 @@ func (w *world) checkDownloads(c, in *command) {
 	}
 }
 
+// checkEnds reports a command that goes on for ever.
+func (w *world) checkEnds(c, in *command) {
+	detached := in.has("-d", "--detach", "-itd", "-dit", "--detach=true") || slices.ContainsFunc(in.words, func(a string) bool {
+		return regexp.MustCompile(`^-[a-z]*d[a-z]*$`).MatchString(a)
+	})
+	switch {
+	case c.background || c.script != "":
+	case in.name() == "tail" && in.has("-f", "-F", "--follow"), in.name() == "journalctl" && in.has("-f", "--follow"), in.is("sleep", "infinity"), in.name() == "watch":
+		w.report("cmd-never-ends", c.at, "%s goes on for ever: the first boot never ends", in.name())
+	case in.is("docker", "compose") && in.has("up") && !detached, in.name() == "docker-compose" && in.has("up") && !detached:
+		w.hint("add -d").report("cmd-never-ends", c.at, "without -d this goes on as long as the containers: the first boot never ends")
+	case in.is("docker", "run") && in.has("-it", "-ti", "-i", "--interactive") && !detached:
+		w.hint("add -d, or leave -it away").report("cmd-prompt", c.at, "there is no terminal for -it")
+	case in.name() == "crontab" && in.has("-e"), in.name() == "do-release-upgrade" && !in.has("-f"):
+		w.report("cmd-prompt", c.at, "%s wants a person at a terminal", in.name())
+	}
+}
+
 func (w *world) checkPrompts(c, in *command) {
+	w.checkEnds(c, in)
 	switch {
 	case in.name() == "passwd" && !in.has("-l", "-d", "-e", "--lock", "--expire", "-S", "--stdin", "-u", "-x", "-n") && len(c.from) == 0 && c.inputAt == nil:
 		w.report("cmd-prompt", c.at, "passwd asks for a password, and nobody answers")
@@ -287,7 +314,31 @@ func (w *world) checkPrompts(c, in *command) {
 }
 
 func (w *world) checkAccounts(c, in *command) {
+	if args := in.args(); len(args) > 1 {
+		switch {
+		case in.name() == "timedatectl" && args[0] == "set-timezone" && !strings.Contains(args[1], "$") && !slices.Contains(zones(), args[1]):
+			w.hint(cmpOr(nearZone(args[1]), "such as Europe/Berlin or UTC")).report("timezone", c.at, "there is no time zone %q", args[1])
+		case in.name() == "hostnamectl" && strings.HasSuffix(args[0], "hostname") && !strings.Contains(args[1], "$") && !hostLabel.MatchString(strings.Split(strings.ToLower(args[1]), ".")[0]):
+			w.report("hostname", c.at, "%q cannot be the name of a machine: letters, digits and -", args[1])
+		}
+	}
 	switch in.name() {
+	case "sysctl":
+		for _, a := range in.args() {
+			if key, value, ok := strings.Cut(a, "="); ok && !strings.Contains(a, "$") {
+				w.checkSetting(sysctlLine{key: key, value: strings.Trim(value, `"`), at: c.at})
+			}
+		}
+	case "useradd", "chpasswd-x":
+		for i, a := range in.words {
+			if (a == "-p" || a == "--password") && i+1 < len(in.words) && !strings.HasPrefix(in.words[i+1], "$") && in.words[i+1] != "*" && !strings.HasPrefix(in.words[i+1], "!") {
+				w.report("secret-plain", c.at, "useradd -p wants a hash; this is taken for one, and stands here for everybody")
+			}
+		}
+	case "echo":
+		if in.has("-e", "-ne", "-en") && !in.list && !c.nested && c.script == "" && (len(c.writes)+len(c.appends) > 0) {
+			w.hint("write printf '...\\n'").warn("cmd-bashism", c.at, "dash's echo knows no -e: the file begins with -e")
+		}
 	case "usermod":
 		adds := slices.ContainsFunc(in.words, func(a string) bool {
 			return regexp.MustCompile(`^-[a-zA-Z]*a`).MatchString(a) || a == "--append"

@@ -203,7 +203,7 @@ var plainName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
 func checkNames(w *world) {
 	for _, f := range w.files {
-		if f.entry == nil && f.layer == nil {
+		if f.entry == nil && f.layer == nil && f.made == nil {
 			continue
 		}
 		dir, name := path.Dir(f.path), path.Base(f.path)
@@ -343,7 +343,7 @@ func secretIn(text string) (what string, at int) {
 
 func checkSecrets(w *world) {
 	for _, f := range w.files {
-		if f.layer != nil || strings.HasSuffix(f.path, ".pub") {
+		if f.layer != nil || f.made != nil || strings.HasSuffix(f.path, ".pub") {
 			continue
 		}
 		for i, line := range f.lines() {

@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"fmt"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -32,6 +33,14 @@ func checkNetwork(w *world, root *doc.Node) {
 	case version == nil:
 		w.report("network-version", spot{node: n, path: "version"}, "the version is missing: cloud-init takes the file for none")
 	case version.Text == "1":
+		kinds := words("physical bond bridge vlan infiniband nameserver route loopback")
+		if list := n.Get("config"); list != nil {
+			for i, item := range list.Items {
+				if kind := item.Get("type"); kind == nil || !slices.Contains(kinds, kind.Text) {
+					w.report("network-key", spot{node: item, path: fmt.Sprintf("config[%d]", i)}, "version 1 has physical, bond, bridge, vlan, nameserver and route, and each entry is one of them")
+				}
+			}
+		}
 		return
 	case version.Text != "2":
 		w.report("network-version", spot{node: version, path: "version"}, "the version is 1 or 2, not %s", version.Text)
@@ -41,6 +50,10 @@ func checkNetwork(w *world, root *doc.Node) {
 			w.hint(near(key, append(networkKinds, "version", "renderer"))).report("network-key", spot{node: pair.Key, path: key}, "version 2 has no %s", key)
 		}
 	}
+	if r := n.Get("renderer"); r != nil && !slices.Contains(words("networkd NetworkManager sriov"), r.Text) {
+		w.hint(near2(r.Text, words("networkd NetworkManager"))).report("network-value", spot{node: r, path: "renderer"}, "the renderer is networkd or NetworkManager, not %q", r.Text)
+	}
+	w.checkDevices(n)
 	var physical, waiting []doc.Pair
 	if cards := n.Get("ethernets"); cards != nil {
 		for _, pair := range cards.Pairs {
@@ -66,6 +79,78 @@ func checkNetwork(w *world, root *doc.Node) {
 	}
 }
 
+// checkDevices looks at what devices say of each other.
+func (w *world) checkDevices(n *doc.Node) {
+	macs, names, used := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	defaults := 0
+	for _, kind := range networkKinds {
+		devices := n.Get(kind)
+		if devices != nil && devices.Kind == doc.List {
+			w.report("network-value", spot{node: devices, path: kind}, "this is a list, want a map of devices by name")
+			continue
+		}
+		if devices == nil {
+			continue
+		}
+		for _, pair := range devices.Pairs {
+			names[pair.Key.Text] = true
+		}
+	}
+	for _, kind := range networkKinds {
+		devices := n.Get(kind)
+		if devices == nil {
+			continue
+		}
+		for _, pair := range devices.Pairs {
+			at := spot{node: pair.Key, path: kind + "." + pair.Key.Text}
+			parts := itemTexts(nodeOr(pair.Value.Get("interfaces")))
+			if link := pair.Value.Get("link"); link != nil {
+				parts = append(parts, link.Text)
+			}
+			for _, part := range parts {
+				used[part] = true
+				if !names[part] {
+					w.report("network-key", at, "nothing defines %s: netplan refuses the file", part)
+				}
+			}
+			if id := pair.Value.Get("id"); kind == "vlans" && (id == nil || !onlyDigits(id.Text) || len(id.Text) > 4 || id.Text > "4094" && len(id.Text) == 4) {
+				w.report("network-value", at, "a VLAN has an id from 0 to 4094")
+			}
+			mac := pair.Value.Get("match").Get("macaddress")
+			if mac != nil && macs[strings.ToLower(mac.Text)] {
+				w.report("network-mac", spot{node: mac, path: at.path + ".match.macaddress"}, "another card is matched by the same address")
+			}
+			if mac != nil {
+				macs[strings.ToLower(mac.Text)] = true
+			}
+			if routes := pair.Value.Get("routes"); routes != nil {
+				for _, r := range routes.Items {
+					if to := r.Get("to"); to != nil && (to.Text == "default" || to.Text == "0.0.0.0/0") && r.Get("table") == nil && r.Get("metric") == nil {
+						if defaults++; defaults > 1 {
+							w.warn("network-address", spot{node: r, path: at.path + ".routes"}, "a second default route, without a metric")
+						}
+					}
+				}
+			}
+		}
+	}
+	if cards := n.Get("ethernets"); cards != nil {
+		for _, pair := range cards.Pairs {
+			v := pair.Value
+			if v.Kind == doc.Map && !used[pair.Key.Text] && v.Get("addresses") == nil && !isTrue(v.Get("dhcp4")) && !isTrue(v.Get("dhcp6")) && v.Get("link-local") == nil && v.Get("accept-ra") == nil && n.Get("bonds") == nil && n.Get("bridges") == nil && n.Get("vlans") == nil && !isTrue(v.Get("optional")) && v.Get("dhcp4") == nil {
+				w.warn("network-address", spot{node: pair.Key, path: "ethernets." + pair.Key.Text}, "the card gets no address: neither dhcp4 nor addresses")
+			}
+		}
+	}
+}
+
+func nodeOr(n *doc.Node) *doc.Node {
+	if n == nil {
+		return &doc.Node{}
+	}
+	return n
+}
+
 func (w *world) checkCard(path string, pair doc.Pair, ethernet bool) {
 	card := pair.Value
 	if card.Kind != doc.Map {
@@ -85,6 +170,23 @@ func (w *world) checkCard(path string, pair doc.Pair, ethernet bool) {
 		}
 	}
 	match := card.Get("match")
+	if match != nil {
+		for _, p := range match.Pairs {
+			if !slices.Contains(words("macaddress name driver"), p.Key.Text) {
+				w.hint(cmpOr(near(p.Key.Text, words("macaddress name driver")), "macaddress, name or driver")).report("network-key", spot{node: p.Key, path: path + ".match"}, "match has no key %s", p.Key.Text)
+			}
+		}
+		if name := match.Get("name"); name != nil && kernelName.MatchString(name.Text) && match.Get("macaddress") == nil {
+			w.hint("match the card by its macaddress").report("network-name", spot{node: name, path: path + ".match.name"}, "the name %s depends on the machine type and the slot of the card", name.Text)
+		}
+	}
+	if servers := card.Get("nameservers").Get("addresses"); servers != nil {
+		for _, item := range servers.Items {
+			if _, err := netip.ParseAddr(strings.Split(item.Text, "#")[0]); err != nil {
+				w.report("network-nameservers", spot{node: item, path: path + ".nameservers.addresses"}, "%q is no address", item.Text)
+			}
+		}
+	}
 	if mac := match.Get("macaddress"); mac != nil {
 		w.checkMAC(mac, path+".match.macaddress")
 	}
@@ -150,7 +252,7 @@ func (w *world) checkAddresses(card *doc.Node, path string) {
 
 // checkMeta looks at meta-data.
 func checkMeta(w *world, n *doc.Node) {
-	if n.Get("instance-id") == nil {
+	if id := n.Get("instance-id"); id == nil || id.Text == "" {
 		w.report("meta-instance-id", spot{node: n, path: "instance-id"}, "without an instance-id every machine is the same one, %q, and a changed seed has no effect", "nocloud")
 	}
 	if mode := n.Get("dsmode"); mode != nil && !slices.Contains(words("local net pass disabled"), mode.Text) {

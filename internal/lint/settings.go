@@ -33,8 +33,13 @@ var keysOf = map[string][]string{
 	"ssh":         words("emit_keys_to_console"),
 	"apt": words(`preserve_sources_list disable_suites primary security add_apt_repo_match debconf_selections sources_list conf https_proxy http_proxy proxy ftp_proxy sources fallback
 		 geoip mirrors`),
-	"snap": words("assertions commands"),
+	"snap": words("assertions commands"), "ca_certs": words("remove_defaults remove-defaults trusted"), "keyboard": words("layout model variant options"),
+	"apt.sources": words("source keyid key keyserver filename append"), "disk_setup.": words("table_type layout overwrite"),
 }
+
+// oneOfWords are keys with few values.
+var oneOfWords = map[string][]string{"manage_etc_hosts": words("true false localhost template"), "resize_rootfs": words("true false noblock"), "ssh_pwauth": words("true false yes no unchanged"),
+	"ntp.ntp_client": words("auto chrony ntp ntpdate systemd-timesyncd openntpd timesyncd busybox"), "growpart.mode": words("auto growpart gpart off false"), "byobu_by_default": words("enable enable-system enable-user disable disable-system disable-user user system")}
 
 // kindsOf are keys with values of one kind.
 var kindsOf = map[string][]doc.Kind{
@@ -76,6 +81,31 @@ func checkKeys(w *world) {
 			}
 		}
 	}
+	if sources := w.config.Get("apt").Get("sources"); sources != nil {
+		for _, pair := range sources.Pairs {
+			w.keys("apt.sources", pair.Value, keysOf["apt.sources"])
+		}
+	}
+	if disks := w.config.Get("disk_setup"); disks != nil {
+		for _, pair := range disks.Pairs {
+			w.keys("disk_setup."+pair.Key.Text, pair.Value, keysOf["disk_setup."])
+		}
+	}
+	for key, known := range oneOfWords {
+		n := w.config
+		for _, k := range strings.Split(key, ".") {
+			n = n.Get(k)
+		}
+		if n != nil && n.Scalar() && n.Kind != doc.Null && !slices.Contains(known, strings.ToLower(n.Text)) && !(key == "ntp.ntp_client" && w.config.Get("ntp").Get("config") != nil) {
+			w.hint(cmpOr(near(n.Text, known), "one of: "+strings.Join(known, " "))).report("key-type", spot{node: n, path: key}, "%s cannot be %q", key, n.Text)
+		}
+	}
+	for key, need := range map[string]string{"phone_home": "url", "keyboard": "layout"} {
+		if n := w.config.Get(key); n != nil && n.Kind == doc.Map && n.Get(need) == nil {
+			w.report("key-type", spot{node: keyNode(w.config, key), path: key}, "%s has no %s", key, need)
+		}
+	}
+	w.checkShapesOf()
 	if n := w.config.Get("users"); n != nil && n.Kind == doc.Map && n.Get("name") != nil {
 		w.hint("write a list: - name: ...").report("key-type", spot{node: n, path: "users"}, "this is one user's keys, want a list of users")
 	}
@@ -108,6 +138,54 @@ func (w *world) typeOf(key string, n *doc.Node, kinds []doc.Kind) {
 		return
 	}
 	w.report("key-type", at, "this is %s, want %s", n.Kind, kinds[0])
+}
+
+// checkShapesOf looks at entries of lists, and at values that are not there.
+func (w *world) checkShapesOf() {
+	if list := w.config.Get("mounts"); list != nil {
+		for i, item := range list.Items {
+			if item.Kind != doc.List {
+				w.hint(`write [device, place, type, options, "0", "0"]`).report("key-type", spot{node: item, path: fmt.Sprintf("mounts[%d]", i)}, "this is %s, want a list of fields", item.Kind)
+			}
+		}
+	}
+	if list := w.config.Get("fs_setup"); list != nil {
+		for i, item := range list.Items {
+			if item.Kind == doc.Map && item.Get("device") == nil {
+				w.report("key-type", spot{node: item, path: fmt.Sprintf("fs_setup[%d]", i)}, "the file system has no device")
+			}
+		}
+	}
+	if n := w.config.Get("users"); n != nil && n.Kind == doc.String && n.Text != "default" && !strings.Contains(n.Text, ",") {
+		w.warn("key-type", spot{node: n, path: "users"}, "this is text, want a list of users")
+	}
+	for _, key := range words("runcmd bootcmd packages write_files users") {
+		if n := w.config.Get(key); n != nil && n.Kind == doc.Null {
+			w.warn("key-type", spot{node: keyNode(w.config, key), path: key}, "%s is empty", key)
+		}
+	}
+	if n := w.config.Get("snap").Get("commands"); n != nil && n.Scalar() {
+		w.report("key-type", spot{node: n, path: "snap.commands"}, "this is %s, want a list or map of commands", n.Kind)
+	}
+	if n := w.config.Get("ca_certs").Get("trusted"); n != nil && n.Kind == doc.String {
+		w.report("key-type", spot{node: n, path: "ca_certs.trusted"}, "this is text, want a list of certificates")
+	}
+	if n := w.config.Get("power_state").Get("timeout"); n != nil && n.Kind != doc.Int {
+		w.report("power-state", spot{node: n, path: "power_state.timeout"}, "%q is no number of seconds", n.Text)
+	}
+	for _, f := range w.files {
+		source := f.entry.Get("source")
+		if uri := source.Get("uri"); uri != nil && strings.HasPrefix(uri.Text, "http://") {
+			w.warn("cmd-insecure-download", spot{node: uri, path: f.name + ".source.uri"}, "anybody on the way can send something else")
+		}
+		if headers := source.Get("headers"); headers != nil {
+			for _, pair := range headers.Pairs {
+				if what, _ := secretIn(pair.Value.Text); what != "" {
+					w.report("secret-plain", spot{node: pair.Value, path: f.name + ".source.headers"}, "%s stands here for everybody who reads the seed", what)
+				}
+			}
+		}
+	}
 }
 
 var merger = regexp.MustCompile(`^(dict|list|str)\(([a-z_, ]*)\)$`)

@@ -13,21 +13,22 @@ import (
 
 // command is one simple command that a boot runs.
 type command struct {
-	words   []string // "" where a word is made by the shell
-	text    []string // the words as they are written, without quotes where that is plain
-	boot    bool     // in bootcmd
-	item    int      // of the list
-	list    bool     // written as a list of words: no shell reads them
-	at      spot
-	from    []string // the command words that pipe into it
-	fetched bool     // a word holds what curl or wget prints
-	guarded bool     // its failure is swallowed: || true
-	appends []string // files that it appends to
-	writes  []string // files that it writes
-	input   string   // a here-document
-	inputAt func(line int) spot
-	nested  bool   // in the text of sh -c
-	script  string // the file that it stands in, "" for runcmd and bootcmd
+	words      []string // "" where a word is made by the shell
+	text       []string // the words as they are written, without quotes where that is plain
+	boot       bool     // in bootcmd
+	item       int      // of the list
+	list       bool     // written as a list of words: no shell reads them
+	at         spot
+	from       []string // the command words that pipe into it
+	fetched    bool     // a word holds what curl or wget prints
+	guarded    bool     // its failure is swallowed: || true
+	appends    []string // files that it appends to
+	writes     []string // files that it writes
+	input      string   // a here-document
+	inputAt    func(line int) spot
+	background bool   // with & behind it
+	nested     bool   // in the text of sh -c
+	script     string // the file that it stands in, "" for runcmd and bootcmd
 }
 
 // name is the program, without directory.
@@ -240,7 +241,7 @@ func isTrueCall(s *syntax.Stmt) bool {
 }
 
 func (r *shellReader) call(x *syntax.CallExpr, stmt *syntax.Stmt, from []string, guarded bool) []string {
-	c := command{boot: r.boot, item: r.item, from: from, guarded: guarded, nested: r.nested, script: r.script}
+	c := command{boot: r.boot, item: r.item, from: from, guarded: guarded, nested: r.nested, script: r.script, background: stmt.Background}
 	for _, word := range x.Args {
 		literal, plain := wordText(word)
 		c.text = append(c.text, literal)
@@ -399,4 +400,34 @@ func (r *shellReader) bashisms(parsed *syntax.File) {
 		}
 		return true
 	})
+}
+
+// readWritten takes what cat, tee, echo and printf write for files, too.
+func (w *world) readWritten() {
+	for i := range w.commands {
+		c := &w.commands[i]
+		in := c.inner()
+		targets, appends := c.writes, c.appends
+		text := c.input
+		switch {
+		case c.inputAt != nil && in.name() == "cat" && len(in.words) == 1:
+		case c.inputAt != nil && in.name() == "tee":
+			if in.has("-a", "--append") {
+				appends = append(slices.Clone(appends), in.args()...)
+			} else {
+				targets = append(slices.Clone(targets), in.args()...)
+			}
+		case in.name() == "echo" && len(in.words) == 2:
+			text = in.words[1] + "\n"
+		case in.name() == "printf" && len(in.words) == 2:
+			text = strings.ReplaceAll(in.words[1], `\n`, "\n")
+		default:
+			continue
+		}
+		for j, path := range append(slices.Clone(targets), appends...) {
+			if strings.HasPrefix(path, "/") && !strings.ContainsAny(path, "$*") && w.file(path) == nil {
+				w.files = append(w.files, &file{path: path, mode: -1, owner: "root:root", late: true, append: j >= len(targets), text: text, made: c})
+			}
+		}
+	}
 }

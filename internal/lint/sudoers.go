@@ -157,6 +157,10 @@ func (w *world) checkSudoDefaults(l sudoLine) {
 			w.report("sudoers-environment", l.at, "%s gives away what makes sudo safe", name)
 		case (name == "env_keep" || name == "env_check") && strings.Contains(one, "=") && regexp.MustCompile(`LD_|PAGER|EDITOR|VISUAL|PYTHON|PERL|NODE_|BASH_ENV|\bENV\b|PATH\b|SHELLOPTS|\*`).MatchString(one):
 			w.report("sudoers-environment", l.at, "a variable that is kept runs the caller's code as root")
+		case name == "secure_path" && regexp.MustCompile(`/home/|/tmp|/opt/|(?:^|[=:])\.(?:[:"]|$)`).MatchString(one):
+			w.report("sudoers-environment", l.at, "whoever may write to a directory of secure_path decides what root runs")
+		case name == "timestamp_timeout" && strings.Contains(one, "-1"):
+			w.warn("sudoers-environment", l.at, "a password once given counts until the machine is shut down")
 		case name == "exempt_group" || name == "!use_pty":
 			w.warn("sudoers-environment", l.at, "%s gives away what makes sudo safe", name)
 		case slices.Contains(words("logfile requiretty log_input log_output iolog_dir iolog_file mailto mail_badpass mail_always lecture_file badpass_message insults passprompt log_host log_year syslog loglinelen mail_no_user timestamp_type fqdn umask pwfeedback"), strings.TrimPrefix(name, "!")) && !slices.Contains(words("mail_badpass"), name):
@@ -271,6 +275,10 @@ func (w *world) checkSudoCommand(l sudoLine, command, runas string, options []st
 		return
 	case !strings.HasPrefix(fields[0], "/"):
 		w.hint("write the whole path, such as /usr/bin/"+name).report("sudoers-syntax", l.at, "sudo wants the whole path of a command, %q is none", fields[0])
+		return
+	}
+	if strings.HasSuffix(fields[0], "/") {
+		w.report("sudoers-wildcard", l.at, "a directory stands for all programs in it, with any arguments")
 		return
 	}
 	if slices.Contains(options, "SETENV") {

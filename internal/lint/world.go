@@ -98,12 +98,17 @@ type file struct {
 	name    string // of the entry: write_files[3]
 	content *doc.Node
 	layer   *layer.File // of which it is made
+	made    *command    // that writes it, where no write_files does
 }
 
 // at is the place of a character of a line of the text, counted from 0.
 func (f *file) at(line, col, width int) spot {
 	s := spot{node: f.content, path: f.path, width: width}
 	switch {
+	case f.made != nil && f.made.inputAt != nil:
+		return f.made.inputAt(line)
+	case f.made != nil:
+		return f.made.at
 	case f.layer != nil:
 		pos := diag.Position{File: f.layer.Origin}
 		pos.Line, pos.Col, s.source = align(f.layer, line, col)
@@ -121,6 +126,8 @@ func (f *file) at(line, col, width int) spot {
 func (f *file) key(key string) spot {
 	s := spot{node: f.entry, path: f.name}
 	switch n := f.entry.Get(key); {
+	case f.made != nil:
+		return f.made.at
 	case f.layer != nil:
 		s = spot{node: &doc.Node{Kind: doc.Map, Pos: diag.Position{File: f.layer.Origin}}, path: f.path}
 	case n != nil && n.Pos.Line > 0:
@@ -182,6 +189,7 @@ func newWorld(config *doc.Node, h *host.Host) *world {
 	w.readUsers()
 	w.readPackages()
 	w.readCommands()
+	w.readWritten()
 	w.readUnits()
 	return w
 }
