@@ -30,13 +30,18 @@ func sends(ts *testscript.TestScript, neg bool, args []string) {
 	size, err := strconv.Atoi(args[3])
 	ts.Check(err)
 	integrity := append(args, "ok")[4]
-	content, err := stateOf(args[1], integrity, time.Now().Add(-age), map[string][]byte{"text": []byte("hello\n"), "x.sqlite": bytes.Repeat([]byte("SQLite\x00\n"), size/8)})
+	content, err := streamOf(args[1], integrity, time.Now().Add(-age), map[string][]byte{"text": []byte("hello\n"), "x.sqlite": bytes.Repeat([]byte("SQLite\x00\n"), size/8)})
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), content, 0o600))
 }
 
 // stateOf is a stream as package archive has it, of files in var/lib/openclaw.
-func stateOf(host, integrity string, at time.Time, files map[string][]byte) ([]byte, error) {
+func stateOf(host string, at time.Time, files map[string][]byte) ([]byte, error) {
+	return streamOf(host, "ok", at, files)
+}
+
+// streamOf is one of a machine whose database x.sqlite is so sound.
+func streamOf(host, integrity string, at time.Time, files map[string][]byte) ([]byte, error) {
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
 	old := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)

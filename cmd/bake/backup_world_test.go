@@ -55,7 +55,7 @@ func (w vault) send(t *testing.T, size int) {
 	t.Helper()
 	content := make([]byte, size)
 	_, _ = rand.Read(content)
-	stream, err := stateOf("zap", "ok", time.Now(), map[string][]byte{"x": content})
+	stream, err := stateOf("zap", time.Now(), map[string][]byte{"x": content})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ func TestBenchBackup(t *testing.T) {
 		w.write(t, "source/"+name, string(body), 0o600)
 	}
 	resend := func() { // the same state of another moment
-		stream, err := stateOf("zap", "ok", time.Now(), content)
+		stream, err := stateOf("zap", time.Now(), content)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"gopkg.in/yaml.v3"
 
+	"bake/internal/backup"
 	"bake/internal/notify"
 	"bake/internal/tool"
 	"bake/layers"
@@ -181,7 +182,7 @@ func (f fence) check(dir string, sayings sayings) error {
 }
 
 // checkYAML loads a block by the code that reads such a file: a layer, nightly.yaml,
-// a host file, or keys of a host file, which are completed.
+// backup.yaml, a host file, or keys of a host file, which are completed.
 func (f fence) checkYAML(dir string) error {
 	var keys map[string]any
 	if err := yaml.Unmarshal([]byte(f.text), &keys); err != nil {
@@ -196,6 +197,16 @@ func (f fence) checkYAML(dir string) error {
 		}
 		said, code := bakeIn(dir, "layers", fmt.Sprint(keys["layer"]))
 		return isAccepted(said, code)
+	case keys["default"] != nil || keys["hosts"] != nil:
+		config, err := os.MkdirTemp(dir, "backup-")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(config, backup.FileName), []byte(f.text), 0o600); err != nil {
+			return err
+		}
+		_, err = backup.Read(config)
+		return err
 	case keys["notify"] != nil || keys["deploy"] != nil || keys["keep"] != nil:
 		nightly, err := os.MkdirTemp(dir, "nightly-")
 		if err != nil {
@@ -515,6 +526,7 @@ func TestManualCanFail(t *testing.T) {
 		{kind: "yaml", text: "machine: {memory: 2}\n"},
 		{kind: "yaml", text: "base: debian:13\nbase: debian:thirteen\n"},
 		{kind: "yaml", text: "keep: none\n"},
+		{kind: "yaml", text: "default: {repository: nowhere}\n"},
 		{kind: "yaml", path: "layers/x/layer.yaml", text: "layer: x\nsummary: A layer.\n"},
 		{kind: "console", text: "$ bake layers ufw\nlayer      wfu\n"},
 		{kind: "console", text: "$ ls\n"},

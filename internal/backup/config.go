@@ -250,15 +250,15 @@ func readRate(n *doc.Node, path string, problems *diag.List) int64 {
 }
 
 func readTime(n *doc.Node, path string, problems *diag.List) time.Duration {
-	if d, err := parseTime(n.Text); err == nil && n.Kind == doc.String {
+	if d, err := ParseTime(n.Text); err == nil && n.Kind == doc.String {
 		return d
 	}
 	problems.Add(n.Problem(path, "", "want a time such as 90m, 26h or 7d"))
 	return 0
 }
 
-// parseTime reads a time span in days, or as time.ParseDuration does.
-func parseTime(text string) (time.Duration, error) {
+// ParseTime reads a time span in days, or as time.ParseDuration does.
+func ParseTime(text string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		if number, err := strconv.Atoi(days); err == nil && number > 0 && number < 100_000 {
 			return time.Duration(number) * 24 * time.Hour, nil
