@@ -106,7 +106,7 @@ func newCLI(a *app) *cli.App {
 			completionCommand(a),
 			completeCommand(a),
 			manCommand(a),
-			importCommand(a),
+			importCommand(a), schemaCommand(a),
 			versionCommand(a),
 			helpCommand(a),
 		},
