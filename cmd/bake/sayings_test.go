@@ -132,10 +132,10 @@ func letterCount(text string) (n int) {
 }
 
 // say reports whether a text can be said: enough of it are words of ours.
-func (s sayings) say(text string) bool { return s.closest(text) >= 1.0/3 }
+func (s sayings) say(text string) bool { return s.closest(text) >= 0.45 }
 
-// closest is the largest share of a text's letters that one saying has, of those in
-// words that are no names and numbers.
+// closest is the largest share of a text's letters that a saying and its cause have, of
+// those in words that are no names and numbers.
 func (s sayings) closest(text string) float64 {
 	var words []string
 	for word := range strings.FieldsSeq(text) {
@@ -143,11 +143,16 @@ func (s sayings) closest(text string) float64 {
 			words = append(words, word)
 		}
 	}
-	all, best := float64(letterCount(strings.Join(words, " "))), 0.0
+	best, second := 0, 0
 	for _, one := range s {
-		best = max(best, float64(one.in(text))/max(all, 1))
+		switch n := one.in(text); {
+		case n > best:
+			best, second = n, best
+		case n > second && n != best: // the same words may stand twice in the code
+			second = n
+		}
 	}
-	return best
+	return float64(best+second) / max(float64(letterCount(strings.Join(words, " "))), 1)
 }
 
 // isTable reports whether a line is cells that can each be said.
