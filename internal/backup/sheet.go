@@ -65,8 +65,7 @@ func (c Config) Sheet(s Sheet) string {
 func (p plan) byHand(host string) string {
 	var out strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&out, format+"\n", args...) }
-	line("\nTo restore by hand, as root on a machine that runs %s's layers, with its services stopped and its", host)
-	line("old state moved away (never unpack over it: a database must not meet another's journal):")
+	line("\nTo restore by hand, as root in a directory with room, on a machine that has %s's layers:", host)
 	line("$ export RESTIC_REPOSITORY=%s", shell(p.repository))
 	line("$ read -rsp 'password: ' RESTIC_PASSWORD; export RESTIC_PASSWORD")
 	if _, isS3 := p.keys[Writer]; isS3 {
@@ -78,8 +77,11 @@ func (p plan) byHand(host string) string {
 	}
 	line("$ restic snapshots --no-lock --tag %s --host %s", tag, shell(host))
 	line("$ restic restore latest --no-lock --tag %s --host %s --target ./restored        (or its ID for latest)", tag, shell(host))
-	line("$ tar -xpf ./restored/%s --numeric-owner --xattrs --xattrs-include='*' --acls --exclude=.bake/manifest.json -C /", stateFile)
-	line("Then start the services. What the state was, file by file with its SHA-256, is in ./restored/%s.", manifestFile)
+	line("$ mkdir -m 0700 ./state")
+	line("$ tar -xpf ./restored/%s --numeric-owner --xattrs --xattrs-include='*' --no-acls --exclude=.bake -C ./state", stateFile)
+	line("Stop the services, move their old state away whole, and move what is in ./state to its place: never")
+	line("unpack over a state, as a database must not meet another's journal. Start the services. Every file's")
+	line("SHA-256 and owner is in ./restored/%s. Access lists are among the attributes, hence --no-acls.", manifestFile)
 	return out.String()
 }
 
