@@ -95,7 +95,11 @@ func (w *world) checkPackage(p packageName) {
 	case misnamed[p.name] != "" && !w.hasSources():
 		w.hint("write "+misnamed[p.name]).add("package-name", severityOfName(p.name), p.at, "no archive of Debian or Ubuntu has the package %s, or it is something else", p.name)
 	case slices.Contains(elsewhere, p.name) && !w.hasSources():
-		w.report("package-source", p.at, "only an archive of its vendor has %s, and none is set up here", p.name)
+		severity := Error
+		if w.host != nil && p.at.node.Pos.Line == 0 { // a layer's, which says so itself
+			severity, p.at = Warning, w.hostKey("layers")
+		}
+		w.add("package-source", severity, p.at, "only an archive of its vendor has %s, and none is set up here", p.name)
 	case near && len(p.name) > 5 && !w.hasSources() && strings.TrimRight(p.name, "0123456789.-") != strings.TrimRight(meant, "0123456789.-") && strings.TrimPrefix(p.name, "lib") == p.name:
 		w.hint("did you mean "+meant+"?").report("package-name", p.at, "there is hardly a package %s", p.name)
 	}
