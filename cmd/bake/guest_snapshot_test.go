@@ -428,3 +428,38 @@ func TestAlwaysThawed(t *testing.T) {
 	}
 	demandRuns("the end")
 }
+
+// TestSnapshotOnStateDisk is the layer's programs where a machine has them: as root, on a disk for
+// state, with a state of somebody else who lays links where SQLite looks for journals.
+func TestSnapshotOnStateDisk(t *testing.T) {
+	script, errScript := filepath.Abs("testdata/backup/state-disk")
+	layer, errLayer := filepath.Abs("../../layers/backup/files/usr/local/lib/bake")
+	if err := errors.Join(errScript, errLayer); err != nil {
+		t.Fatal(err)
+	}
+	work := t.TempDir()
+	if out, err := exec.Command("unshare", "--mount", "/bin/sh", "-c", "truncate -s 1M "+work+"/try && mke2fs -q -F "+work+"/try && mount -o loop "+work+"/try "+work).CombinedOutput(); err != nil {
+		t.Skipf("it takes root and a loop device: %v: %s", err, out)
+	}
+	out, err := exec.Command("unshare", "--mount", "--propagation", "private", script, work, layer).CombinedOutput()
+	const want = `secret: hunter2, root 600, in it 0
+databases: integrity: unable to open database file, path: srv/keeper/trap.sqlite
+integrity: ok, path: srv/keeper/x.sqlite
+left: dirs lost+found ssh, /run/bake: backup.lock /run/bake-backup:
+host keys: not asked for
+host keys: back
+now: evil.sqlite trap.sqlite x.sqlite, 783 700, /dirs/srv/keeper
+aside: 1
+rows: 1000
+busy: evil.sqlite stays trap.sqlite x.sqlite, /dirs/srv/keeper
+full:  there is no room for a copy of the state
+left: before dirs lost+found ssh
+`
+	lines := strings.SplitAfter(string(out), "\n")
+	got := strings.Join(slices.DeleteFunc(lines, func(line string) bool {
+		return strings.HasPrefix(line, "backup: ") || strings.HasPrefix(line, "restore: ")
+	}), "")
+	if err != nil || got != want {
+		t.Errorf("%v\n%s\nwant\n%s", err, out, want)
+	}
+}
