@@ -203,10 +203,6 @@ type merger []rule
 
 var ruleKinds = map[string]doc.Kind{"dict": doc.Map, "list": doc.List, "str": doc.String}
 
-func (m merger) has(kind doc.Kind) bool {
-	return slices.ContainsFunc(m, func(r rule) bool { return ruleKinds[r.name] == kind })
-}
-
 // merge merges with into value. A value that no rule knows stays.
 func (m merger) merge(value, with *doc.Node) (*doc.Node, error) {
 	for _, r := range m {

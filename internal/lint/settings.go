@@ -303,11 +303,7 @@ func flatText(n *doc.Node) string {
 }
 
 func nearZone(zone string) string {
-	var lower []string
 	for _, z := range zones() {
-		lower = append(lower, z)
-	}
-	for _, z := range lower {
 		if oneOff(zone, z) || strings.HasSuffix(z, "/"+zone) {
 			return fmt.Sprintf("did you mean %q?", z)
 		}
