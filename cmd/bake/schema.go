@@ -126,11 +126,11 @@ func (a *app) checkSchema(ctx context.Context, h *host.Host, words seed.Seed, bl
 		}
 		found = append(found, network...)
 	}
-	return a.schemaFindings(found, "cloud-init "+kept.CloudInit)
+	return a.schemaFindings(found, kept.CloudInit)
 }
 
 // schemaFindings says what is deprecated and returns what is wrong.
-func (a *app) schemaFindings(found []schema.Finding, reader string) error {
+func (a *app) schemaFindings(found []schema.Finding, version string) error {
 	var wrong diag.List
 	for _, f := range found {
 		if f.Deprecated {
@@ -141,7 +141,7 @@ func (a *app) schemaFindings(found []schema.Finding, reader string) error {
 			a.say("%s", diag.Printable(text))
 			continue
 		}
-		f.Message += ", says the schema of " + reader
+		f.Message = fmt.Sprintf("%s (the schema of the image's cloud-init %s)", f.Message, version)
 		wrong.Add(f.Problem)
 	}
 	return wrong.Err()

@@ -42,7 +42,7 @@ func TestSchemaOfTheImage(t *testing.T) {
 	place := func(col int) string {
 		return fmt.Sprintf("hosts/zap.yaml:%d:%d", strings.Count(hostFixture, "\n")+2, col)
 	}
-	image("  final_message: Done\n", 3, place(18)+`: error: final_message: "Done" is not of the form ^[a-z]+$, says the schema of cloud-init 25.1-0ubuntu1`)
+	image("  final_message: Done\n", 3, place(18)+`: error: final_message: "Done" is not of the form ^[a-z]+$ (the schema of the image's cloud-init 25.1-0ubuntu1)`)
 	image("  locale: C.UTF-8\n", 0, place(3)+": warning: locale: deprecated since cloud-init 23.1")
 
 	// What is kept is what counts, until somebody spoils it.
