@@ -107,7 +107,6 @@ func (w vault) works(t *testing.T, before int) {
 }
 
 func TestBackupKilled(t *testing.T) {
-	t.Parallel()
 	w := newVault(t, 1<<20)
 	w.expect(t, w.backup(), 0)
 	t.Run("while it fetches", func(t *testing.T) {
@@ -163,7 +162,6 @@ func TestBackupKilled(t *testing.T) {
 
 // TestBackupFullDisk: no room where it is made ready, then none where it is stored.
 func TestBackupFullDisk(t *testing.T) {
-	t.Parallel()
 	demandRoot(t)
 	demand(t, "unshare")
 	w := newVault(t, 1<<20)
