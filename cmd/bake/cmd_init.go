@@ -53,8 +53,6 @@ The file is checked as every host file is before it is written.`,
 //go:embed host.yaml.tmpl
 var hostFileText string
 
-var hostFile = template.Must(template.New("host").Parse(hostFileText))
-
 func runInit(ctx context.Context, a *app, name string, given map[string]string, dry bool) error {
 	path := filepath.Join(a.config, "hosts", name+".yaml")
 	if !host.IsName(name) {
@@ -69,6 +67,7 @@ func runInit(ctx context.Context, a *app, name string, given map[string]string, 
 		return err
 	}
 	var content bytes.Buffer
+	hostFile := template.Must(template.New("host").Parse(hostFileText)) // here, for it would make every start slower
 	if err := hostFile.Execute(&content, h); err != nil {
 		return err
 	}

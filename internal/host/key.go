@@ -65,5 +65,4 @@ var keys = []Key{
 	{"allow", "map", "none", "rules of bake lint that this host breaks, each with the reason", "allow: {no-firewall: the hypervisor filters}"},
 	{"cloud-config", "map", "none", "cloud-init's own keys, merged last", "cloud-config: {timezone: Etc/UTC}"},
 	{"override", "list of dotted keys", "none", "of cloud-config, that win over a layer's", "cloud-config: {timezone: Etc/UTC}\noverride: [timezone]"},
-	{"allow", "map of rules to reasons", "none", "rules of bake lint that the host may break, and why; the reason is shown", "allow: {no-firewall: the hypervisor filters}"},
 }
