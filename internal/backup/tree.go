@@ -40,6 +40,7 @@ const (
 	aboutName  = "backup.json"
 	latestName = "latest"
 	nameLayout = "20060102T150405Z"
+	fineLayout = "20060102T150405.000000Z" // which the one above reads, too
 	draftStart = ".new-"
 	goneStart  = ".gone-"
 )
@@ -61,6 +62,9 @@ func (t *Tree) Save(ctx context.Context, j Job) (s Snapshot, err error) {
 	}
 	if err := t.tidy(dir); err != nil {
 		return s, err
+	}
+	if _, err := os.Lstat(filepath.Join(dir, s.ID)); err == nil && j.Time.Nanosecond() > 0 {
+		s.ID = j.Time.UTC().Format(fineLayout) // two in a second
 	}
 	draft, err := os.MkdirTemp(dir, draftStart+"*") // 0700
 	if err != nil {

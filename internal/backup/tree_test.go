@@ -66,6 +66,14 @@ func TestTree(t *testing.T) {
 		t.Error("the same moment twice")
 	}
 	isWhole(t, s, two, next)
+	soon := next
+	soon.Time = next.Time.Add(time.Millisecond)
+	if three := save(t, s, soon); three.ID == two.ID {
+		t.Error("two backups in a second have one name")
+	}
+	if list, err := s.List(t.Context(), "zap"); err != nil || len(list) != 3 {
+		t.Errorf("list %v, %v", list, err)
+	}
 }
 
 func TestTreeFaults(t *testing.T) {
