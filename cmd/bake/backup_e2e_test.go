@@ -207,7 +207,7 @@ func (c *circle) fullCircle(t *testing.T, address, dir, user, gateway string) {
 		}
 		return n
 	}
-	asked := number(c.ssh(t, address, "sudo cat /var/lib/keeper/state/second"))
+	asked := number(c.ssh(t, address, "until sudo test -s /var/lib/keeper/state/second; do sleep 1; done; sudo cat /var/lib/keeper/state/second"))
 	c.in(t, 0, "backup", "--host", "zap")
 	before := c.receive(t, address)
 	if asked == 0 || before.Method != "frozen" {

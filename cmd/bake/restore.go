@@ -158,9 +158,7 @@ func (a *app) raise(ctx context.Context, o restoreOptions) error {
 	_, err := artifact.Open(a.out, o.host, which)
 	if errors.Is(err, fs.ErrNotExist) {
 		a.say("%s: there is no proven generation here: baking one, which must attest", o.host)
-		quiet := *a
-		quiet.Stdout = a.Stderr // what it has baked is not what this came for
-		if err := runImage(ctx, &quiet, imageOptions{hosts: []string{o.host}, base: o.base, from: o.from}); err != nil {
+		if err := runImage(ctx, a.aside(), imageOptions{hosts: []string{o.host}, base: o.base, from: o.from}); err != nil {
 			return err
 		}
 		which = "latest"
@@ -168,15 +166,21 @@ func (a *app) raise(ctx context.Context, o restoreOptions) error {
 		return err
 	}
 	a.say("%s: bringing it up", o.host)
-	quiet := *a
-	quiet.Stdout = a.Stderr
-	return runMachine(ctx, &quiet, o.libvirtOptions, func(m *machine) (deploy.Outcome, error) {
+	return runMachine(ctx, a.aside(), o.libvirtOptions, func(m *machine) (deploy.Outcome, error) {
 		g, err := a.parcel(ctx, m, which)
 		if err != nil {
 			return deploy.Outcome{}, err
 		}
 		return m.Up(ctx, g)
 	})
+}
+
+// aside is the same app for a step on the way, whose product is not what was asked for.
+func (a *app) aside() *app {
+	b := *a
+	b.Stdout, b.json = a.Stderr, false
+	b.ui = &ui{env: b.env, quiet: a.quiet}
+	return &b
 }
 
 // remote is the machine as its admin reaches it.

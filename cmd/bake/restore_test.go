@@ -314,6 +314,20 @@ func (e *estate) serveSSH(conn net.Conn, signer ssh.Signer) {
 	}
 }
 
+// TestAside: what a step on the way prints is no product.
+func TestAside(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	e := env{Stdout: &stdout, Stderr: &stderr}
+	a := &app{env: e, ui: &ui{env: e}, json: true}
+	b := a.aside()
+	if err := errors.Join(b.printLines([]string{"one"}), b.printPath("zap", "two")); err != nil {
+		t.Fatal(err)
+	}
+	if stdout.Len() > 0 || stderr.String() != "one\ntwo\n" {
+		t.Errorf("%q, %q", stdout.String(), stderr.String())
+	}
+}
+
 func TestChoose(t *testing.T) {
 	at := func(hour int) time.Time { return time.Date(2026, 11, 28, hour, 0, 0, 0, time.UTC) }
 	all := []backup.Snapshot{{ID: "aa11", Time: at(1)}, {ID: "aa22", Time: at(2)}, {ID: "bb", Time: at(3)}}
