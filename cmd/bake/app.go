@@ -31,7 +31,7 @@ type app struct {
 	key    string // file of the private key that signs, "" for the usual one
 	pins   string // directory of bake.lock, "" for config: a night has one of its own
 
-	isBench bool   // what is made is for comparison: it is not signed, and nobody's signature counts
+	isTrial bool   // what is made is for comparison: it is not signed, and nobody's signature counts
 	tool    string // what manifests name as the one that baked, "" for this bake
 }
 

@@ -79,7 +79,7 @@ type bench struct {
 func (a *app) openBench(dir, tool string) (bench, error) {
 	own := *a
 	own.config, own.out = filepath.Join(dir, "config"), filepath.Join(dir, "out")
-	own.layers, own.pins, own.isBench, own.tool = "", "", true, tool
+	own.layers, own.pins, own.isTrial, own.tool = "", "", true, tool
 	return bench{&own, dir}, os.MkdirAll(own.store().Dir, 0o700)
 }
 

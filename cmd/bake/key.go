@@ -36,7 +36,7 @@ func (a *app) keyPath() string {
 // readKey returns this user's key, nil when there is none.
 func (a *app) readKey() (*provenance.Key, error) {
 	path := a.keyPath()
-	if path == "" || a.isBench {
+	if path == "" || a.isTrial {
 		return nil, nil
 	}
 	key, err := provenance.ReadKey(path)
@@ -56,7 +56,7 @@ func (a *app) mayEnter(path string) bool {
 // ownKey returns this user's key and makes one on first use. It is nil, and that is
 // said, where there is no place for one.
 func (a *app) ownKey() (*provenance.Key, error) {
-	if a.isBench {
+	if a.isTrial {
 		return nil, nil
 	}
 	key, err := a.readKey()
@@ -85,7 +85,7 @@ func (a *app) ownKey() (*provenance.Key, error) {
 // ring returns the keys whose signatures count, and where they are listed: those in
 // keys/ or, if there are none, the own one. An empty ring means that nothing is checked.
 func (a *app) ring() (ring provenance.Ring, place string, err error) {
-	if a.isBench {
+	if a.isTrial {
 		return nil, "", nil
 	}
 	place = filepath.Join(a.config, ringName)
