@@ -3,7 +3,6 @@ package lint
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -78,7 +77,7 @@ func (w *world) checkShapes() {
 	}
 }
 
-var plainVariable = regexp.MustCompile(`^"?\$\{?[A-Za-z_]+\}?"?$`)
+var plainVariable = pattern(`^"?\$\{?[A-Za-z_]+\}?"?$`)
 
 func (w *world) checkList(item *doc.Node, at spot) {
 	for i, word := range item.Items {
@@ -158,7 +157,7 @@ func (w *world) checkApt(c, in *command) {
 	joined := strings.Join(in.words, " ")
 	changes := in.has("install", "upgrade", "dist-upgrade", "full-upgrade", "remove", "purge", "autoremove")
 	yes := slices.ContainsFunc(in.words, func(a string) bool {
-		return a == "--yes" || a == "--assume-yes" || regexp.MustCompile(`^-[a-z]*y[a-z]*$|^-qq+`).MatchString(a)
+		return a == "--yes" || a == "--assume-yes" || pattern(`^-[a-z]*y[a-z]*$|^-qq+`).MatchString(a)
 	}) || strings.Contains(joined, "Assume-Yes=true") || slices.Contains(c.from, "yes")
 	switch {
 	case changes && !yes:
@@ -251,7 +250,7 @@ func (w *world) checkDownloads(c, in *command) {
 		}
 	case "curl":
 		if slices.ContainsFunc(in.words, func(a string) bool {
-			return a == "--insecure" || regexp.MustCompile(`^-[a-zA-Z]*k[a-zA-Z]*$`).MatchString(a)
+			return a == "--insecure" || pattern(`^-[a-zA-Z]*k[a-zA-Z]*$`).MatchString(a)
 		}) {
 			w.report("cmd-insecure-download", c.at, "curl takes any certificate: anybody on the way can send something else")
 		}
@@ -276,7 +275,7 @@ func (w *world) checkDownloads(c, in *command) {
 // checkEnds reports a command that goes on for ever.
 func (w *world) checkEnds(c, in *command) {
 	detached := in.has("-d", "--detach", "-itd", "-dit", "--detach=true") || slices.ContainsFunc(in.words, func(a string) bool {
-		return regexp.MustCompile(`^-[a-z]*d[a-z]*$`).MatchString(a)
+		return pattern(`^-[a-z]*d[a-z]*$`).MatchString(a)
 	})
 	switch {
 	case c.background || c.script != "":
@@ -341,10 +340,10 @@ func (w *world) checkAccounts(c, in *command) {
 		}
 	case "usermod":
 		adds := slices.ContainsFunc(in.words, func(a string) bool {
-			return regexp.MustCompile(`^-[a-zA-Z]*a`).MatchString(a) || a == "--append"
+			return pattern(`^-[a-zA-Z]*a`).MatchString(a) || a == "--append"
 		})
 		i := slices.IndexFunc(in.words, func(a string) bool {
-			return regexp.MustCompile(`^-[a-zA-Z]*G$`).MatchString(a) || a == "--groups"
+			return pattern(`^-[a-zA-Z]*G$`).MatchString(a) || a == "--groups"
 		})
 		if i < 0 || i+1 >= len(in.words) {
 			return
@@ -369,8 +368,8 @@ func (w *world) rootGroups(c *command, groups []string) {
 }
 
 var (
-	passwordPipe  = regexp.MustCompile(`^['"]?[a-z_][a-z0-9_-]*:[^$\s*!]+`)
-	secretOptions = regexp.MustCompile(`^--?(?:auth-?key|password|token|secret|api-?key|passphrase)(?:=(.+))?$`)
+	passwordPipe  = pattern(`^['"]?[a-z_][a-z0-9_-]*:[^$\s*!]+`)
+	secretOptions = pattern(`^--?(?:auth-?key|password|token|secret|api-?key|passphrase)(?:=(.+))?$`)
 )
 
 func (w *world) checkCommandSecrets(c *command) {

@@ -1,7 +1,6 @@
 package lint
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -14,19 +13,19 @@ func (w *world) checkDanger(c, in *command) {
 		w.checkChmod(c, args)
 	case "chown", "chgrp":
 		if slices.ContainsFunc(in.words, func(a string) bool { return strings.HasPrefix(a, "-") && strings.Contains(a, "R") }) && len(args) > 1 && !strings.HasPrefix(args[0], "root") && slices.ContainsFunc(args[1:], func(a string) bool {
-			return regexp.MustCompile(`^/(?:etc|usr|bin|sbin|lib|boot|root|var|var/lib|)(?:/|$)`).MatchString(a) && !regexp.MustCompile(`^/(?:var/(?:www|lib|log|cache|spool)/.|usr/local/.)`).MatchString(a)
+			return pattern(`^/(?:etc|usr|bin|sbin|lib|boot|root|var|var/lib|)(?:/|$)`).MatchString(a) && !pattern(`^/(?:var/(?:www|lib|log|cache|spool)/.|usr/local/.)`).MatchString(a)
 		}) {
 			w.report("cmd-chmod", c.at, "what belongs to the system is %s's then: they can change what root runs", args[0])
 		}
 	case "rm":
-		recursive := slices.ContainsFunc(in.words, func(a string) bool { return regexp.MustCompile(`^-[a-zA-Z]*[rR]|^--recursive`).MatchString(a) })
+		recursive := slices.ContainsFunc(in.words, func(a string) bool { return pattern(`^-[a-zA-Z]*[rR]|^--recursive`).MatchString(a) })
 		if recursive && slices.ContainsFunc(args, func(a string) bool {
-			return regexp.MustCompile(`^/(?:\*|\$[A-Za-z_]*/?\*?|bin|sbin|etc|usr|lib|boot|var|home|root|dev|proc|sys)?/?\*?$`).MatchString(a)
+			return pattern(`^/(?:\*|\$[A-Za-z_]*/?\*?|bin|sbin|etc|usr|lib|boot|var|home|root|dev|proc|sys)?/?\*?$`).MatchString(a)
 		}) {
 			w.report("cmd-destroys", c.at, "this empties the machine, or does so if a variable is not set")
 		}
 	case "dd":
-		if slices.ContainsFunc(in.words, func(a string) bool { return regexp.MustCompile(`^of=/dev/(?:[svx]?v?d[a-z]|nvme)`).MatchString(a) }) {
+		if slices.ContainsFunc(in.words, func(a string) bool { return pattern(`^of=/dev/(?:[svx]?v?d[a-z]|nvme)`).MatchString(a) }) {
 			w.report("cmd-destroys", c.at, "this overwrites a disk")
 		}
 	case "setenforce":
@@ -73,11 +72,11 @@ func (w *world) checkChmod(c *command, args []string) {
 	}
 	mode, target := args[0], args[1]
 	sticky := strings.HasPrefix(mode, "1") && len(mode) == 4 || strings.Contains(mode, "t")
-	open := regexp.MustCompile(`^[0-7]{0,1}[0-7][0-7][2367]$`).MatchString(mode) || regexp.MustCompile(`^(?:a|o|go|ugo|)[+=][rx]*w`).MatchString(mode) && !strings.HasPrefix(mode, "+")
+	open := pattern(`^[0-7]{0,1}[0-7][0-7][2367]$`).MatchString(mode) || pattern(`^(?:a|o|go|ugo|)[+=][rx]*w`).MatchString(mode) && !strings.HasPrefix(mode, "+")
 	if open && !sticky {
 		w.report("cmd-chmod", c.at, "everybody may write to %s", target)
 	}
-	if regexp.MustCompile(`^[4-7][0-7]{3}$`).MatchString(mode) || regexp.MustCompile(`^u?\+s$`).MatchString(mode) {
+	if pattern(`^[4-7][0-7]{3}$`).MatchString(mode) || pattern(`^u?\+s$`).MatchString(mode) {
 		w.warn("file-setuid", c.at, "%s runs with the rights of its owner, whoever calls it", target)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/netip"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -69,7 +68,7 @@ func checkDocker(w *world) {
 	}
 	seen := map[string]bool{}
 	for i, line := range f.lines() {
-		for _, m := range regexp.MustCompile(`"([a-z0-9-]+)"\s*:`).FindAllStringSubmatch(line, -1) {
+		for _, m := range pattern(`"([a-z0-9-]+)"\s*:`).FindAllStringSubmatch(line, -1) {
 			if _, isTop := top[m[1]]; isTop && depthAt(f.text, i, line, m[0]) == 1 {
 				if seen[m[1]] {
 					w.report("docker-key", f.at(i, 0, len(line)), "the key %q stands here twice", m[1])
@@ -218,8 +217,8 @@ func (w *world) checkPools(at spot, pools []any) {
 }
 
 var (
-	publishFlag = regexp.MustCompile(`^(?:-p|--publish)(?:=(.*))?$`)
-	localPort   = regexp.MustCompile(`^(?:127\.[0-9.]+|\[::1\]|localhost):`)
+	publishFlag = pattern(`^(?:-p|--publish)(?:=(.*))?$`)
+	localPort   = pattern(`^(?:127\.[0-9.]+|\[::1\]|localhost):`)
 )
 
 // published are the values of -p of a docker run.

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -110,7 +109,7 @@ func (w *world) checkYAML(f *file, strict bool) {
 }
 
 var (
-	sourceLine   = regexp.MustCompile(`^(deb|deb-src)\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)(.*)$`)
+	sourceLine   = pattern(`^(deb|deb-src)\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)(.*)$`)
 	sourceFields = words(`types uris suites components architectures signed-by enabled languages targets pdiffs by-hash allow-insecure allow-weak allow-downgrade-to-insecure trusted check-valid-until valid-until-min valid-until-max check-date date-max-future inrelease-path snapshot x-repolib-name description repolib-name`)
 )
 
@@ -167,21 +166,21 @@ func (w *world) checkLogrotate(f *file) {
 }
 
 // lineForms are the lines that a directory's reader accepts.
-var lineForms = map[string]*regexp.Regexp{
-	"/etc/modprobe.d":        regexp.MustCompile(`^(?:alias|blacklist|options|install|remove|softdep|weakdep|config)\s+\S`),
-	"/etc/security/limits.d": regexp.MustCompile(`^\S+\s+(?:soft|hard|-)\s+[a-z]+\s+\S+`),
-	"/etc/tmpfiles.d":        regexp.MustCompile(`^[a-zA-Z][-+!=~^$?]*\s+(?:"[^"]*"|\S+)(?:\s+[~:]*(?:-|[0-7]{3,4})(?:\s+\S+(?:\s+\S+.*)?)?)?\s*$|^[a-zA-Z][-+!=~^$?]*\s+\S+\s+-`),
-	"/etc/modules-load.d":    regexp.MustCompile(`^[A-Za-z0-9_-]+$`),
-	"/etc/audit/rules.d":     regexp.MustCompile(`^-(?:D|b|e|f|r|i|c|-backlog_wait_time|-loginuid-immutable|a|A|w|W|d|k|C|t|q|-reset-lost)(?:\s|$)`),
-	"/etc/apt/preferences.d": regexp.MustCompile(`^(?:Package|Pin|Pin-Priority|Explanation):\s|^\s`),
-	"/etc/sysusers.d":        regexp.MustCompile(`^(?:u!?|g|m|r)\s+\S+`),
+var lineForms = map[string]pattern{
+	"/etc/modprobe.d":        pattern(`^(?:alias|blacklist|options|install|remove|softdep|weakdep|config)\s+\S`),
+	"/etc/security/limits.d": pattern(`^\S+\s+(?:soft|hard|-)\s+[a-z]+\s+\S+`),
+	"/etc/tmpfiles.d":        pattern(`^[a-zA-Z][-+!=~^$?]*\s+(?:"[^"]*"|\S+)(?:\s+[~:]*(?:-|[0-7]{3,4})(?:\s+\S+(?:\s+\S+.*)?)?)?\s*$|^[a-zA-Z][-+!=~^$?]*\s+\S+\s+-`),
+	"/etc/modules-load.d":    pattern(`^[A-Za-z0-9_-]+$`),
+	"/etc/audit/rules.d":     pattern(`^-(?:D|b|e|f|r|i|c|-backlog_wait_time|-loginuid-immutable|a|A|w|W|d|k|C|t|q|-reset-lost)(?:\s|$)`),
+	"/etc/apt/preferences.d": pattern(`^(?:Package|Pin|Pin-Priority|Explanation):\s|^\s`),
+	"/etc/sysusers.d":        pattern(`^(?:u!?|g|m|r)\s+\S+`),
 }
 
-var auditPerms = regexp.MustCompile(`\s-p\s+(\S+)`)
+var auditPerms = pattern(`\s-p\s+(\S+)`)
 
 func (w *world) checkLines(f *file, dir string) {
 	form := lineForms[dir]
-	if form == nil {
+	if form == "" {
 		return
 	}
 	for i, line := range f.lines() {

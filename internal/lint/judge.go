@@ -7,7 +7,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -63,20 +62,20 @@ var judges = []struct {
 	name    string // of the copy, "" for the file's own
 	program string
 	args    []string
-	line    *regexp.Regexp // where in what it says the line is
+	line    pattern // where in what it says the line is
 }{
 	{func(p string) bool {
 		return p == "/etc/sudoers" || path.Dir(p) == "/etc/sudoers.d" && !strings.Contains(path.Base(p), ".")
-	}, "", "visudo", words("-cf FILE"), regexp.MustCompile(`:(\d+):\d+: `)},
+	}, "", "visudo", words("-cf FILE"), pattern(`:(\d+):\d+: `)},
 	{func(p string) bool {
 		return p == "/etc/ssh/sshd_config" || path.Dir(p) == "/etc/ssh/sshd_config.d" && strings.HasSuffix(p, ".conf")
-	}, "", "sshd", words("-t -f FILE"), regexp.MustCompile(`line (\d+)`)},
-	{func(p string) bool { return p == "/etc/docker/daemon.json" }, "", "dockerd", words("--validate --config-file FILE"), nil},
+	}, "", "sshd", words("-t -f FILE"), pattern(`line (\d+)`)},
+	{func(p string) bool { return p == "/etc/docker/daemon.json" }, "", "dockerd", words("--validate --config-file FILE"), ""},
 	{func(p string) bool {
 		user, is := unitDir(path.Dir(p))
 		return is && !user && hasUnitEnd(p)
-	}, "", "systemd-analyze", words("verify --man=no FILE"), regexp.MustCompile(`:(\d+): `)},
-	{func(p string) bool { return p == "/etc/iptables/rules.v4" || p == "/etc/iptables/rules.v6" }, "", "unshare", words("-rn iptables-restore FILE"), regexp.MustCompile(`line:? (\d+)`)},
+	}, "", "systemd-analyze", words("verify --man=no FILE"), pattern(`:(\d+): `)},
+	{func(p string) bool { return p == "/etc/iptables/rules.v4" || p == "/etc/iptables/rules.v6" }, "", "unshare", words("-rn iptables-restore FILE"), pattern(`line:? (\d+)`)},
 }
 
 func (w *world) judge(ctx context.Context, box tool.Box) []Finding {
@@ -110,9 +109,9 @@ func (w *world) judge(ctx context.Context, box tool.Box) []Finding {
 }
 
 // condemn reports what a judge has said, on the line that it names.
-func (w *world) condemn(f *file, program string, line *regexp.Regexp, said string) {
+func (w *world) condemn(f *file, program string, line pattern, said string) {
 	at := f.at(0, 0, 1)
-	if line != nil {
+	if line != "" {
 		if m := line.FindStringSubmatch(said); m != nil {
 			n, _ := strconv.Atoi(m[1])
 			at = f.at(max(0, n-1), 0, 1)

@@ -3,7 +3,6 @@ package lint
 import (
 	"fmt"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -18,8 +17,8 @@ var cardKeys = words(`match set-name wakeonlan dhcp4 dhcp6 dhcp4-overrides dhcp6
 
 var (
 	networkKinds = words("ethernets bonds bridges vlans wifis tunnels vrfs dummy-devices modems virtual-ethernets nm-devices openvswitch")
-	macForm      = regexp.MustCompile(`^(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$`)
-	kernelName   = regexp.MustCompile(`^(?:eth[0-9]+|en[psox][0-9a-z]+|ens[0-9]+|eno[0-9]+|wlan[0-9]+|wlp[0-9a-z]+)$`)
+	macForm      = pattern(`^(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$`)
+	kernelName   = pattern(`^(?:eth[0-9]+|en[psox][0-9a-z]+|ens[0-9]+|eno[0-9]+|wlan[0-9]+|wlp[0-9a-z]+)$`)
 )
 
 // checkNetwork looks at a network-config.

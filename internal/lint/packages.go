@@ -1,7 +1,6 @@
 package lint
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 
@@ -37,7 +36,7 @@ var elsewhere = words(`docker-ce docker-ce-cli containerd.io docker-compose-plug
 var conflicts = [][]string{{"chrony", "systemd-timesyncd", "ntp", "ntpsec", "openntpd"}, {"ufw", "iptables-persistent"}, {"ufw", "firewalld"}, {"postfix", "exim4-daemon-light", "sendmail-bin"},
 	{"docker.io", "docker-ce", "podman-docker"}, {"mysql-server", "mariadb-server"}, {"containerd", "containerd.io"}}
 
-var debianName = regexp.MustCompile(`^[a-z0-9][a-z0-9.+-]*(?::[a-z0-9]+)?(?:/[a-z0-9.-]+)?[-+^*]?$`)
+var debianName = pattern(`^[a-z0-9][a-z0-9.+-]*(?::[a-z0-9]+)?(?:/[a-z0-9.-]+)?[-+^*]?$`)
 
 func checkPackages(w *world) {
 	seen := map[string]bool{}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -28,10 +27,10 @@ var foreignKinds = []struct{ prefix, kind string }{
 }
 
 var (
-	jinjaHeader = regexp.MustCompile(`(?i)^##\s*template:\s*jinja`)
-	jinjaName   = regexp.MustCompile(`\{\{\s*(?:ds\.|v1\.|instance_id|local_hostname|region|merged_)`)
-	dockerForm  = regexp.MustCompile(`\{\{\s*(?:\.[A-Z]|json|range|index|end|if \.)`)
-	jinjaRaw    = regexp.MustCompile(`(?s)\{%-?\s*raw\s*-?%\}.*?\{%-?\s*endraw\s*-?%\}`)
+	jinjaHeader = pattern(`(?i)^##\s*template:\s*jinja`)
+	jinjaName   = pattern(`\{\{\s*(?:ds\.|v1\.|instance_id|local_hostname|region|merged_)`)
+	dockerForm  = pattern(`\{\{\s*(?:\.[A-Z]|json|range|index|end|if \.)`)
+	jinjaRaw    = pattern(`(?s)\{%-?\s*raw\s*-?%\}.*?\{%-?\s*endraw\s*-?%\}`)
 )
 
 // File checks a file that is not bake's: user-data (#cloud-config), network-config
@@ -134,7 +133,7 @@ func headerOf(w *world, name string, data []byte, at func(line, col, width int) 
 	case bytes.HasPrefix(data, []byte("\xef\xbb\xbf")):
 		w.report("yaml-header", at(0, 0, 1), "the file starts with a byte order mark: cloud-init ignores the whole file")
 		return "bom"
-	case regexp.MustCompile(`(?i)^#+\s*cloud[-_ ]?config`).MatchString(header):
+	case pattern(`(?i)^#+\s*cloud[-_ ]?config`).MatchString(header):
 		w.report("yaml-header", at(0, 0, len(header)), "%q is not #cloud-config: cloud-init ignores the whole file", header)
 		return "wrong"
 	case jinja:

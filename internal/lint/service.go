@@ -2,16 +2,15 @@ package lint
 
 import (
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 )
 
 var (
-	execPrefix = regexp.MustCompile(`^[-@:+!|]+`)
+	execPrefix = pattern(`^[-@:+!|]+`)
 	shellSigns = words("| || && ; > >> < 2>&1 & 2> &> 2>>")
-	badPercent = regexp.MustCompile(`%[^%aAbBcCdDEfgGhHiIjJlLmMnNopPqrRsStTuUvVwWyYB]`)
-	timeFormat = regexp.MustCompile(`\bdate\b[^;|]*\+[^%]*%[a-zA-Z]`)
+	badPercent = pattern(`%[^%aAbBcCdDEfgGhHiIjJlLmMnNopPqrRsStTuUvVwWyYB]`)
+	timeFormat = pattern(`\bdate\b[^;|]*\+[^%]*%[a-zA-Z]`)
 )
 
 func (w *world) checkService(u *unit) {

@@ -2,7 +2,6 @@ package lint
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -188,7 +187,7 @@ func (w *world) checkShapesOf() {
 	}
 }
 
-var merger = regexp.MustCompile(`^(dict|list|str)\(([a-z_, ]*)\)$`)
+var merger = pattern(`^(dict|list|str)\(([a-z_, ]*)\)$`)
 
 // checkMergeHow looks at the instructions for merging this part onto those before.
 func (w *world) checkMergeHow() {
@@ -235,9 +234,9 @@ func (w *world) checkMergeHow() {
 }
 
 var (
-	hostLabel  = regexp.MustCompile(`^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$`)
-	localeForm = regexp.MustCompile(`^(?:C|POSIX|[a-z]{2,3}(?:_[A-Z]{2})?)(?:\.[A-Za-z0-9-]+)?(?:@[a-z]+)?$`)
-	delayForm  = regexp.MustCompile(`^(?:now|\+?[0-9]+|[0-2][0-9]:[0-5][0-9])$`)
+	hostLabel  = pattern(`^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$`)
+	localeForm = pattern(`^(?:C|POSIX|[a-z]{2,3}(?:_[A-Z]{2})?)(?:\.[A-Za-z0-9-]+)?(?:@[a-z]+)?$`)
+	delayForm  = pattern(`^(?:now|\+?[0-9]+|[0-2][0-9]:[0-5][0-9])$`)
 )
 
 func checkSettings(w *world) {

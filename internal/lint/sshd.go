@@ -1,7 +1,6 @@
 package lint
 
 import (
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -163,7 +162,7 @@ func (w *world) checkSSHDLine(l sshdLine) {
 			wrong("a name and a command, such as sftp internal-sftp")
 		}
 	case "authenticationmethods":
-		if pw, ok := w.sshdValue("PasswordAuthentication"); ok && pw.value == "no" && regexp.MustCompile(`(?:^|[ ,])password`).MatchString(value) && !strings.Contains(value, " ") {
+		if pw, ok := w.sshdValue("PasswordAuthentication"); ok && pw.value == "no" && pattern(`(?:^|[ ,])password`).MatchString(value) && !strings.Contains(value, " ") {
 			w.report("sshd-lockout", l.at, "a password is demanded, and passwords are not taken: nobody can log in")
 		}
 	case "denyusers":
@@ -226,7 +225,7 @@ func (w *world) checkAlgorithms(l sshdLine, value string) {
 }
 
 // sedOpens finds what sed writes into sshd's configuration.
-var sedOpens = regexp.MustCompile(`/\s*#?(PermitRootLogin|PasswordAuthentication|PermitEmptyPasswords)[ \t]+(yes)\b[^/]*/[gi]*$`)
+var sedOpens = pattern(`/\s*#?(PermitRootLogin|PasswordAuthentication|PermitEmptyPasswords)[ \t]+(yes)\b[^/]*/[gi]*$`)
 
 func (w *world) checkSSHSettings() {
 	for _, c := range w.commands {
@@ -237,7 +236,7 @@ func (w *world) checkSSHSettings() {
 		for _, word := range in.words[1:] {
 			m := sedOpens.FindStringSubmatch(word)
 			if m == nil && in.name() == "echo" {
-				m = regexp.MustCompile(`^(PermitRootLogin|PasswordAuthentication|PermitEmptyPasswords) (yes)$`).FindStringSubmatch(word)
+				m = pattern(`^(PermitRootLogin|PasswordAuthentication|PermitEmptyPasswords) (yes)$`).FindStringSubmatch(word)
 			}
 			switch {
 			case m == nil:
@@ -304,7 +303,7 @@ func (w *world) checkSSHLockout() {
 	}
 }
 
-var localAddress = regexp.MustCompile(`^(?:0\.0\.0\.0|::|\[::\])`)
+var localAddress = pattern(`^(?:0\.0\.0\.0|::|\[::\])`)
 
 func (w *world) checkSSHPort(l sshdLine) {
 	restarts := slices.ContainsFunc(w.commands, func(c command) bool {

@@ -1,7 +1,6 @@
 package lint
 
 import (
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,7 +39,7 @@ func (w *world) sysctlLines() []sysctlLine {
 }
 
 var (
-	cardName = regexp.MustCompile(`^(net\.ipv[46]\.(?:conf|neigh))\.[^.]+(?:\.[0-9]+)?\.([a-z0-9_]+)$`)
+	cardName = pattern(`^(net\.ipv[46]\.(?:conf|neigh))\.[^.]+(?:\.[0-9]+)?\.([a-z0-9_]+)$`)
 	// limits are the values of settings with few of them.
 	limits = map[string][2]int64{"vm.swappiness": {0, 200}, "kernel.dmesg_restrict": {0, 1}, "kernel.kptr_restrict": {0, 2}, "kernel.yama.ptrace_scope": {0, 3}, "kernel.randomize_va_space": {0, 2},
 		"kernel.unprivileged_bpf_disabled": {0, 2}, "net.core.bpf_jit_harden": {0, 2}, "fs.protected_hardlinks": {0, 1}, "fs.protected_symlinks": {0, 1}, "fs.protected_fifos": {0, 2}, "fs.protected_regular": {0, 2},

@@ -3,13 +3,12 @@ package lint
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 )
 
 var calendarWord = words("minutely hourly daily monthly weekly yearly annually quarterly semiannually")
-var calendarTime = regexp.MustCompile(`(?i)^(?:(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*(?:(?:\.\.|-|,)(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*)*,?\s+)?(?:[0-9*][0-9*/,.~-]*\s*)?(?:\s*[0-9*][0-9*/,.]*:[0-9*][0-9*/,.]*(?::[0-9*][0-9*/,.]*)?)?|(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*(?:(?:\.\.|-|,)(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*)*)(?:\s+(?:UTC|[A-Z][A-Za-z]+/[A-Za-z_]+))?$`)
+var calendarTime = pattern(`(?i)^(?:(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*(?:(?:\.\.|-|,)(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*)*,?\s+)?(?:[0-9*][0-9*/,.~-]*\s*)?(?:\s*[0-9*][0-9*/,.]*:[0-9*][0-9*/,.]*(?::[0-9*][0-9*/,.]*)?)?|(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*(?:(?:\.\.|-|,)(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*)*)(?:\s+(?:UTC|[A-Z][A-Za-z]+/[A-Za-z_]+))?$`)
 
 func (w *world) checkTimer(u *unit) {
 	whole := w.whole(u.name)

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -170,7 +169,7 @@ func (w *world) knowsGroup(name string) bool {
 		w.comesWith(name) || w.sysuser(name)
 }
 
-var loginName = regexp.MustCompile(`^[a-z_][a-z0-9_-]*\$?$`)
+var loginName = pattern(`^[a-z_][a-z0-9_-]*\$?$`)
 
 func checkUsers(w *world) {
 	seen, ids := map[string]int{}, map[string]string{}
@@ -367,8 +366,8 @@ func wholeKey(kind, text string) bool {
 }
 
 var (
-	dateForm   = regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2}$`)
-	importForm = regexp.MustCompile(`^(?:(?:lp|gh):)?[A-Za-z0-9._+-]+$`)
+	dateForm   = pattern(`^[0-9]{4}-[0-9]{2}-[0-9]{2}$`)
+	importForm = pattern(`^(?:(?:lp|gh):)?[A-Za-z0-9._+-]+$`)
 )
 
 // checkAccountForm looks at values of a user that useradd would refuse.
