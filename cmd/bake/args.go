@@ -24,18 +24,15 @@ func helpCommand(a *app) *cli.Command {
 			}
 			text, isCommand := topic(name), c.App.Command(name) != nil
 			switch {
-			case isCommand && text != "":
-				if err := cli.ShowCommandHelp(c, name); err != nil {
-					return err
-				}
-				text = "\n" + text
-			case isCommand:
-				return cli.ShowCommandHelp(c, name)
-			case text == "":
+			case !isCommand && text == "":
 				return unknownCommand(c)
+			case isCommand && text != "": // the command's help comes last, for its exit status
+				text += "\n"
 			}
-			_, err := io.WriteString(a.Stdout, text)
-			return err
+			if _, err := io.WriteString(a.Stdout, text); err != nil || !isCommand {
+				return err
+			}
+			return cli.ShowCommandHelp(c, name)
 		},
 	}
 }

@@ -78,8 +78,11 @@ func (n *night) tidy(ctx context.Context) error {
 	}
 	depot := n.real.depot()
 	depot.Others = n.otherLocks()
-	_, err := depot.Prune(ctx, n.generations, false)
+	gone, err := depot.Prune(ctx, n.generations, false)
 	var busy *base.DirError
+	if err == nil {
+		err = n.dropSchemas(gone)
+	}
 	if err == nil {
 		_, _, err = n.prunePayloads(ctx, false, depot.Others...)
 	}

@@ -177,7 +177,7 @@ func TestTenHosts(t *testing.T) {
 	if n := strings.Count(m.pinned(), `"reference"`); n != 1 {
 		t.Errorf("%d pins", n)
 	}
-	if kept := m.kept(); len(kept) != 3 { // in the cache with its note, beside the generations
+	if kept := m.kept(); len(kept) != 4 { // in the cache with its note and its schemas, beside the generations
 		t.Errorf("%q", kept)
 	}
 }

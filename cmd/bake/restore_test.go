@@ -98,16 +98,23 @@ func (e *estate) bake(t *testing.T, args ...string) (int, string) {
 	return code, stdout.String()
 }
 
-// TestRestoreIntoMachine takes a state out of a machine and puts it back, by bake's own
-// commands.
-func TestRestoreIntoMachine(t *testing.T) {
-	e := newEstate(t)
+// live writes a state, without what only looks like a database: a backup of it would be
+// exit status 7.
+func (e *estate) live(t *testing.T) {
+	t.Helper()
 	python(t, fullState, e.state)
-	for _, name := range []string{"", "-wal"} { // SQLite leaves a trace beside it whenever it looks
+	for _, name := range []string{"", "-wal"} {
 		if err := os.Remove(e.state + "/state/only-looks.sqlite" + name); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestRestoreIntoMachine takes a state out of a machine and puts it back, by bake's own
+// commands.
+func TestRestoreIntoMachine(t *testing.T) {
+	e := newEstate(t)
+	e.live(t)
 	e.receive(t) // and beside the others the first time
 	if code, _ := e.bake(t, "restore", "--host", "zap", "--yes", "zap", "--address", "127.0.0.1"); code != 6 || !strings.Contains(e.stderr, "there is no repository") {
 		t.Errorf("without a backup: exit %d", code)
@@ -203,7 +210,7 @@ func TestRestoreRefusesHostile(t *testing.T) {
 // programs.
 func TestDrill(t *testing.T) {
 	e := newEstate(t)
-	python(t, fullState, e.state)
+	e.live(t)
 	if code, _ := e.bake(t, "drill", "--host", "zap", "--max-age", "8d"); code != 7 || !strings.Contains(e.stderr, "no restore was ever proven") {
 		t.Errorf("exit %d", code)
 	}

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"bake/internal/base"
 	"bake/internal/diag"
 	"bake/internal/guest"
 	"bake/internal/host"
@@ -37,9 +39,8 @@ func (k keptSchemas) set() (schema.Set, error) {
 // schemasOf returns the schemas of the cloud-init in a base image. An image
 // whose cloud-init has none is not an error: ok is false.
 func (a *app) schemasOf(ctx context.Context, blob image.Blob) (kept keptSchemas, ok bool, err error) {
-	path := ""
-	if dir := a.cacheDir(); dir != "" && blob.SHA256 != "" {
-		path = filepath.Join(dir, "schema", blob.SHA256+".json")
+	path := a.schemaPath(blob.SHA256)
+	if path != "" {
 		if data, err := os.ReadFile(path); err == nil && json.Unmarshal(data, &kept) == nil {
 			return kept, len(kept.Files) > 0, nil
 		}
@@ -91,6 +92,28 @@ func keep(path string, kept keptSchemas) {
 	if errors.Join(err, file.Close()) != nil || os.Rename(file.Name(), path) != nil {
 		os.Remove(file.Name())
 	}
+}
+
+// dropSchemas removes the schemas of images that are gone.
+func (a *app) dropSchemas(gone []base.Stocked) error {
+	var failed error
+	for _, s := range gone {
+		if path := a.schemaPath(s.SHA256); path != "" {
+			if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+				failed = errors.Join(failed, err)
+			}
+		}
+	}
+	return failed
+}
+
+// schemaPath is where the schemas of an image are kept, "" for nowhere.
+func (a *app) schemaPath(sum string) string {
+	dir := a.cacheDir()
+	if dir == "" || sum == "" {
+		return ""
+	}
+	return filepath.Join(dir, "schema", sum+".json")
 }
 
 // checkSchema holds a host's words against the schema of the cloud-init that will

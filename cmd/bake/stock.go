@@ -96,6 +96,9 @@ func isGeneration(name string) bool {
 // prune removes what nothing here uses, and says what that was.
 func (a *app) prune(ctx context.Context, dry bool) error {
 	removed, err := a.depot().Prune(ctx, a.generations, dry)
+	if err == nil && !dry {
+		err = a.dropSchemas(removed)
+	}
 	if err != nil {
 		return err
 	}
