@@ -197,7 +197,7 @@ func TestFullBackup(t *testing.T) {
 func (c *circle) fullCircle(t *testing.T, address, dir, user, gateway string) {
 	c.in(t, 0, "backup", "init", "--host", "zap")
 	program := base64.StdEncoding.EncodeToString([]byte(fullState))
-	c.ssh(t, address, "sudo install -d -o "+user+" -g "+user+" -m 0700 "+dir+"/ours && echo "+program+" | base64 -d | sudo -u "+user+" python3 - "+dir+"/ours && sudo rm "+dir+"/ours/state/only-looks*") // which would be exit status 7
+	c.ssh(t, address, "sudo install -d -o "+user+" -g "+user+" -m 0700 "+dir+"/ours && echo "+program+" | base64 -d | sudo -u "+user+" python3 - "+dir+"/ours && sudo rm "+dir+"/ours/state/only-looks.sqlite "+dir+"/ours/state/only-looks.sqlite-wal") // which would be exit status 7
 	const rows = `sudo -u keeper python3 -c 'import sqlite3; print(sqlite3.connect("/var/lib/keeper/state/openclaw.sqlite").execute("SELECT max(n) FROM t").fetchone()[0])'`
 	number := func(text string) int {
 		t.Helper()
