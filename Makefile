@@ -34,7 +34,7 @@ demo: deps build ## bake host zap on a locally built base, boot it, verify it, s
 	$(BAKE) verify --host zap --boot
 
 test: deps guest lint ## all tests that need no boot; a missing outside judge is a failure
-	CI=true go test ./...
+	CI=true go test -timeout 30m ./...
 
 lint: ## gofmt, vet, staticcheck, shellcheck
 	@unformatted=$$(gofmt -l cmd internal layers); [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; exit 1; }
