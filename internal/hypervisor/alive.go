@@ -32,6 +32,7 @@ type alive struct {
 	heard   atomic.Int64
 	answers atomic.Bool // it has answered once: not all daemons are told to
 	silent  atomic.Bool // it was closed for that
+	ended   atomic.Bool // nothing comes or goes any more; the library may not have noticed yet
 	done    chan struct{}
 	once    sync.Once
 }
@@ -86,6 +87,9 @@ func (a *alive) Read(p []byte) (int, error) {
 	if n > 0 {
 		a.heard.Store(time.Now().UnixNano())
 	}
+	if err != nil {
+		a.ended.Store(true)
+	}
 	return n, err
 }
 
@@ -102,6 +106,9 @@ func (a *alive) Write(p []byte) (done int, err error) {
 		if n > 0 {
 			a.heard.Store(time.Now().UnixNano())
 		}
+	}
+	if err != nil {
+		a.ended.Store(true)
 	}
 	return done, err
 }

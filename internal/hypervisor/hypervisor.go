@@ -146,7 +146,7 @@ var errSilent = errors.New("it does not answer")
 // Close takes away what was made to get at files, and hangs up. The error is a
 // *ConnectError when the other end has done so before, or is silent.
 func (h *Hypervisor) Close() error {
-	lost := h.stop() && !h.virt.IsConnected()
+	lost := h.stop() && (h.conn.ended.Load() || !h.virt.IsConnected())
 	if lost {
 		err := errors.New("it has hung up")
 		if h.conn.silent.Load() {
