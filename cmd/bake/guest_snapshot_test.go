@@ -44,7 +44,10 @@ freeze*)
     echo frozen > $dir/freezer; echo >> $dir/freezes
     hit frozen ;;
 thaw*) hit thaw; kill -CONT $pid; echo running > $dir/freezer ;;
-stop*bake-backup-thaw*) [ ! -e $dir/guard ] || kill -- -$(cat $dir/guard) 2> /dev/null; rm -f $dir/guard ;;
+stop*bake-backup-thaw*) # it has ended when this returns, and may only just have begun
+    guard=$(cat $dir/guard 2> /dev/null) || exit 0
+    while kill -0 $guard 2> /dev/null && ! grep -qs '^State:.Z' /proc/$guard/status; do kill -- -$guard 2> /dev/null || sleep 0.01; done
+    rm -f $dir/guard ;;
 stop*) echo stopped >> $dir/orders ;;
 start*) echo started >> $dir/orders ;;
 esac
