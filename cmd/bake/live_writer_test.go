@@ -115,6 +115,13 @@ func TestLiveWriter(t *testing.T) {
 		if wrong := python(t, judge, filepath.Join(to, l.state), asked, "frozen"); wrong != "" || m.Method != "frozen" || len(m.Databases) != 2 {
 			t.Errorf("%d: %s, %s, %v", i, wrong, m.Method, m.Databases)
 		}
+		if i == times-1 { // and the judge can find fault with it
+			python(t, `import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute("DELETE FROM t WHERE n = (SELECT max(n) - 1 FROM t)"); db.commit()`,
+				filepath.Join(to, l.state, "openclaw.sqlite"))
+			if wrong := python(t, judge, filepath.Join(to, l.state), asked, "frozen"); wrong != "rows are missing in the middle" {
+				t.Errorf("a row less: %q", wrong)
+			}
+		}
 		if i == 0 || i == times-1 {
 			t.Logf("snapshot %d: rows until %s, still for %s", i, asked, m.Thawed.Sub(m.Frozen))
 		}
