@@ -38,7 +38,7 @@ func (a *app) lintHost(ctx context.Context, name string, judges bool) ([]lint.Fi
 
 // lintWords are those of a host's merged words.
 func (a *app) lintWords(h *host.Host) ([]lint.Finding, error) {
-	program, err := guest.Program("amd64")
+	program, err := guest.Program(h.Machine.Arch)
 	if err != nil {
 		return nil, lackError{err}
 	}

@@ -133,7 +133,7 @@ func (a *app) checkSchema(ctx context.Context, h *host.Host, words seed.Seed, bl
 	case !ok:
 		return nil
 	}
-	program, err := guest.Program("amd64")
+	program, err := guest.Program(h.Machine.Arch)
 	if err != nil {
 		return lackError{err}
 	}
