@@ -325,8 +325,9 @@ func demandLayers(t *testing.T, report verify.Report) {
 	for _, folder := range folders {
 		switch folder.Name() {
 		case "tailscale": // no Debian archive has its package
-		case "payload", "openclaw": // in TestFullOpenClaw
+		case "payload", "openclaw", "openclaw-container": // in TestFullOpenClaw
 		case "state": // in TestFullState
+		case "backup": // in TestFullBackupClaims
 		default:
 			if folder.IsDir() {
 				want = append(want, folder.Name())
