@@ -328,6 +328,7 @@ func demandLayers(t *testing.T, report verify.Report) {
 		case "payload", "openclaw", "openclaw-container": // in TestFullOpenClaw
 		case "state": // in TestFullState
 		case "backup": // in TestFullBackupClaims
+		case "guest-agent": // in TestFullAgent
 		default:
 			if folder.IsDir() {
 				want = append(want, folder.Name())

@@ -276,7 +276,7 @@ func (a *app) warnOfLoss(h *host.Host) {
 // plan collects what verify needs to know of a host, as JSON.
 func plan(h *host.Host, words seed.Seed) ([]byte, error) {
 	p := verify.Plan{Host: h.Name, Admin: h.Admin.Name, VCPUs: h.Machine.VCPUs, Memory: h.Machine.Memory, State: h.Machine.State,
-		MAC: h.Network.MAC, Firmware: string(h.Machine.Firmware)}
+		MAC: h.Network.MAC, Firmware: string(h.Machine.Firmware), Agent: h.Machine.Agent}
 	for _, address := range h.Network.Addresses {
 		if address.Addr().Is4() && !p.Address.IsValid() {
 			p.Address = address

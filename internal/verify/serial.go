@@ -13,6 +13,10 @@ const (
 	errorsPort = "bake.errors"
 )
 
+// agentPort is the channel of QEMU's guest agent. Nobody listens at this end: what
+// the layers say of the agent is to be tried where it runs.
+const agentPort = "org.qemu.guest_agent.0"
+
 // portTime bounds how long a shell on the ports may take to say its first word.
 const portTime = 30 * time.Second
 

@@ -96,6 +96,7 @@ type Plan struct {
 	Firmware string       `json:"firmware"`
 	Address  netip.Prefix `json:"address,omitzero"` // static IPv4, if any
 	Gateway  netip.Addr   `json:"gateway,omitzero"`
+	Agent    bool         `json:"agent,omitempty"`  // the machine has a channel for QEMU's guest agent
 	Attest   string       `json:"attest,omitempty"` // SHA-256 of what the guest tries, in hex; "" where it does not
 	Layers   []Layer      `json:"layers"`
 }
@@ -261,10 +262,14 @@ func (r *run) spec(accel string) (vm.Spec, error) {
 	if err != nil {
 		return vm.Spec{}, err
 	}
+	ports := []string{shellPort, errorsPort, attest.Port}
+	if r.Plan.Agent {
+		ports = append(ports, agentPort)
+	}
 	return vm.Spec{Disk: r.Disk, Seed: r.Seed, Secrets: r.Secrets, Payload: r.Payload, State: r.Plan.State, Accel: accel, Firmware: r.Plan.Firmware,
 		VCPUs: r.Plan.VCPUs, Memory: r.Plan.Memory, MAC: r.Plan.MAC,
 		Address: r.Plan.Address, Gateway: r.Plan.Gateway, Offline: r.Rehearse != nil,
-		Credentials: credentials, Console: r.Console, Ports: []string{shellPort, errorsPort, attest.Port}, Wire: r.Exposure}, nil
+		Credentials: credentials, Console: r.Console, Ports: ports, Wire: r.Exposure}, nil
 }
 
 const claimUp = "The machine comes up and tells its ssh host keys on its console."
