@@ -132,6 +132,12 @@ func TestConsole(t *testing.T) {
 			}
 		}, nil, 4},
 		{"libvirtd is killed", func(t *testing.T, _ *exec.Cmd, _ *os.File) { killLibvirt(t, filepath.Join(w.dir, "l")) }, nil, 4},
+		{"the machine is another", func(t *testing.T, _ *exec.Cmd, _ *os.File) {
+			w.tool(t, "sh", "-c", `for i in $(seq 100); do virsh -q -c "$0" "destroy zap; start zap" && exit; sleep 0.1; done; exit 1`, uri)
+		}, nil, 0},
+		{"the machine is yet another", func(t *testing.T, _ *exec.Cmd, _ *os.File) {
+			w.tool(t, "virsh", "-q", "-c", uri, "destroy zap; start zap")
+		}, nil, 0},
 		{"the machine goes off", func(t *testing.T, _ *exec.Cmd, _ *os.File) {
 			// A libvirtd that was killed has to find the machine again first.
 			w.tool(t, "sh", "-c", `for i in $(seq 100); do virsh -q -c "$0" destroy zap && exit; sleep 0.1; done; exit 1`, uri)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/digitalocean/go-libvirt"
 )
@@ -20,12 +21,36 @@ func (h *Hypervisor) Attach(ctx context.Context, host string, in io.Reader, out 
 	ctx, done := context.WithCancel(ctx)
 	defer done()
 	return h.with("joining the console of", host, func(d libvirt.Domain) error {
+		go h.outlive(ctx, d, done)
 		err := h.virt.DomainOpenConsoleBidirectional(d, nil, typed(ctx, in), out, uint32(flags))
 		if is(err, libvirt.ErrOperationFailed) && strings.Contains(err.Error(), "Active console session") { // it has no number of its own
 			err = &LackError{"somebody is at it: --force throws them out"}
 		}
 		return err
 	})
+}
+
+// outlive calls done when the machine that d is of runs no more. libvirt ends its stream
+// then, but not always when the domain is started again at once.
+func (h *Hypervisor) outlive(ctx context.Context, d libvirt.Domain, done func()) {
+	for tick := time.NewTicker(time.Second); ; {
+		select {
+		case <-ctx.Done():
+			tick.Stop()
+			return
+		case <-tick.C:
+		}
+		if h.isAnother(d) {
+			done()
+		}
+	}
+}
+
+// isAnother says whether what runs of a domain, if anything does, was started since d.
+// Each start gives a number; -1 is that of one that is off.
+func (h *Hypervisor) isAnother(d libvirt.Domain) bool {
+	now, err := h.virt.DomainLookupByName(d.Name)
+	return err == nil && now.ID != d.ID
 }
 
 // typed is what is read from somebody who may never say anything more: it ends with

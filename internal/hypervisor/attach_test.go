@@ -164,3 +164,26 @@ func TestAttach(t *testing.T) {
 		t.Errorf("the console of a machine that is off: %v", err)
 	}
 }
+
+// TestOutlive: who looks at a console is told when it is of another start of the machine,
+// and not before.
+func TestOutlive(t *testing.T) {
+	_, uri := daemon(t)
+	h := connect(t, uri)
+	startParrot(t, h, "twice")
+	d, err := h.virt.DomainLookupByName("twice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.isAnother(d) {
+		t.Error("the same machine is another")
+	}
+	ctx, told := context.WithTimeout(t.Context(), time.Minute)
+	go h.outlive(ctx, d, told)
+	if err := errors.Join(h.virt.DomainDestroy(d), h.Start("twice")); err != nil {
+		t.Fatal(err)
+	}
+	if <-ctx.Done(); !errors.Is(ctx.Err(), context.Canceled) || !h.isAnother(d) {
+		t.Errorf("nobody says that it is another: %v", ctx.Err())
+	}
+}
