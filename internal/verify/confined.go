@@ -38,7 +38,7 @@ func confinement(ctx context.Context, client *ssh.Client) string {
 		what string
 		done func(*ssh.Client) (bool, error)
 	}{{"a command", runsCommand}, {"a terminal", hasTerminal}, {"TCP forwarding", forwards("tcp", "127.0.0.1:22")},
-		{"forwarding to a socket", forwards("unix", "/run/dbus/system_bus_socket")}, {"remote forwarding", listens}} {
+		{"forwarding to a socket", forwards("unix", journalSocket)}, {"remote forwarding", listens}} {
 		switch done, err := try.done(client); {
 		case err != nil:
 			return fmt.Sprintf("trying %s: %v", try.what, err)
@@ -77,8 +77,12 @@ func hasTerminal(client *ssh.Client) (bool, error) {
 	return session.RequestPty("xterm", 24, 80, ssh.TerminalModes{}) == nil, nil
 }
 
+// journalSocket is a socket of every systemd, to which every user may connect.
+const journalSocket = "/run/systemd/journal/stdout"
+
 // forwards reports whether the server connects to somewhere else. A server that
-// tries and finds nobody would do it.
+// tries and finds nobody would do it, but of sockets OpenSSH says that it failed when
+// it has not tried, too (serverloop.c, server_input_channel_open).
 func forwards(network, address string) func(*ssh.Client) (bool, error) {
 	return func(client *ssh.Client) (bool, error) {
 		conn, err := client.Dial(network, address)
@@ -90,7 +94,7 @@ func forwards(network, address string) func(*ssh.Client) (bool, error) {
 		switch {
 		case !answered:
 			return false, err
-		case failed.Reason == ssh.Prohibited:
+		case failed.Reason == ssh.Prohibited, network == "unix":
 			return false, nil
 		}
 		return true, nil

@@ -62,10 +62,14 @@ func (g gatekeeper) serve(conn net.Conn, signer ssh.Signer) {
 	for offer := range channels {
 		kind := offer.ChannelType()
 		if kind != "session" && kind != g.does {
-			_ = offer.Reject(ssh.Prohibited, "administratively prohibited")
+			reason := ssh.Prohibited
+			if kind == "direct-streamlocal@openssh.com" {
+				reason = ssh.ConnectionFailed
+			}
+			_ = offer.Reject(reason, "no")
 			continue
 		}
-		if kind == g.does {
+		if kind == "direct-tcpip" {
 			_ = offer.Reject(ssh.ConnectionFailed, "nobody answers there")
 			continue
 		}
