@@ -3,17 +3,14 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"bake/internal/exposure"
 	"bake/internal/verify"
-	"bake/internal/vm"
 )
 
 // unattested are machines without a gate, to compare with: as the image comes,
@@ -92,54 +89,4 @@ func TestFullExposure(t *testing.T) {
 			demandUnexposed(t, report)
 		})
 	}
-}
-
-// TestFullAttestCost boots the same host with and without attestation, in turns,
-// and compares how long the guest's own clock says it took: to the end of
-// cloud-init, and to the gate's.
-func TestFullAttestCost(t *testing.T) {
-	const rounds = 3
-	var with, without []float64
-	for range rounds {
-		l := newLab(t, "debian-13")
-		_, report := l.verified(t, "zap")
-		if report.Moments.Attested == 0 {
-			t.Fatal("the machine has not attested")
-		}
-		with = append(with, float64(report.Moments.Attested)/1000)
-		for _, result := range report.Results {
-			t.Logf("%6d ms  %s: %s", result.Took, result.Layer, result.Claim)
-		}
-
-		l = newLab(t, "debian-13")
-		l.write(t, "layers/attest/layer.yaml", unattested["the plain image"]+`checks: {outside: [{none: This one does not attest.}]}
-`)
-		if code, _ := l.bake(t, "image", "--host", "zap", "--base", l.base); code != 0 {
-			t.Fatalf("bake image: exit %d", code)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
-		h := begin(ctx, t, l, func(*vm.Spec) {})
-		if _, err := h.HostKeys(ctx); err != nil {
-			t.Fatal(err)
-		}
-		h.enter(t)
-		h.run(t, "cloud-init status --wait")
-		var end float64
-		if _, err := fmt.Sscan(h.run(t, `python3 -c '
-import json
-stages = json.load(open("/var/lib/cloud/data/status.json"))["v1"]
-booted = [float(l.split()[1]) for l in open("/proc/stat") if l.startswith("btime")][0]
-print(stages["modules-final"]["finished"] - booted)'`), &end); err != nil {
-			t.Fatal(err)
-		}
-		without = append(without, end)
-		if err := h.Close(); err != nil {
-			t.Fatal(err)
-		}
-		cancel()
-	}
-	slices.Sort(with)
-	slices.Sort(without)
-	t.Logf("up after: attested %.1f s (%.1f), without %.1f s (%.1f); ratio of the medians %.3f",
-		with[rounds/2], with, without[rounds/2], without, with[rounds/2]/without[rounds/2])
 }

@@ -1,0 +1,113 @@
+//go:build e2e
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"bake/internal/vm"
+)
+
+// rounds is how often each kind of machine is booted, in turns with the others, so that
+// what else this machine does is borne by all.
+const rounds = 3
+
+// attested boots a host and returns after how many seconds of its own clock it opened.
+func attested(t *testing.T, host string) float64 {
+	t.Helper()
+	l := newLab(t, "debian-13")
+	l.write(t, "hosts/zap.yaml", host)
+	_, report := l.verified(t, "zap", "--deadline", "45m")
+	if report.Moments.Attested == 0 {
+		t.Fatal("the machine has not attested")
+	}
+	for _, result := range report.Results {
+		t.Logf("%6d ms  %s: %s", result.Took, result.Layer, result.Claim)
+	}
+	return float64(report.Moments.Attested) / 1000
+}
+
+// unasked boots a host that does not attest and returns after how many seconds of its
+// own clock cloud-init had finished.
+func unasked(t *testing.T, host string) float64 {
+	t.Helper()
+	l := newLab(t, "debian-13")
+	l.write(t, "hosts/zap.yaml", host)
+	l.write(t, "layers/nothing/layer.yaml", nothing)
+	l.write(t, "layers/attest/layer.yaml", unattested["the plain image"]+`checks: {outside: [{none: This one does not attest.}]}
+`)
+	if code, _ := l.bake(t, "image", "--host", "zap", "--base", l.base); code != 0 {
+		t.Fatalf("bake image: exit %d", code)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
+	defer cancel()
+	h := begin(ctx, t, l, func(*vm.Spec) {})
+	if _, err := h.HostKeys(ctx); err != nil {
+		t.Fatal(err)
+	}
+	h.enter(t)
+	h.run(t, "cloud-init status --wait")
+	var end float64
+	if _, err := fmt.Sscan(h.run(t, `python3 -c '
+import json
+stages = json.load(open("/var/lib/cloud/data/status.json"))["v1"]
+booted = [float(l.split()[1]) for l in open("/proc/stat") if l.startswith("btime")][0]
+print(stages["modules-final"]["finished"] - booted)'`), &end); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return end
+}
+
+func median(values []float64) float64 { return slices.Sorted(slices.Values(values))[len(values)/2] }
+
+// zapLayers is the host of make demo, and the same with other layers, or none but
+// nothing.
+func zapLayers(t *testing.T, layers string) (own, other string) {
+	t.Helper()
+	zap, err := os.ReadFile("../../hosts/zap.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, _, _ := strings.Cut(string(zap), "\nlayers:\n")
+	return string(zap), head + "\nlayers:\n" + layers
+}
+
+// TestFullAttestCost boots the same host with and without attestation, in turns,
+// and compares how long the guest's own clock says it took: to the end of
+// cloud-init, and to the gate's.
+func TestFullAttestCost(t *testing.T) {
+	zap, _ := zapLayers(t, "")
+	var with, without []float64
+	for range rounds {
+		with = append(with, attested(t, zap))
+		without = append(without, unasked(t, zap))
+	}
+	t.Logf("up after: attested %.1f s (%.1f), without %.1f s (%.1f); ratio of the medians %.3f",
+		median(with), with, median(without), without, median(with)/median(without))
+}
+
+// TestBenchFirstBoot boots the layers that need most packages, with these in the payload
+// and from the network, and the base image as it comes, in turns.
+func TestBenchFirstBoot(t *testing.T) {
+	const packages = "  - ssh\n  - ufw\n  - fail2ban\n  - docker\n  - docker-user\n"
+	_, offline := zapLayers(t, packages)
+	_, plain := zapLayers(t, "  - nothing\n")
+	var payload, network, none []float64
+	for range rounds {
+		payload = append(payload, attested(t, offline))
+		network = append(network, attested(t, offline+"payload: none\n"))
+		none = append(none, unasked(t, plain))
+	}
+	t.Logf("first boot: %.1f s with a payload (%.1f), %.1f s from the network (%.1f), %.1f s of the plain image (%.1f)",
+		median(payload), payload, median(network), network, median(none), none)
+	t.Logf("a payload takes %.2f of the network's time and %.2f of the plain image's", median(payload)/median(network), median(payload)/median(none))
+}
