@@ -3,13 +3,13 @@ package main
 import (
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"bake/internal/diag"
+	"bake/internal/lazy"
 )
 
 func helpCommand(a *app) *cli.Command {
@@ -39,8 +39,8 @@ func helpCommand(a *app) *cli.Command {
 
 // What the library says about an option, which it always writes with one dash.
 var (
-	undefined = regexp.MustCompile(`^flag provided but not defined: -+(.*)$`)
-	valueless = regexp.MustCompile(`^flag needs an argument: -+(.*)$`)
+	undefined = lazy.Regexp(`^flag provided but not defined: -+(.*)$`)
+	valueless = lazy.Regexp(`^flag needs an argument: -+(.*)$`)
 )
 
 func onUsageError(c *cli.Context, err error, _ bool) error {

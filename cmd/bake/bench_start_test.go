@@ -6,6 +6,7 @@ import (
 	"debug/buildinfo"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,17 +17,37 @@ import (
 // notices when a shell completes a word.
 const startBudget = 10
 
-// TestBenchStart: the start alone, beside a program that does nothing at all. What
-// counts is the fastest start: a busy machine makes the others slower.
+// TestBenchStart: the start alone, beside a program of the same compiler that prints a
+// line and nothing else, and one that does nothing at all. What counts is the fastest
+// start: a busy machine makes the others slower.
 func TestBenchStart(t *testing.T) {
+	dir := t.TempDir()
+	source, least := filepath.Join(dir, "least.go"), filepath.Join(dir, "least")
+	if err := os.WriteFile(source, []byte("package main\n\nfunc main() { println() }\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if output, err := exec.Command("go", "build", "-o", least, source).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
 	ours := "bake version"
 	result := contest(t, func() {}, map[string]func() *exec.Cmd{
-		ours:   func() *exec.Cmd { return exec.Command("../../bin/bake", "version") },
-		"true": func() *exec.Cmd { return exec.Command("true") },
+		ours:                      func() *exec.Cmd { return exec.Command("../../bin/bake", "version") },
+		"the least program of Go": func() *exec.Cmd { return exec.Command(least) },
+		"true":                    func() *exec.Cmd { return exec.Command("true") },
 	})
 	show(t, "a start", result, ours)
 	if best := result[ours][1]; best > startBudget {
 		t.Errorf("bake version takes %.1f ms, the budget is %d", best, startBudget)
+	}
+	cmd := exec.Command("../../bin/bake", "version")
+	cmd.Env = append(os.Environ(), "GODEBUG=gctrace=1")
+	var said strings.Builder
+	cmd.Stderr = &said
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(said.String(), "gc 1 ") {
+		t.Errorf("so much is made at the start that the garbage collector runs, which takes as long as a start: %s", said.String())
 	}
 }
 

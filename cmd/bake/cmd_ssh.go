@@ -6,12 +6,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"bake/internal/host"
+	"bake/internal/lazy"
 	"bake/internal/status"
 )
 
@@ -91,7 +91,7 @@ func (a *app) login(h *host.Host, address string, more ...string) (program strin
 	return program, append(append(append([]string{"ssh"}, more...), options...), "-l", h.Admin.Name, "--", address), nil
 }
 
-var serverName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?$`)
+var serverName = lazy.Regexp(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?$`)
 
 func isAddress(text string) bool {
 	_, err := netip.ParseAddr(text)

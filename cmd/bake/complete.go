@@ -3,7 +3,6 @@ package main
 import (
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -11,6 +10,7 @@ import (
 
 	"bake/internal/diag"
 	"bake/internal/host"
+	"bake/internal/lazy"
 )
 
 // line is a command line of which the last word is not finished.
@@ -199,7 +199,7 @@ func (a *app) arguments(root *cli.App, l line) []string {
 }
 
 // choices are the words that a command's help offers: [install | status | logs].
-var choices = regexp.MustCompile(`(?:^|[ \[])([a-z]+)\b`)
+var choices = lazy.Regexp(`(?:^|[ \[])([a-z]+)\b`)
 
 // baked are the generations of the hosts named, or of all.
 func (a *app) baked(hosts []string) []string {

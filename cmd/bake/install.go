@@ -8,10 +8,10 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 
+	"bake/internal/lazy"
 	"bake/internal/nightly"
 	"bake/internal/notify"
 	"bake/internal/unit"
@@ -150,9 +150,9 @@ func (a *app) systemUnits(isUser bool) (string, error) {
 }
 
 var (
-	calendar = regexp.MustCompile(`^[A-Za-z0-9*:.,/~ _+-]{1,100}$`)
-	unitName = regexp.MustCompile(`^[A-Za-z0-9:_.@%\\-]{1,200}\.(service|target)$`)
-	account  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?$`)
+	calendar = lazy.Regexp(`^[A-Za-z0-9*:.,/~ _+-]{1,100}$`)
+	unitName = lazy.Regexp(`^[A-Za-z0-9:_.@%\\-]{1,200}\.(service|target)$`)
+	account  = lazy.Regexp(`^[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?$`)
 )
 
 // unitJob is the command line that the service is to run, by absolute paths.

@@ -23,12 +23,12 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"strings"
 
 	"bake/internal/cloudinit"
 	"bake/internal/diag"
 	"bake/internal/doc"
+	"bake/internal/lazy"
 )
 
 // File is one that is to be written, below the configuration directory.
@@ -121,7 +121,7 @@ func (p *planner) part(part cloudinit.Part) error {
 	return nil
 }
 
-var notLayer = regexp.MustCompile(`[^a-z0-9]+`)
+var notLayer = lazy.Regexp(`[^a-z0-9]+`)
 
 // layerName finds a name for a part's layer that is not taken.
 func (p *planner) layerName(part string) string {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math/big"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"bake/internal/cloudinit"
 	"bake/internal/diag"
 	"bake/internal/doc"
+	"bake/internal/lazy"
 	"bake/internal/pyyaml"
 )
 
@@ -136,7 +136,7 @@ func flat(n *doc.Node) string {
 	return strings.Join(words, " ")
 }
 
-var packageForm = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)
+var packageForm = lazy.Regexp(`^[a-z0-9][a-z0-9+.-]+$`)
 
 func (p *planner) packages(l *layer, value *doc.Node) {
 	rest := &doc.Node{Kind: doc.List}
@@ -169,8 +169,8 @@ func (p *planner) writeFiles(l *layer, value *doc.Node) {
 }
 
 var (
-	pathForm  = regexp.MustCompile(`^(?:/[A-Za-z0-9_@+-][A-Za-z0-9._@+-]*|/\.[A-Za-z0-9_@+-][A-Za-z0-9._@+-]*)+$`)
-	ownerForm = regexp.MustCompile(`^[a-z_][a-z0-9_-]*:[a-z_][a-z0-9_-]*$`)
+	pathForm  = lazy.Regexp(`^(?:/[A-Za-z0-9_@+-][A-Za-z0-9._@+-]*|/\.[A-Za-z0-9_@+-][A-Za-z0-9._@+-]*)+$`)
+	ownerForm = lazy.Regexp(`^[a-z_][a-z0-9_-]*:[a-z_][a-z0-9_-]*$`)
 )
 
 func (p *planner) writeFile(l *layer, entry *doc.Node) bool {

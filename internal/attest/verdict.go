@@ -2,11 +2,11 @@ package attest
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"bake/internal/claim"
+	"bake/internal/lazy"
 )
 
 // Verdict is the line on the console.
@@ -44,11 +44,11 @@ func quoted(text string) string {
 }
 
 // Line finds verdicts on a console, complete lines only.
-var Line = regexp.MustCompile(`(?m)BAKE-RESULT v1 (ok|fail|refused) ([^\n]*?) ?end\r?$`)
+var Line = lazy.Regexp(`(?m)BAKE-RESULT v1 (ok|fail|refused) ([^\n]*?) ?end\r?$`)
 
 var (
-	counts = regexp.MustCompile(`^plan=([0-9a-f]{64}) claims=(\d{1,6}) failed=(\d{1,6}) report=([0-9a-f]{64}|)(?: first=(".*"))?$`)
-	reason = regexp.MustCompile(`^reason=(".*")$`)
+	counts = lazy.Regexp(`^plan=([0-9a-f]{64}) claims=(\d{1,6}) failed=(\d{1,6}) report=([0-9a-f]{64}|)(?: first=(".*"))?$`)
+	reason = lazy.Regexp(`^reason=(".*")$`)
 )
 
 // LastVerdict returns the last verdict on a console, and whether there is one. A

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"bake/internal/diag"
 	"bake/internal/doc"
+	"bake/internal/lazy"
 	"bake/internal/secret"
 )
 
@@ -140,7 +140,7 @@ func readPlan(n *doc.Node, path string, problems *diag.List) (p plan) {
 	return p
 }
 
-var subset = regexp.MustCompile(`^([0-9]{1,3}(\.[0-9]{1,3})?%|[0-9]{1,6}[KMGT]|[0-9]{1,4}/[0-9]{1,4})$`)
+var subset = lazy.Regexp(`^([0-9]{1,3}(\.[0-9]{1,3})?%|[0-9]{1,6}[KMGT]|[0-9]{1,4}/[0-9]{1,4})$`)
 
 // IsSubset says whether a text names a part of a store, as restic's --read-data-subset
 // has it.
@@ -163,7 +163,7 @@ func line(at field, key string, problems *diag.List) string {
 	return ""
 }
 
-var withPassword = regexp.MustCompile(`^[a-z0-9+:]*://?[^/@]*:[^/@]*@`)
+var withPassword = lazy.Regexp(`^[a-z0-9+:]*://?[^/@]*:[^/@]*@`)
 
 func readRepository(at field, problems *diag.List) string {
 	n, path := at("repository")
@@ -236,7 +236,7 @@ func readLimits(n *doc.Node, path string, problems *diag.List) *Limits {
 	return l
 }
 
-var rate = regexp.MustCompile(`^([1-9][0-9]{0,5})(KiB|MiB|GiB)$`)
+var rate = lazy.Regexp(`^([1-9][0-9]{0,5})(KiB|MiB|GiB)$`)
 
 // readRate reads bytes a second.
 func readRate(n *doc.Node, path string, problems *diag.List) int64 {

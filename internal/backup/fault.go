@@ -2,11 +2,12 @@ package backup
 
 import (
 	"errors"
-	"regexp"
 	"strings"
 	"syscall"
 
 	"github.com/minio/minio-go/v7"
+
+	"bake/internal/lazy"
 )
 
 // A Fault is why a store could not do what it was asked to.
@@ -72,7 +73,7 @@ func (f *Fault) Lack() bool { return f.Cause == Password || f.Cause == Full || f
 
 // sign is by what words of restic or of a server a cause is known.
 type sign struct {
-	words *regexp.Regexp
+	words lazy.Regexp
 	cause Cause
 	hint  string
 }
@@ -80,20 +81,20 @@ type sign struct {
 // signs are in order: the first that fits counts. A repository that is absent and one
 // that cannot be reached both end in the question whether it is there.
 var signs = []sign{
-	{regexp.MustCompile(`wrong password or no key found`), Password, "the secret named by password: in backup.yaml is not the one it was begun with"},
-	{regexp.MustCompile(`(?i)no space left on device|disk quota exceeded|XMinioStorageFull|QuotaExceeded`), Full, ""},
-	{regexp.MustCompile(`repository is already locked`), Locked, "a lock counts as dead after 30 minutes, at once if its process was on this machine; if you know that it is: bake backup unlock"},
-	{regexp.MustCompile(`(?i)ciphertext verification failed|does not match id|hash mismatch|hash does not match|invalid data returned|repository contains errors|` +
+	{lazy.Regexp(`wrong password or no key found`), Password, "the secret named by password: in backup.yaml is not the one it was begun with"},
+	{lazy.Regexp(`(?i)no space left on device|disk quota exceeded|XMinioStorageFull|QuotaExceeded`), Full, ""},
+	{lazy.Regexp(`repository is already locked`), Locked, "a lock counts as dead after 30 minutes, at once if its process was on this machine; if you know that it is: bake backup unlock"},
+	{lazy.Regexp(`(?i)ciphertext verification failed|does not match id|hash mismatch|hash does not match|invalid data returned|repository contains errors|` +
 		`contains errors|pack file .* (is )?(truncated|damaged|corrupt)|load.*unexpected EOF.*pack|not found in (the )?index|blob .* not found|ReadFull\(<data|file header .*(too short|invalid)|size.*(does not match|mismatch)`),
 		Damaged, "bake backup check says what; restic(1) under repair what can be saved"},
-	{regexp.MustCompile(`(?i)NoSuchBucket|bucket does not exist`), NoBucket, "bake backup bucket --create makes it as it should be"},
-	{regexp.MustCompile(`(?i)InvalidAccessKeyId|access key id you provided does not exist|SignatureDoesNotMatch|request signature we calculated|Access ?Denied|status code 403|\b403 Forbidden|Permission denied \(`),
+	{lazy.Regexp(`(?i)NoSuchBucket|bucket does not exist`), NoBucket, "bake backup bucket --create makes it as it should be"},
+	{lazy.Regexp(`(?i)InvalidAccessKeyId|access key id you provided does not exist|SignatureDoesNotMatch|request signature we calculated|Access ?Denied|status code 403|\b403 Forbidden|Permission denied \(`),
 		Refused, "the key is wrong, or may not do this: bake backup bucket tries what it may"},
-	{regexp.MustCompile(`(?i)RequestTimeTooSkewed|difference between the request time and`), Refused, "this machine's clock is wrong"},
-	{regexp.MustCompile(`(?i)dial tcp|connection refused|connection reset|broken pipe|no such host|i/o timeout|TLS handshake|unexpected EOF|: EOF|EOF$|SlowDown|Service ?Unavailable|reduce your request rate|` +
+	{lazy.Regexp(`(?i)RequestTimeTooSkewed|difference between the request time and`), Refused, "this machine's clock is wrong"},
+	{lazy.Regexp(`(?i)dial tcp|connection refused|connection reset|broken pipe|no such host|i/o timeout|TLS handshake|unexpected EOF|: EOF|EOF$|SlowDown|Service ?Unavailable|reduce your request rate|` +
 		`InternalError|internal error|Bad ?Gateway|status code 5\d\d|50[0-9] [A-Z]|subprocess ssh|server unexpectedly closed|server is down|Connection closed by|Connection timed out|Could not resolve hostname|network is unreachable|server misbehaving|x509:`),
 		Unreachable, ""},
-	{regexp.MustCompile(`(?i)Is there a repository at the following location|unable to open config file|repository does not exist`), Absent,
+	{lazy.Regexp(`(?i)Is there a repository at the following location|unable to open config file|repository does not exist`), Absent,
 		"if there never was one: bake backup init; if there was, find out where it went"},
 }
 
@@ -115,8 +116,8 @@ func diagnose(store, said string, status int) *Fault {
 }
 
 var (
-	noise   = regexp.MustCompile(`(?i)^(is there a repository at|s3:|sftp:|rest:|/|the .unlock. command|Load\(<key|repository [0-9a-f]{8} opened|using parent|created new cache|\s*$)`)
-	retries = regexp.MustCompile(`^(Save|Load|List|Stat|Remove|Test)\(.*\) returned error, retrying after [^:]*: `)
+	noise   = lazy.Regexp(`(?i)^(is there a repository at|s3:|sftp:|rest:|/|the .unlock. command|Load\(<key|repository [0-9a-f]{8} opened|using parent|created new cache|\s*$)`)
+	retries = lazy.Regexp(`^(Save|Load|List|Stat|Remove|Test)\(.*\) returned error, retrying after [^:]*: `)
 )
 
 // essence is what is worth repeating of what a program said: its last lines, without

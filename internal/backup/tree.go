@@ -8,13 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"bake/internal/archive"
+	"bake/internal/lazy"
 	"bake/internal/tool"
 )
 
@@ -93,7 +93,7 @@ func (t *Tree) Save(ctx context.Context, j Job) (s Snapshot, err error) {
 	return s, t.point(dir, s.ID)
 }
 
-var transferred = regexp.MustCompile(`(?m)^Total transferred file size: ([0-9]+) bytes$`)
+var transferred = lazy.Regexp(`(?m)^Total transferred file size: ([0-9]+) bytes$`)
 
 // link copies a tree, with links into the newest one that there is, and returns how many
 // bytes were no links.

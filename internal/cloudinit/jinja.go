@@ -1,13 +1,13 @@
 package cloudinit
 
 import (
-	"regexp"
 	"strings"
 
 	"bake/internal/email"
+	"bake/internal/lazy"
 )
 
-var templateLine = regexp.MustCompile(`(?i)^##\s*template:([^\n]*)`)
+var templateLine = lazy.Regexp(`(?i)^##\s*template:([^\n]*)`)
 
 // template renders a part, if no expression is in it, and hands it on.
 func (h *handlers) template(part *Part, m *email.Message) {

@@ -3,13 +3,13 @@ package cloudinit
 import (
 	"fmt"
 	"math/big"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf16"
 
 	"bake/internal/diag"
 	"bake/internal/doc"
+	"bake/internal/lazy"
 	"bake/internal/pyyaml"
 )
 
@@ -58,7 +58,7 @@ func (j *jsonReader) make(kind doc.Kind, text string) *doc.Node {
 }
 
 var (
-	jsonNumber = regexp.MustCompile(`^(-?(?:0|[1-9][0-9]*))(\.[0-9]+)?([eE][-+]?[0-9]+)?`)
+	jsonNumber = lazy.Regexp(`^(-?(?:0|[1-9][0-9]*))(\.[0-9]+)?([eE][-+]?[0-9]+)?`)
 	jsonWords  = []struct {
 		word string
 		kind doc.Kind
@@ -203,7 +203,7 @@ func (j *jsonReader) string() (text string, ok bool) {
 	return "", false
 }
 
-var jsonHex = regexp.MustCompile(`^\\u[0-9a-fA-F]{4}`)
+var jsonHex = lazy.Regexp(`^\\u[0-9a-fA-F]{4}`)
 
 func (j *jsonReader) hex4(at int) (rune, bool) {
 	if !jsonHex.MatchString(j.text[min(at, len(j.text)):]) {

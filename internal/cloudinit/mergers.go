@@ -2,13 +2,13 @@ package cloudinit
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"bake/internal/doc"
 	"bake/internal/email"
+	"bake/internal/lazy"
 	"bake/internal/pyyaml"
 )
 
@@ -79,7 +79,7 @@ func copyNode(n *doc.Node) *doc.Node {
 }
 
 // ruleForm is one merger in a string. Python's $ allows a line feed behind.
-var ruleForm = regexp.MustCompile(`^([a-zA-Z_][A-Za-z0-9_]*)\((.*?)\)\n?$`)
+var ruleForm = lazy.Regexp(`^([a-zA-Z_][A-Za-z0-9_]*)\((.*?)\)\n?$`)
 
 // stringRules reads "list(append)+dict(no_replace,recurse_list)".
 func stringRules(text string) ([]rule, error) {

@@ -3,13 +3,13 @@ package cloudinit
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"bake/internal/diag"
 	"bake/internal/doc"
+	"bake/internal/lazy"
 	"bake/internal/pyyaml"
 )
 
@@ -75,7 +75,7 @@ func readOperation(n *doc.Node) (operation, error) {
 	return operation{op.Text, path, n, n.Get("value")}, err
 }
 
-var badEscape = regexp.MustCompile(`~[^01]|~\n?$`)
+var badEscape = lazy.Regexp(`~[^01]|~\n?$`)
 
 // pointer reads a JSON pointer.
 func pointer(n *doc.Node) ([]string, error) {
@@ -101,8 +101,8 @@ type step struct {
 
 var (
 	errNowhere = errors.New("a place of a JSON patch is not there")
-	pythonInt  = regexp.MustCompile(`^\s*[0-9]+(?:_[0-9]+)*\s*$`)
-	indexForm  = regexp.MustCompile(`^(?:0|[1-9][0-9]*\n?$)`)
+	pythonInt  = lazy.Regexp(`^\s*[0-9]+(?:_[0-9]+)*\s*$`)
+	indexForm  = lazy.Regexp(`^(?:0|[1-9][0-9]*\n?$)`)
 )
 
 func stepInto(n *doc.Node, part string) (step, error) {

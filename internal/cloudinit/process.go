@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"unicode/utf8"
 
 	"bake/internal/doc"
 	"bake/internal/email"
+	"bake/internal/lazy"
 	"bake/internal/pyyaml"
 )
 
@@ -76,7 +76,7 @@ func (p *processor) process(data []byte) error {
 	return nil
 }
 
-var unfolded = regexp.MustCompile(`\r\n[^ \t]|\r[^ \n\t]|\n[^ \t]`)
+var unfolded = lazy.Regexp(`\r\n[^ \t]|\r[^ \n\t]|\n[^ \t]`)
 
 // writable fails as Python does, where it has its fixes, when cloud-init
 // writes a copy of the message: with a header that would be read as two.

@@ -30,13 +30,13 @@
 package console
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
 
 	"bake/internal/attest"
+	"bake/internal/lazy"
 )
 
 const (
@@ -113,11 +113,11 @@ func (r *Reader) Tail() string {
 }
 
 var (
-	bootLoader = regexp.MustCompile(`^BdsDxe: (?:loading|starting) `)
-	linux      = regexp.MustCompile(`^\[ *0\.0+\](?:\[[^\]]*\])? Linux version |^Linux version `)
-	restart    = regexp.MustCompile(`(?:^|\] ?)reboot: Restarting system`)
-	clocks     = []*regexp.Regexp{regexp.MustCompile(`^\[ *(\d{1,9}\.\d{1,6})\]`), regexp.MustCompile(` Up (\d{1,9}\.\d{1,6}) seconds`)}
-	trying     = regexp.MustCompile(`^bake: trying (\d{1,6}) claims`)
+	bootLoader = lazy.Regexp(`^BdsDxe: (?:loading|starting) `)
+	linux      = lazy.Regexp(`^\[ *0\.0+\](?:\[[^\]]*\])? Linux version |^Linux version `)
+	restart    = lazy.Regexp(`(?:^|\] ?)reboot: Restarting system`)
+	clocks     = []lazy.Regexp{lazy.Regexp(`^\[ *(\d{1,9}\.\d{1,6})\]`), lazy.Regexp(` Up (\d{1,9}\.\d{1,6}) seconds`)}
+	trying     = lazy.Regexp(`^bake: trying (\d{1,6}) claims`)
 )
 
 func (r *Reader) read(line string) {

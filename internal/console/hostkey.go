@@ -4,9 +4,10 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"regexp"
 
 	"golang.org/x/crypto/ssh"
+
+	"bake/internal/lazy"
 )
 
 // hostKeyLimit bounds the text between the markers, in bytes.
@@ -21,8 +22,8 @@ const (
 var (
 	// HostKeyBlock finds lists of host keys, as cloud-init and the guest's own
 	// attestation print them, complete ones only.
-	HostKeyBlock = regexp.MustCompile(`(?s)` + keysBegin + `(.*?)` + keysEnd)
-	hostKeyLine  = regexp.MustCompile(
+	HostKeyBlock = lazy.Regexp(`(?s)` + keysBegin + `(.*?)` + keysEnd)
+	hostKeyLine  = lazy.Regexp(
 		`\b(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)) ([A-Za-z0-9+/]+={0,2})(?:[ \n]|$)`)
 )
 

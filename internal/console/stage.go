@@ -1,6 +1,6 @@
 package console
 
-import "regexp"
+import "bake/internal/lazy"
 
 // Stage is a place that a boot has come to.
 type Stage struct {
@@ -21,33 +21,33 @@ const (
 
 // stages are what a console says on the way, and what it means to people.
 var stages = []struct {
-	pattern     *regexp.Regexp
+	pattern     lazy.Regexp
 	name, words string
 }{
 	{bootLoader, "firmware", "the firmware starts the boot loader"},
-	{regexp.MustCompile(`^\[ *\d+\.\d+\]|^Linux version`), "kernel", "the kernel runs"},
-	{regexp.MustCompile(`Cloud-init v\. \S+ running 'init-local'`), "cloud-init-local", "cloud-init has begun"},
-	{regexp.MustCompile(`Cloud-init v\. \S+ running 'init'`), "cloud-init-network", "the network is up"},
-	{regexp.MustCompile(`Cloud-init v\. \S+ running 'modules:config'`), "cloud-init-config", "cloud-init configures"},
-	{regexp.MustCompile(`Cloud-init v\. \S+ running 'modules:final'`), "cloud-init-final", "cloud-init installs"},
-	{regexp.MustCompile(`Cloud-init v\. \S+ finished`), "cloud-init-done", "cloud-init is done"},
+	{lazy.Regexp(`^\[ *\d+\.\d+\]|^Linux version`), "kernel", "the kernel runs"},
+	{lazy.Regexp(`Cloud-init v\. \S+ running 'init-local'`), "cloud-init-local", "cloud-init has begun"},
+	{lazy.Regexp(`Cloud-init v\. \S+ running 'init'`), "cloud-init-network", "the network is up"},
+	{lazy.Regexp(`Cloud-init v\. \S+ running 'modules:config'`), "cloud-init-config", "cloud-init configures"},
+	{lazy.Regexp(`Cloud-init v\. \S+ running 'modules:final'`), "cloud-init-final", "cloud-init installs"},
+	{lazy.Regexp(`Cloud-init v\. \S+ finished`), "cloud-init-done", "cloud-init is done"},
 	{trying, "trying", "the guest tries its claims"},
-	{regexp.MustCompile(`^bake: every claim holds, opening`), Opening, "the guest opens"},
-	{regexp.MustCompile(`BAKE-RESULT v1 `), "verdict", "the guest has its verdict"},
+	{lazy.Regexp(`^bake: every claim holds, opening`), Opening, "the guest opens"},
+	{lazy.Regexp(`BAKE-RESULT v1 `), "verdict", "the guest has its verdict"},
 }
 
 // ends are what a console says last. What is captured is added to the words. The
 // kernel may print behind what somebody else has begun.
 var ends = []struct {
 	has     string // what every match has in it, which is sooner seen
-	pattern *regexp.Regexp
+	pattern lazy.Regexp
 	words   string
 	isOff   bool
 }{
-	{"Kernel panic", regexp.MustCompile(`(?:^|\] ?)Kernel panic - not syncing(: .{1,200})?`), "the kernel panicked", false},
-	{"reboot: ", regexp.MustCompile(`(?:^|\] ?)reboot: (?:Power down|System halted)`), "it was switched off", true},
-	{"Freezing", regexp.MustCompile(`(?:^|\] ?)systemd\[1\]: Freezing execution`), "systemd froze", false},
-	{"You are in", regexp.MustCompile(`^You are in (?:emergency|rescue) mode`), "it is in emergency mode and waits for somebody", false},
-	{"ALERT", regexp.MustCompile(`^ALERT!(.{1,200}) +Dropping to a shell!`), "the initramfs gave up:", false},
-	{"BdsDxe", regexp.MustCompile(`^BdsDxe: No bootable option or device was found`), "the firmware found nothing to boot", false},
+	{"Kernel panic", lazy.Regexp(`(?:^|\] ?)Kernel panic - not syncing(: .{1,200})?`), "the kernel panicked", false},
+	{"reboot: ", lazy.Regexp(`(?:^|\] ?)reboot: (?:Power down|System halted)`), "it was switched off", true},
+	{"Freezing", lazy.Regexp(`(?:^|\] ?)systemd\[1\]: Freezing execution`), "systemd froze", false},
+	{"You are in", lazy.Regexp(`^You are in (?:emergency|rescue) mode`), "it is in emergency mode and waits for somebody", false},
+	{"ALERT", lazy.Regexp(`^ALERT!(.{1,200}) +Dropping to a shell!`), "the initramfs gave up:", false},
+	{"BdsDxe", lazy.Regexp(`^BdsDxe: No bootable option or device was found`), "the firmware found nothing to boot", false},
 }

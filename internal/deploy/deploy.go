@@ -50,11 +50,11 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"regexp"
 	"time"
 
 	"bake/internal/domain"
 	"bake/internal/hypervisor"
+	"bake/internal/lazy"
 )
 
 // Place is what is needed of a *hypervisor.Hypervisor.
@@ -332,8 +332,8 @@ const (
 )
 
 var (
-	isGeneration = regexp.MustCompile(`^[0-9a-f]{16}$`)
-	isOurs       = regexp.MustCompile(`^(secrets\.iso(\.whole)?|(console\.log|report\.json)(\.[0-9]+)?)$`)
+	isGeneration = lazy.Regexp(`^[0-9a-f]{16}$`)
+	isOurs       = lazy.Regexp(`^(secrets\.iso(\.whole)?|(console\.log|report\.json)(\.[0-9]+)?)$`)
 )
 
 // step is one change on the hypervisor: said, and done unless it is for show.

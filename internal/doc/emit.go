@@ -3,11 +3,12 @@ package doc
 import (
 	"bytes"
 	"fmt"
-	"regexp"
 	"strings"
 	"unicode"
 
 	"gopkg.in/yaml.v3"
+
+	"bake/internal/lazy"
 )
 
 // Emit writes a tree as block-style YAML that every reader understands alike.
@@ -34,7 +35,7 @@ func Emit(n *Node) ([]byte, error) {
 }
 
 // plainKey is a key that needs no quotes in any YAML version.
-var plainKey = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]*$`)
+var plainKey = lazy.Regexp(`^[A-Za-z][A-Za-z0-9_.-]*$`)
 
 func toYAML(n *Node) *yaml.Node {
 	switch n.Kind {

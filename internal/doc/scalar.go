@@ -1,23 +1,23 @@
 package doc
 
 import (
-	"regexp"
-
 	"gopkg.in/yaml.v3"
+
+	"bake/internal/lazy"
 )
 
 // What PyYAML's SafeLoader makes of a plain scalar (its resolver.py), as far
 // as it is not text.
 var (
-	bool11  = regexp.MustCompile(`^(?:yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)$`)
-	int11   = regexp.MustCompile(`^[-+]?(?:0b[01_]+|0[0-7_]+|0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)$`)
-	base60  = regexp.MustCompile(`^[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?$`)
-	float11 = regexp.MustCompile(`^(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$`)
-	time11  = regexp.MustCompile(`^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:$|[Tt \t])`)
+	bool11  = lazy.Regexp(`^(?:yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)$`)
+	int11   = lazy.Regexp(`^[-+]?(?:0b[01_]+|0[0-7_]+|0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)$`)
+	base60  = lazy.Regexp(`^[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?$`)
+	float11 = lazy.Regexp(`^(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$`)
+	time11  = lazy.Regexp(`^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:$|[Tt \t])`)
 
 	// The spellings that both versions read alike.
-	plainInt   = regexp.MustCompile(`^-?(?:0|[1-9][0-9]{0,17})$`)
-	plainFloat = regexp.MustCompile(`^-?(?:0|[1-9][0-9]*)\.[0-9]+$`)
+	plainInt   = lazy.Regexp(`^-?(?:0|[1-9][0-9]{0,17})$`)
+	plainFloat = lazy.Regexp(`^-?(?:0|[1-9][0-9]*)\.[0-9]+$`)
 )
 
 // ambiguity says why a plain scalar does not mean the same to everybody, or

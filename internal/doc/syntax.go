@@ -1,12 +1,13 @@
 package doc
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
+
+	"bake/internal/lazy"
 )
 
-var errorLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
+var errorLine = lazy.Regexp(`^yaml: (?:line (\d+): )?(.*)$`)
 
 // syntax turns an error of the scanner, which knows lines but not columns,
 // into a problem at the first character of that line.

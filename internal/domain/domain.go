@@ -106,10 +106,10 @@ import (
 	"fmt"
 	"net"
 	"path"
-	"regexp"
 	"strings"
 
 	"bake/internal/host"
+	"bake/internal/lazy"
 
 	"github.com/google/uuid"
 	"libvirt.org/go/libvirtxml"
@@ -213,7 +213,7 @@ func vetHardware(m host.Machine) error {
 // maxDisks is how many letters bake's own disks leave.
 const maxDisks = 'z' - 'f' + 1
 
-var pciAddress = regexp.MustCompile(`^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$`)
+var pciAddress = lazy.Regexp(`^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$`)
 
 func vetShares(h *host.Host) error {
 	owner := map[string]string{}

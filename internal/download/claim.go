@@ -7,12 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"bake/internal/lazy"
 )
 
 const lockRetry = 50 * time.Millisecond
@@ -194,7 +195,7 @@ func (c *claim) tidy(result *os.File) error {
 	return nil
 }
 
-var ourName = regexp.MustCompile(`^(sha256-[0-9a-f]{64}|sha512-[0-9a-f]{128})$`)
+var ourName = lazy.Regexp(`^(sha256-[0-9a-f]{64}|sha512-[0-9a-f]{128})$`)
 
 // clean removes the files of every digest of which none changed since the given
 // moment, unless somebody has a claim on them. Other names are left alone.

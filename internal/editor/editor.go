@@ -14,13 +14,13 @@
 package editor
 
 import (
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"bake/internal/host"
 	"bake/internal/layer"
+	"bake/internal/lazy"
 )
 
 // Schema is a JSON Schema.
@@ -70,8 +70,8 @@ func child(of Schema, name string) Schema {
 }
 
 var (
-	choice = regexp.MustCompile(`^[A-Za-z0-9-]+(?:, [A-Za-z0-9-]+)* or [A-Za-z0-9-]+$`)
-	bounds = regexp.MustCompile(`^int (\d+) to (\d+)$`)
+	choice = lazy.Regexp(`^[A-Za-z0-9-]+(?:, [A-Za-z0-9-]+)* or [A-Za-z0-9-]+$`)
+	bounds = lazy.Regexp(`^int (\d+) to (\d+)$`)
 )
 
 // ofKey reads the form in which the manual writes what a key may be.

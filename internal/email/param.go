@@ -3,12 +3,13 @@ package email
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"bake/internal/lazy"
 )
 
 // Strip is Python's str.strip.
@@ -110,7 +111,7 @@ func Quote(text string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(text, `\`, `\\`), `"`, `\"`)
 }
 
-var continuationForm = regexp.MustCompile(`^(\w+)\*(?:([0-9]+)\*?)?\n?$`)
+var continuationForm = lazy.Regexp(`^(\w+)\*(?:([0-9]+)\*?)?\n?$`)
 
 type continuation struct {
 	number  int // -1 for none
@@ -201,7 +202,7 @@ func percent(text string) string {
 	return out.String()
 }
 
-var notWord = regexp.MustCompile(`[^a-z0-9.]+`)
+var notWord = lazy.Regexp(`[^a-z0-9.]+`)
 
 // charsets are the names that Python knows for the three that somebody may
 // use. It knows a hundred others, whose values stay as they are here.

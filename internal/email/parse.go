@@ -2,8 +2,9 @@ package email
 
 import (
 	"errors"
-	"regexp"
 	"strings"
+
+	"bake/internal/lazy"
 )
 
 type line struct {
@@ -92,7 +93,7 @@ func chomp(text string) string {
 	return text
 }
 
-var headerForm = regexp.MustCompile(`^(?:From |[\x21-\x39\x3b-\x7e]*:|[\t ])`)
+var headerForm = lazy.Regexp(`^(?:From |[\x21-\x39\x3b-\x7e]*:|[\t ])`)
 
 // message reads a message and leaves it on the stack.
 func (p *parser) message() error {

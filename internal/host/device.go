@@ -3,13 +3,13 @@ package host
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"bake/internal/doc"
 	"bake/internal/layer"
+	"bake/internal/lazy"
 )
 
 // Disk is a file or a block device of the hypervisor's that is there: bake neither makes
@@ -32,9 +32,9 @@ type Device struct {
 }
 
 var (
-	diskName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,19}$`) // virtio-blk has no more room
-	pciForm  = regexp.MustCompile(`^[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$`)
-	uuidForm = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+	diskName = lazy.Regexp(`^[A-Za-z0-9][A-Za-z0-9_-]{0,19}$`) // virtio-blk has no more room
+	pciForm  = lazy.Regexp(`^[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$`)
+	uuidForm = lazy.Regexp(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 )
 
 // maxDisks is for as many letters as bake's own disks leave.

@@ -6,17 +6,17 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"bake/internal/diag"
 	"bake/internal/doc"
 	"bake/internal/layer"
+	"bake/internal/lazy"
 	"bake/internal/secret"
 )
 
 // hostName is a DNS label that starts with a letter.
-var hostName = regexp.MustCompile(`^[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?$`)
+var hostName = lazy.Regexp(`^[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?$`)
 
 // UnknownError says that there is no host file of that name.
 type UnknownError struct {

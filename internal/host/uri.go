@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
-	"regexp"
+
+	"bake/internal/lazy"
 )
 
 // URI is a libvirt URI of the kinds that bake speaks:
@@ -20,7 +21,7 @@ type URI struct {
 }
 
 // uriWord is what neither ssh nor a shell can take for anything but a word.
-var uriWord = regexp.MustCompile(`^[A-Za-z0-9/_][A-Za-z0-9/._:@-]*$`)
+var uriWord = lazy.Regexp(`^[A-Za-z0-9/_][A-Za-z0-9/._:@-]*$`)
 
 // ParseURI reads a libvirt URI; the error says what is wrong with it and what is
 // allowed. Transports that do not say who is at the other end are refused.

@@ -2,12 +2,12 @@ package layer
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
 	"bake/internal/diag"
 	"bake/internal/doc"
+	"bake/internal/lazy"
 )
 
 // Facts are what a layer may know of the host it is part of.
@@ -21,12 +21,12 @@ type Facts struct {
 }
 
 // placeholder matches ((name)); a $ before it makes it shell arithmetic.
-var placeholder = regexp.MustCompile(`(\$?)\(\(\s*([a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)?)\s*\)\)`)
+var placeholder = lazy.Regexp(`(\$?)\(\(\s*([a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)?)\s*\)\)`)
 
 // inert matches the places where free text is a value to every program that
 // reads it, never a command or a sudoers rule; checkArgv adds what depends on
 // its neighbours.
-var inert = regexp.MustCompile(`^cloud-config\.(?:(?:bootcmd|runcmd)\[\d+\]\[[1-9]\d*\]|users\[\d+\]\.(?:ssh_authorized_keys(?:\[\d+\])?|gecos))$`)
+var inert = lazy.Regexp(`^cloud-config\.(?:(?:bootcmd|runcmd)\[\d+\]\[[1-9]\d*\]|users\[\d+\]\.(?:ssh_authorized_keys(?:\[\d+\])?|gecos))$`)
 
 // scope holds the bound parameters of one layer.
 type scope struct {

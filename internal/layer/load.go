@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"sort"
 	"strconv"
@@ -12,6 +11,7 @@ import (
 
 	"bake/internal/diag"
 	"bake/internal/doc"
+	"bake/internal/lazy"
 )
 
 // keyOrder is the order in which a layer's keys must stand, so that every
@@ -101,7 +101,7 @@ func (l *loader) words(get func(string) *doc.Node) {
 	if l.Threat == "none" {
 		l.Threat = ""
 	}
-	list := func(key string, form *regexp.Regexp, what string) []string {
+	list := func(key string, form lazy.Regexp, what string) []string {
 		var words []string
 		n := get(key)
 		if n == nil {
@@ -119,11 +119,11 @@ func (l *loader) words(get func(string) *doc.Node) {
 		}
 		return words
 	}
-	l.Refs = list("refs", regexp.MustCompile(`.`), "text")
+	l.Refs = list("refs", lazy.Regexp(`.`), "text")
 	l.Requires, l.After = list("requires", plain, "a layer's name"), list("after", plain, "a layer's name")
 	l.Logins = list("logins", userName, "the name of an account")
-	l.Payload = list("payload", regexp.MustCompile(`^`+OpenClaw+`$`), OpenClaw)
-	l.Packages = list("packages", regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+(\|[a-z0-9][a-z0-9+.-]+)*$`), "the name of a Debian package")
+	l.Payload = list("payload", lazy.Regexp(`^`+OpenClaw+`$`), OpenClaw)
+	l.Packages = list("packages", lazy.Regexp(`^[a-z0-9][a-z0-9+.-]+(\|[a-z0-9][a-z0-9+.-]+)*$`), "the name of a Debian package")
 }
 
 func (l *loader) params(n *doc.Node) {
@@ -135,7 +135,7 @@ func (l *loader) params(n *doc.Node) {
 	}
 	for _, pair := range n.Pairs {
 		at := "params." + pair.Key.Text
-		if !regexp.MustCompile(`^[a-z][a-z0-9_]{0,30}$`).MatchString(pair.Key.Text) || pair.Key.Text == "host" || pair.Key.Text == "admin" {
+		if !lazy.Regexp(`^[a-z][a-z0-9_]{0,30}$`).MatchString(pair.Key.Text) || pair.Key.Text == "host" || pair.Key.Text == "admin" {
 			l.problems.Add(pair.Key.Problem(at, "a-z, 0-9 and _, starting with a letter, at most 31; host and admin are taken", "%q is no name for a parameter", pair.Key.Text))
 			continue
 		}

@@ -5,7 +5,6 @@ import (
 	"math"
 	"net/netip"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 
 	"bake/internal/diag"
 	"bake/internal/doc"
+	"bake/internal/lazy"
 )
 
 // A Param is a parameter that a host file may set.
@@ -37,14 +37,14 @@ type value struct {
 }
 
 var (
-	safeWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]*$`)
-	userName = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
-	plain    = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,62}$`)
-	word     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_+=:,./-]{0,127}$`)
-	guest    = regexp.MustCompile(`^/[A-Za-z0-9._/@+-]*$`)
-	image    = regexp.MustCompile(`^([a-z0-9][a-z0-9_.:/-]{0,254}@)?sha256:[0-9a-f]{64}$`)
-	duration = regexp.MustCompile(`^([1-9][0-9]{0,8}|0)(s|m|h|d)$`)
-	size     = regexp.MustCompile(`^([1-9][0-9]{0,17})(KiB|MiB|GiB|TiB)?$`)
+	safeWord = lazy.Regexp(`^[A-Za-z0-9_@%+=:,./-]*$`)
+	userName = lazy.Regexp(`^[a-z_][a-z0-9_-]{0,31}$`)
+	plain    = lazy.Regexp(`^[a-z][a-z0-9_.-]{0,62}$`)
+	word     = lazy.Regexp(`^[A-Za-z0-9][A-Za-z0-9_+=:,./-]{0,127}$`)
+	guest    = lazy.Regexp(`^/[A-Za-z0-9._/@+-]*$`)
+	image    = lazy.Regexp(`^([a-z0-9][a-z0-9_.:/-]{0,254}@)?sha256:[0-9a-f]{64}$`)
+	duration = lazy.Regexp(`^([1-9][0-9]{0,8}|0)(s|m|h|d)$`)
+	size     = lazy.Regexp(`^([1-9][0-9]{0,17})(KiB|MiB|GiB|TiB)?$`)
 )
 
 // paramTypes lists the types in the order in which messages name them, with
@@ -287,7 +287,7 @@ func (p Param) within(i int64) bool {
 	return (p.Min == nil || i >= *p.Min) && (p.Max == nil || i <= *p.Max)
 }
 
-func scaled(form *regexp.Regexp, n *doc.Node, units []unit, number func(string, int64) (string, bool)) (string, bool) {
+func scaled(form lazy.Regexp, n *doc.Node, units []unit, number func(string, int64) (string, bool)) (string, bool) {
 	m := form.FindStringSubmatch(n.Text)
 	if m == nil || n.Kind != doc.String && n.Kind != doc.Int {
 		return "", false

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	text "text/template"
@@ -12,6 +11,7 @@ import (
 
 	"bake/internal/diag"
 	"bake/internal/doc"
+	"bake/internal/lazy"
 )
 
 // Render binds the parameters that a host file gives to the layer (a Map, or
@@ -158,10 +158,10 @@ func (s *scope) data() map[string]any {
 	return data
 }
 
-var templateError = regexp.MustCompile(`^template: .*?:(\d+)(?::(\d+))?: (?:executing "[^"]*" at )?(.*)$`)
+var templateError = lazy.Regexp(`^template: .*?:(\d+)(?::(\d+))?: (?:executing "[^"]*" at )?(.*)$`)
 
 // templateKey is what text/template says of a name that data does not have.
-var templateKey = regexp.MustCompile(`map has no entry for key "([^"]*)"`)
+var templateKey = lazy.Regexp(`map has no entry for key "([^"]*)"`)
 
 func (s *scope) template(file template, name string) []byte {
 	wrong := func(err error) []byte {

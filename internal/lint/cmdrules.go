@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"bake/internal/doc"
+	"bake/internal/lazy"
 )
 
 // programs are commands that a first boot is likely to call, and those whose names
@@ -77,7 +78,7 @@ func (w *world) checkShapes() {
 	}
 }
 
-var plainVariable = pattern(`^"?\$\{?[A-Za-z_]+\}?"?$`)
+var plainVariable = lazy.Regexp(`^"?\$\{?[A-Za-z_]+\}?"?$`)
 
 func (w *world) checkList(item *doc.Node, at spot) {
 	for i, word := range item.Items {
@@ -157,7 +158,7 @@ func (w *world) checkApt(c, in *command) {
 	joined := strings.Join(in.words, " ")
 	changes := in.has("install", "upgrade", "dist-upgrade", "full-upgrade", "remove", "purge", "autoremove")
 	yes := slices.ContainsFunc(in.words, func(a string) bool {
-		return a == "--yes" || a == "--assume-yes" || pattern(`^-[a-z]*y[a-z]*$|^-qq+`).MatchString(a)
+		return a == "--yes" || a == "--assume-yes" || lazy.Regexp(`^-[a-z]*y[a-z]*$|^-qq+`).MatchString(a)
 	}) || strings.Contains(joined, "Assume-Yes=true") || slices.Contains(c.from, "yes")
 	switch {
 	case changes && !yes:
@@ -250,7 +251,7 @@ func (w *world) checkDownloads(c, in *command) {
 		}
 	case "curl":
 		if slices.ContainsFunc(in.words, func(a string) bool {
-			return a == "--insecure" || pattern(`^-[a-zA-Z]*k[a-zA-Z]*$`).MatchString(a)
+			return a == "--insecure" || lazy.Regexp(`^-[a-zA-Z]*k[a-zA-Z]*$`).MatchString(a)
 		}) {
 			w.report("cmd-insecure-download", c.at, "curl takes any certificate: anybody on the way can send something else")
 		}
@@ -275,7 +276,7 @@ func (w *world) checkDownloads(c, in *command) {
 // checkEnds reports a command that goes on for ever.
 func (w *world) checkEnds(c, in *command) {
 	detached := in.has("-d", "--detach", "-itd", "-dit", "--detach=true") || slices.ContainsFunc(in.words, func(a string) bool {
-		return pattern(`^-[a-z]*d[a-z]*$`).MatchString(a)
+		return lazy.Regexp(`^-[a-z]*d[a-z]*$`).MatchString(a)
 	})
 	switch {
 	case c.background || c.script != "":
@@ -340,10 +341,10 @@ func (w *world) checkAccounts(c, in *command) {
 		}
 	case "usermod":
 		adds := slices.ContainsFunc(in.words, func(a string) bool {
-			return pattern(`^-[a-zA-Z]*a`).MatchString(a) || a == "--append"
+			return lazy.Regexp(`^-[a-zA-Z]*a`).MatchString(a) || a == "--append"
 		})
 		i := slices.IndexFunc(in.words, func(a string) bool {
-			return pattern(`^-[a-zA-Z]*G$`).MatchString(a) || a == "--groups"
+			return lazy.Regexp(`^-[a-zA-Z]*G$`).MatchString(a) || a == "--groups"
 		})
 		if i < 0 || i+1 >= len(in.words) {
 			return
@@ -368,8 +369,8 @@ func (w *world) rootGroups(c *command, groups []string) {
 }
 
 var (
-	passwordPipe  = pattern(`^['"]?[a-z_][a-z0-9_-]*:[^$\s*!]+`)
-	secretOptions = pattern(`^--?(?:auth-?key|password|token|secret|api-?key|passphrase)(?:=(.+))?$`)
+	passwordPipe  = lazy.Regexp(`^['"]?[a-z_][a-z0-9_-]*:[^$\s*!]+`)
+	secretOptions = lazy.Regexp(`^--?(?:auth-?key|password|token|secret|api-?key|passphrase)(?:=(.+))?$`)
 )
 
 func (w *world) checkCommandSecrets(c *command) {

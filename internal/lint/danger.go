@@ -3,6 +3,8 @@ package lint
 import (
 	"slices"
 	"strings"
+
+	"bake/internal/lazy"
 )
 
 // checkDanger looks at commands that open or destroy.
@@ -13,19 +15,19 @@ func (w *world) checkDanger(c, in *command) {
 		w.checkChmod(c, args)
 	case "chown", "chgrp":
 		if slices.ContainsFunc(in.words, func(a string) bool { return strings.HasPrefix(a, "-") && strings.Contains(a, "R") }) && len(args) > 1 && !strings.HasPrefix(args[0], "root") && slices.ContainsFunc(args[1:], func(a string) bool {
-			return pattern(`^/(?:etc|usr|bin|sbin|lib|boot|root|var|var/lib|)(?:/|$)`).MatchString(a) && !pattern(`^/(?:var/(?:www|lib|log|cache|spool)/.|usr/local/.)`).MatchString(a)
+			return lazy.Regexp(`^/(?:etc|usr|bin|sbin|lib|boot|root|var|var/lib|)(?:/|$)`).MatchString(a) && !lazy.Regexp(`^/(?:var/(?:www|lib|log|cache|spool)/.|usr/local/.)`).MatchString(a)
 		}) {
 			w.report("cmd-chmod", c.at, "what belongs to the system is %s's then: they can change what root runs", args[0])
 		}
 	case "rm":
-		recursive := slices.ContainsFunc(in.words, func(a string) bool { return pattern(`^-[a-zA-Z]*[rR]|^--recursive`).MatchString(a) })
+		recursive := slices.ContainsFunc(in.words, func(a string) bool { return lazy.Regexp(`^-[a-zA-Z]*[rR]|^--recursive`).MatchString(a) })
 		if recursive && slices.ContainsFunc(args, func(a string) bool {
-			return pattern(`^/(?:\*|\$[A-Za-z_]*/?\*?|bin|sbin|etc|usr|lib|boot|var|home|root|dev|proc|sys)?/?\*?$`).MatchString(a)
+			return lazy.Regexp(`^/(?:\*|\$[A-Za-z_]*/?\*?|bin|sbin|etc|usr|lib|boot|var|home|root|dev|proc|sys)?/?\*?$`).MatchString(a)
 		}) {
 			w.report("cmd-destroys", c.at, "this empties the machine, or does so if a variable is not set")
 		}
 	case "dd":
-		if slices.ContainsFunc(in.words, func(a string) bool { return pattern(`^of=/dev/(?:[svx]?v?d[a-z]|nvme)`).MatchString(a) }) {
+		if slices.ContainsFunc(in.words, func(a string) bool { return lazy.Regexp(`^of=/dev/(?:[svx]?v?d[a-z]|nvme)`).MatchString(a) }) {
 			w.report("cmd-destroys", c.at, "this overwrites a disk")
 		}
 	case "setenforce":
@@ -72,11 +74,11 @@ func (w *world) checkChmod(c *command, args []string) {
 	}
 	mode, target := args[0], args[1]
 	sticky := strings.HasPrefix(mode, "1") && len(mode) == 4 || strings.Contains(mode, "t")
-	open := pattern(`^[0-7]{0,1}[0-7][0-7][2367]$`).MatchString(mode) || pattern(`^(?:a|o|go|ugo|)[+=][rx]*w`).MatchString(mode) && !strings.HasPrefix(mode, "+")
+	open := lazy.Regexp(`^[0-7]{0,1}[0-7][0-7][2367]$`).MatchString(mode) || lazy.Regexp(`^(?:a|o|go|ugo|)[+=][rx]*w`).MatchString(mode) && !strings.HasPrefix(mode, "+")
 	if open && !sticky {
 		w.report("cmd-chmod", c.at, "everybody may write to %s", target)
 	}
-	if pattern(`^[4-7][0-7]{3}$`).MatchString(mode) || pattern(`^u?\+s$`).MatchString(mode) {
+	if lazy.Regexp(`^[4-7][0-7]{3}$`).MatchString(mode) || lazy.Regexp(`^u?\+s$`).MatchString(mode) {
 		w.warn("file-setuid", c.at, "%s runs with the rights of its owner, whoever calls it", target)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"bake/internal/lazy"
 )
 
 // daemonKeys are those that dockerd of some release knows, with the kind of value.
@@ -68,7 +70,7 @@ func checkDocker(w *world) {
 	}
 	seen := map[string]bool{}
 	for i, line := range f.lines() {
-		for _, m := range pattern(`"([a-z0-9-]+)"\s*:`).FindAllStringSubmatch(line, -1) {
+		for _, m := range lazy.Regexp(`"([a-z0-9-]+)"\s*:`).FindAllStringSubmatch(line, -1) {
 			if _, isTop := top[m[1]]; isTop && depthAt(f.text, i, line, m[0]) == 1 {
 				if seen[m[1]] {
 					w.report("docker-key", f.at(i, 0, len(line)), "the key %q stands here twice", m[1])
@@ -217,8 +219,8 @@ func (w *world) checkPools(at spot, pools []any) {
 }
 
 var (
-	publishFlag = pattern(`^(?:-p|--publish)(?:=(.*))?$`)
-	localPort   = pattern(`^(?:127\.[0-9.]+|\[::1\]|localhost):`)
+	publishFlag = lazy.Regexp(`^(?:-p|--publish)(?:=(.*))?$`)
+	localPort   = lazy.Regexp(`^(?:127\.[0-9.]+|\[::1\]|localhost):`)
 )
 
 // published are the values of -p of a docker run.

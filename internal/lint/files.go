@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"bake/internal/doc"
+	"bake/internal/lazy"
 )
 
 // encodings are those that write_files knows.
@@ -41,7 +42,7 @@ func checkFiles(w *world) {
 }
 
 // sensitive are directories whose files root, or everybody, runs or believes.
-var sensitive = pattern(`^/(?:etc|usr|opt|lib|bin|sbin|boot|root|var/lib|var/spool/cron)/`)
+var sensitive = lazy.Regexp(`^/(?:etc|usr|opt|lib|bin|sbin|boot|root|var/lib|var/spool/cron)/`)
 
 func (w *world) checkPath(f *file) {
 	at := f.key("path")
@@ -198,7 +199,7 @@ var suffixes = map[string][]string{
 	"/etc/nginx/conf.d": {".conf"}, "/etc/apt/apt.conf.d": {".conf", ""}, "/etc/apt/trusted.gpg.d": {".gpg", ".asc"}, "/etc/binfmt.d": {".conf"}, "/etc/environment.d": {".conf"},
 }
 
-var plainName = pattern(`^[A-Za-z0-9_-]+$`)
+var plainName = lazy.Regexp(`^[A-Za-z0-9_-]+$`)
 
 func checkNames(w *world) {
 	for _, f := range w.files {
@@ -232,9 +233,9 @@ func checkNames(w *world) {
 
 var (
 	cronAt    = words("@reboot @yearly @annually @monthly @weekly @daily @midnight @hourly")
-	cronField = pattern(`^[0-9a-zA-Z*/,-]+$`)
-	cronSpan  = pattern(`^(?:\*|([0-9]+|[a-z]{3})(?:-([0-9]+|[a-z]{3}))?)(?:/([0-9]+))?$`)
-	cronEnv   = pattern(`^[A-Za-z_][A-Za-z0-9_]*\s*=`)
+	cronField = lazy.Regexp(`^[0-9a-zA-Z*/,-]+$`)
+	cronSpan  = lazy.Regexp(`^(?:\*|([0-9]+|[a-z]{3})(?:-([0-9]+|[a-z]{3}))?)(?:/([0-9]+))?$`)
+	cronEnv   = lazy.Regexp(`^[A-Za-z_][A-Za-z0-9_]*\s*=`)
 )
 
 func checkCron(w *world) {
@@ -314,8 +315,8 @@ var secrets = []struct{ what, has string }{
 }
 
 var (
-	secretShape  = pattern(joined())
-	secretAssign = pattern(`(?i)(?:^|[\s"'])(?:export\s+)?([A-Z0-9_.-]*(?:password|passwd|secret|api_?key|token|private_?key|access_?key)[A-Z0-9_]*)["']?\s*[=:]\s*["']?([^\s"'$<{%][^\s"']{5,})`)
+	secretShape  = lazy.Regexp(joined())
+	secretAssign = lazy.Regexp(`(?i)(?:^|[\s"'])(?:export\s+)?([A-Z0-9_.-]*(?:password|passwd|secret|api_?key|token|private_?key|access_?key)[A-Z0-9_]*)["']?\s*[=:]\s*["']?([^\s"'$<{%][^\s"']{5,})`)
 )
 
 func joined() string {

@@ -5,13 +5,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"bake/internal/lazy"
 )
 
 var (
 	ufwVerbs = words("allow deny reject limit enable disable reload reset status default logging delete insert prepend route app show version")
-	ufwSpec  = pattern(`^(?:[0-9]+(?::[0-9]+)?)(?:,[0-9]+(?::[0-9]+)?)*$`)
+	ufwSpec  = lazy.Regexp(`^(?:[0-9]+(?::[0-9]+)?)(?:,[0-9]+(?::[0-9]+)?)*$`)
 	ufwProto = words("tcp udp any ah esp gre ipv6 igmp")
-	ufwApps  = pattern(`^[A-Za-z][A-Za-z0-9 ._+-]*$`)
+	ufwApps  = lazy.Regexp(`^[A-Za-z][A-Za-z0-9 ._+-]*$`)
 	services = words(`ssh http https smtp smtps submission imap imaps pop3 pop3s domain ntp ftp ftps telnet mysql postgresql redis ldap ldaps kerberos snmp
 		syslog rsync nfs sunrpc git sip xmpp-client xmpp-server openvpn mdns bootps bootpc tftp isakmp ipsec-nat-t squid cvspserver svn irc ircs-u microsoft-ds netbios-ssn bacula-fd 5432 x11 gopher www printer ipp`)
 )
@@ -174,22 +176,22 @@ func (w *world) ufwPort(c *command, text string) {
 }
 
 // dangerous are ports of services that trust everybody who reaches them.
-var dangerous = pattern(`^(?:.*\bport )?(?:2375|2376|6379|27017|11211|9200|5432|3306|2049|111|139|445|23)(?:/tcp)?$`)
+var dangerous = lazy.Regexp(`^(?:.*\bport )?(?:2375|2376|6379|27017|11211|9200|5432|3306|2049|111|139|445|23)(?:/tcp)?$`)
 
 func (w *world) checkTables(c *command) {
 	flush := c.has("-F", "--flush") || c.name() == "nft" && c.has("flush")
 	args := strings.Join(c.words[1:], " ")
 	switch {
-	case flush && !pattern(`DOCKER|f2b|[A-Z]+-[A-Z]+|[a-z]`).MatchString(strings.ReplaceAll(strings.ReplaceAll(args, "--flush", ""), "-F", "")) || flush && c.name() == "nft" && c.has("ruleset"):
+	case flush && !lazy.Regexp(`DOCKER|f2b|[A-Z]+-[A-Z]+|[a-z]`).MatchString(strings.ReplaceAll(strings.ReplaceAll(args, "--flush", ""), "-F", "")) || flush && c.name() == "nft" && c.has("ruleset"):
 		w.report("firewall-open", c.at, "all rules are dropped, those of other programs too")
-	case pattern(`(?:^| )(?:-P|--policy) (?:INPUT|FORWARD) ACCEPT`).MatchString(args):
+	case lazy.Regexp(`(?:^| )(?:-P|--policy) (?:INPUT|FORWARD) ACCEPT`).MatchString(args):
 		w.report("firewall-open", c.at, "everything comes in that no rule forbids")
-	case pattern(`(?:^| )(?:-A|-I|--append|--insert) INPUT(?: [0-9]+)? -j ACCEPT$`).MatchString(args):
+	case lazy.Regexp(`(?:^| )(?:-A|-I|--append|--insert) INPUT(?: [0-9]+)? -j ACCEPT$`).MatchString(args):
 		w.report("firewall-open", c.at, "everything comes in")
-	case !c.boot && c.script == "" && pattern(`(?:^| )(?:-A|-I|-P) `).MatchString(args) && !w.installs("iptables-persistent", "netfilter-persistent"):
+	case !c.boot && c.script == "" && lazy.Regexp(`(?:^| )(?:-A|-I|-P) `).MatchString(args) && !w.installs("iptables-persistent", "netfilter-persistent"):
 		w.warn("firewall-late", c.at, "the rule is there after everything else has started, and gone after a reboot")
 	}
-	if target := pattern(`(?:-j|--jump) ([A-Z]+)`).FindStringSubmatch(args); target != nil {
+	if target := lazy.Regexp(`(?:-j|--jump) ([A-Z]+)`).FindStringSubmatch(args); target != nil {
 		if meant, is := typo(target[1], targets); is {
 			w.hint("did you mean "+meant+"?").report("rules-syntax", c.at, "there is no target %s", target[1])
 		}
@@ -202,7 +204,7 @@ func opensSSH(c command, port string) bool {
 		return false
 	}
 	text := strings.Join(c.words, " ")
-	return pattern(`\b(?:OpenSSH|ssh|SSH)\b|\b`+port+`\b|\$`).MatchString(text) || !pattern(`\bport\b|/tcp|/udp|\b[0-9]+$`).MatchString(text) && strings.Contains(text, "from") || pattern(`allow in on `).MatchString(text)
+	return lazy.Regexp(`\b(?:OpenSSH|ssh|SSH)\b|\b`+port+`\b|\$`).MatchString(text) || !lazy.Regexp(`\bport\b|/tcp|/udp|\b[0-9]+$`).MatchString(text) && strings.Contains(text, "from") || lazy.Regexp(`allow in on `).MatchString(text)
 }
 
 func (w *world) checkLockout(ufw []command) {
@@ -225,7 +227,7 @@ func (w *world) checkLockout(ufw []command) {
 	}
 }
 
-var ufwDefault = pattern(`^\s*(DEFAULT_(?:INPUT|FORWARD|OUTPUT)_POLICY|IPV6)\s*=\s*"?([A-Za-z]+)"?`)
+var ufwDefault = lazy.Regexp(`^\s*(DEFAULT_(?:INPUT|FORWARD|OUTPUT)_POLICY|IPV6)\s*=\s*"?([A-Za-z]+)"?`)
 
 func (w *world) checkUFWFiles(commands bool) {
 	if f := w.file("/etc/ufw/ufw.conf"); f != nil && strings.Contains(strings.ToLower(f.text), "enabled=yes") && !commands &&
@@ -259,7 +261,7 @@ func (w *world) checkDockerUser(ufw bool) {
 			w.report("docker-user-ipv6", v4.key("path"), "over IPv6 containers answer everybody: after6.rules has no such block")
 		}
 		for i, line := range v4.lines() {
-			if m := pattern(`-A DOCKER-USER.*-i (\S+).*-j (?:DROP|REJECT)`).FindStringSubmatch(line); m != nil && !strings.Contains(line, "!") && m[1] != "docker0" {
+			if m := lazy.Regexp(`-A DOCKER-USER.*-i (\S+).*-j (?:DROP|REJECT)`).FindStringSubmatch(line); m != nil && !strings.Contains(line, "!") && m[1] != "docker0" {
 				w.report("docker-user-denylist", v4.at(i, 0, len(line)), "only what comes by %s is dropped: another card, a tunnel or a card of another name is open", m[1])
 			}
 		}

@@ -9,6 +9,7 @@ import (
 
 	"bake/internal/diag"
 	"bake/internal/doc"
+	"bake/internal/lazy"
 )
 
 // daemonConf are the settings of systemd's own daemons, by the directory of their
@@ -109,7 +110,7 @@ func (w *world) checkYAML(f *file, strict bool) {
 }
 
 var (
-	sourceLine   = pattern(`^(deb|deb-src)\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)(.*)$`)
+	sourceLine   = lazy.Regexp(`^(deb|deb-src)\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)(.*)$`)
 	sourceFields = words(`types uris suites components architectures signed-by enabled languages targets pdiffs by-hash allow-insecure allow-weak allow-downgrade-to-insecure trusted check-valid-until valid-until-min valid-until-max check-date date-max-future inrelease-path snapshot x-repolib-name description repolib-name`)
 )
 
@@ -166,17 +167,17 @@ func (w *world) checkLogrotate(f *file) {
 }
 
 // lineForms are the lines that a directory's reader accepts.
-var lineForms = map[string]pattern{
-	"/etc/modprobe.d":        pattern(`^(?:alias|blacklist|options|install|remove|softdep|weakdep|config)\s+\S`),
-	"/etc/security/limits.d": pattern(`^\S+\s+(?:soft|hard|-)\s+[a-z]+\s+\S+`),
-	"/etc/tmpfiles.d":        pattern(`^[a-zA-Z][-+!=~^$?]*\s+(?:"[^"]*"|\S+)(?:\s+[~:]*(?:-|[0-7]{3,4})(?:\s+\S+(?:\s+\S+.*)?)?)?\s*$|^[a-zA-Z][-+!=~^$?]*\s+\S+\s+-`),
-	"/etc/modules-load.d":    pattern(`^[A-Za-z0-9_-]+$`),
-	"/etc/audit/rules.d":     pattern(`^-(?:D|b|e|f|r|i|c|-backlog_wait_time|-loginuid-immutable|a|A|w|W|d|k|C|t|q|-reset-lost)(?:\s|$)`),
-	"/etc/apt/preferences.d": pattern(`^(?:Package|Pin|Pin-Priority|Explanation):\s|^\s`),
-	"/etc/sysusers.d":        pattern(`^(?:u!?|g|m|r)\s+\S+`),
+var lineForms = map[string]lazy.Regexp{
+	"/etc/modprobe.d":        lazy.Regexp(`^(?:alias|blacklist|options|install|remove|softdep|weakdep|config)\s+\S`),
+	"/etc/security/limits.d": lazy.Regexp(`^\S+\s+(?:soft|hard|-)\s+[a-z]+\s+\S+`),
+	"/etc/tmpfiles.d":        lazy.Regexp(`^[a-zA-Z][-+!=~^$?]*\s+(?:"[^"]*"|\S+)(?:\s+[~:]*(?:-|[0-7]{3,4})(?:\s+\S+(?:\s+\S+.*)?)?)?\s*$|^[a-zA-Z][-+!=~^$?]*\s+\S+\s+-`),
+	"/etc/modules-load.d":    lazy.Regexp(`^[A-Za-z0-9_-]+$`),
+	"/etc/audit/rules.d":     lazy.Regexp(`^-(?:D|b|e|f|r|i|c|-backlog_wait_time|-loginuid-immutable|a|A|w|W|d|k|C|t|q|-reset-lost)(?:\s|$)`),
+	"/etc/apt/preferences.d": lazy.Regexp(`^(?:Package|Pin|Pin-Priority|Explanation):\s|^\s`),
+	"/etc/sysusers.d":        lazy.Regexp(`^(?:u!?|g|m|r)\s+\S+`),
 }
 
-var auditPerms = pattern(`\s-p\s+(\S+)`)
+var auditPerms = lazy.Regexp(`\s-p\s+(\S+)`)
 
 func (w *world) checkLines(f *file, dir string) {
 	form := lineForms[dir]

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"bake/internal/lazy"
 )
 
 // setting is a line of a file of sections.
@@ -34,8 +36,8 @@ var banActions = words(`abuseipdb apf apprise blocklist_de bsd-ipfw cloudflare c
 	iptables-xt_recent-echo mail mail-whois mikrotik mynetwatchman netscaler nftables nftables-allports nftables-multiport nginx-block-map npf nsupdate osx-afctl osx-ipfw pf route sendmail shorewall shorewall-ipset-proto6 symbiosis-blacklist-allports ufw xarf-login-attack`)
 
 var (
-	looksLikeAddress = pattern(`^[0-9.]+(?:/[0-9]+)?$`)
-	banTime          = pattern(`^-?[0-9.]+\s*(?:[smhdwy]|mo|sec(?:onds?)?|min(?:utes?)?|hours?|days?|weeks?|months?|years?|mon)?(?:\s*[0-9.]+\s*(?:[smhdwy]|mo|sec(?:onds?)?|min(?:utes?)?|hours?|days?|weeks?))*$`)
+	looksLikeAddress = lazy.Regexp(`^[0-9.]+(?:/[0-9]+)?$`)
+	banTime          = lazy.Regexp(`^-?[0-9.]+\s*(?:[smhdwy]|mo|sec(?:onds?)?|min(?:utes?)?|hours?|days?|weeks?|months?|years?|mon)?(?:\s*[0-9.]+\s*(?:[smhdwy]|mo|sec(?:onds?)?|min(?:utes?)?|hours?|days?|weeks?))*$`)
 	backends         = words("auto systemd polling pyinotify gamin")
 	iniReserved      = words("DEFAULT INCLUDES Definition Init KNOWN Thread")
 )

@@ -13,6 +13,7 @@ import (
 	"bake/internal/diag"
 	"bake/internal/doc"
 	"bake/internal/host"
+	"bake/internal/lazy"
 	"bake/internal/tool"
 )
 
@@ -62,20 +63,20 @@ var judges = []struct {
 	name    string // of the copy, "" for the file's own
 	program string
 	args    []string
-	line    pattern // where in what it says the line is
+	line    lazy.Regexp // where in what it says the line is
 }{
 	{func(p string) bool {
 		return p == "/etc/sudoers" || path.Dir(p) == "/etc/sudoers.d" && !strings.Contains(path.Base(p), ".")
-	}, "", "visudo", words("-cf FILE"), pattern(`:(\d+):\d+: `)},
+	}, "", "visudo", words("-cf FILE"), lazy.Regexp(`:(\d+):\d+: `)},
 	{func(p string) bool {
 		return p == "/etc/ssh/sshd_config" || path.Dir(p) == "/etc/ssh/sshd_config.d" && strings.HasSuffix(p, ".conf")
-	}, "", "sshd", words("-t -f FILE"), pattern(`line (\d+)`)},
+	}, "", "sshd", words("-t -f FILE"), lazy.Regexp(`line (\d+)`)},
 	{func(p string) bool { return p == "/etc/docker/daemon.json" }, "", "dockerd", words("--validate --config-file FILE"), ""},
 	{func(p string) bool {
 		user, is := unitDir(path.Dir(p))
 		return is && !user && hasUnitEnd(p)
-	}, "", "systemd-analyze", words("verify --man=no FILE"), pattern(`:(\d+): `)},
-	{func(p string) bool { return p == "/etc/iptables/rules.v4" || p == "/etc/iptables/rules.v6" }, "", "unshare", words("-rn iptables-restore FILE"), pattern(`line:? (\d+)`)},
+	}, "", "systemd-analyze", words("verify --man=no FILE"), lazy.Regexp(`:(\d+): `)},
+	{func(p string) bool { return p == "/etc/iptables/rules.v4" || p == "/etc/iptables/rules.v6" }, "", "unshare", words("-rn iptables-restore FILE"), lazy.Regexp(`line:? (\d+)`)},
 }
 
 func (w *world) judge(ctx context.Context, box tool.Box) []Finding {
@@ -109,7 +110,7 @@ func (w *world) judge(ctx context.Context, box tool.Box) []Finding {
 }
 
 // condemn reports what a judge has said, on the line that it names.
-func (w *world) condemn(f *file, program string, line pattern, said string) {
+func (w *world) condemn(f *file, program string, line lazy.Regexp, said string) {
 	at := f.at(0, 0, 1)
 	if line != "" {
 		if m := line.FindStringSubmatch(said); m != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"bake/internal/doc"
+	"bake/internal/lazy"
 )
 
 var (
@@ -14,14 +15,14 @@ var (
 		sshfs glusterfs ceph zfs f2fs squashfs proc sysfs devtmpfs devpts hugetlbfs efivarfs bpf tracefs debugfs securityfs cgroup2 configfs autofs davfs lustre jfs reiserfs ecryptfs efs rclone erofs gcsfuse fuse.gcsfuse hostfs drvfs`)
 	networked  = words("nfs nfs4 cifs smb3 glusterfs ceph fuse.sshfs sshfs davfs lustre efs")
 	systemDirs = words("/ /bin /boot /dev /etc /lib /lib64 /proc /run /sbin /sys /usr /usr/bin /usr/lib /usr/sbin /var /var/lib /var/log /root")
-	driftName  = pattern(`^(?:/dev/)?(?:[svx]v?d[b-z]|vd[b-z]|sd[a-z]|nvme[1-9]n[0-9])[0-9p]*$`)
+	driftName  = lazy.Regexp(`^(?:/dev/)?(?:[svx]v?d[b-z]|vd[b-z]|sd[a-z]|nvme[1-9]n[0-9])[0-9p]*$`)
 )
 
 func checkMounts(w *world) {
 	w.checkMountList()
 	w.checkFstabFiles()
 	w.checkDisks()
-	if n := w.config.Get("swap").Get("size"); n != nil && n.Kind == doc.String && !pattern(`^(?:auto|[0-9]+(?:\.[0-9]+)?[BKMGT]?)$`).MatchString(n.Text) {
+	if n := w.config.Get("swap").Get("size"); n != nil && n.Kind == doc.String && !lazy.Regexp(`^(?:auto|[0-9]+(?:\.[0-9]+)?[BKMGT]?)$`).MatchString(n.Text) {
 		w.report("swap-size", spot{node: n, path: "swap.size"}, "%q is no size such as 2G: no swap is made", n.Text)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"bake/internal/doc"
+	"bake/internal/lazy"
 )
 
 // cardKeys are those of a device in network-config version 2.
@@ -17,8 +18,8 @@ var cardKeys = words(`match set-name wakeonlan dhcp4 dhcp6 dhcp4-overrides dhcp6
 
 var (
 	networkKinds = words("ethernets bonds bridges vlans wifis tunnels vrfs dummy-devices modems virtual-ethernets nm-devices openvswitch")
-	macForm      = pattern(`^(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$`)
-	kernelName   = pattern(`^(?:eth[0-9]+|en[psox][0-9a-z]+|ens[0-9]+|eno[0-9]+|wlan[0-9]+|wlp[0-9a-z]+)$`)
+	macForm      = lazy.Regexp(`^(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$`)
+	kernelName   = lazy.Regexp(`^(?:eth[0-9]+|en[psox][0-9a-z]+|ens[0-9]+|eno[0-9]+|wlan[0-9]+|wlp[0-9a-z]+)$`)
 )
 
 // checkNetwork looks at a network-config.

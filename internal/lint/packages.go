@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"bake/internal/doc"
+	"bake/internal/lazy"
 )
 
 // popular are packages whose names are often mistyped.
@@ -36,7 +37,7 @@ var elsewhere = words(`docker-ce docker-ce-cli containerd.io docker-compose-plug
 var conflicts = [][]string{{"chrony", "systemd-timesyncd", "ntp", "ntpsec", "openntpd"}, {"ufw", "iptables-persistent"}, {"ufw", "firewalld"}, {"postfix", "exim4-daemon-light", "sendmail-bin"},
 	{"docker.io", "docker-ce", "podman-docker"}, {"mysql-server", "mariadb-server"}, {"containerd", "containerd.io"}}
 
-var debianName = pattern(`^[a-z0-9][a-z0-9.+-]*(?::[a-z0-9]+)?(?:/[a-z0-9.-]+)?[-+^*]?$`)
+var debianName = lazy.Regexp(`^[a-z0-9][a-z0-9.+-]*(?::[a-z0-9]+)?(?:/[a-z0-9.-]+)?[-+^*]?$`)
 
 func checkPackages(w *world) {
 	seen := map[string]bool{}

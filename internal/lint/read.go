@@ -9,6 +9,7 @@ import (
 
 	"bake/internal/diag"
 	"bake/internal/doc"
+	"bake/internal/lazy"
 )
 
 // UnsupportedError says that a file is user-data of a kind whose content cannot be
@@ -27,10 +28,10 @@ var foreignKinds = []struct{ prefix, kind string }{
 }
 
 var (
-	jinjaHeader = pattern(`(?i)^##\s*template:\s*jinja`)
-	jinjaName   = pattern(`\{\{\s*(?:ds\.|v1\.|instance_id|local_hostname|region|merged_)`)
-	dockerForm  = pattern(`\{\{\s*(?:\.[A-Z]|json|range|index|end|if \.)`)
-	jinjaRaw    = pattern(`(?s)\{%-?\s*raw\s*-?%\}.*?\{%-?\s*endraw\s*-?%\}`)
+	jinjaHeader = lazy.Regexp(`(?i)^##\s*template:\s*jinja`)
+	jinjaName   = lazy.Regexp(`\{\{\s*(?:ds\.|v1\.|instance_id|local_hostname|region|merged_)`)
+	dockerForm  = lazy.Regexp(`\{\{\s*(?:\.[A-Z]|json|range|index|end|if \.)`)
+	jinjaRaw    = lazy.Regexp(`(?s)\{%-?\s*raw\s*-?%\}.*?\{%-?\s*endraw\s*-?%\}`)
 )
 
 // File checks a file that is not bake's: user-data (#cloud-config), network-config
@@ -133,7 +134,7 @@ func headerOf(w *world, name string, data []byte, at func(line, col, width int) 
 	case bytes.HasPrefix(data, []byte("\xef\xbb\xbf")):
 		w.report("yaml-header", at(0, 0, 1), "the file starts with a byte order mark: cloud-init ignores the whole file")
 		return "bom"
-	case pattern(`(?i)^#+\s*cloud[-_ ]?config`).MatchString(header):
+	case lazy.Regexp(`(?i)^#+\s*cloud[-_ ]?config`).MatchString(header):
 		w.report("yaml-header", at(0, 0, len(header)), "%q is not #cloud-config: cloud-init ignores the whole file", header)
 		return "wrong"
 	case jinja:

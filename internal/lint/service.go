@@ -4,13 +4,15 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"bake/internal/lazy"
 )
 
 var (
-	execPrefix = pattern(`^[-@:+!|]+`)
+	execPrefix = lazy.Regexp(`^[-@:+!|]+`)
 	shellSigns = words("| || && ; > >> < 2>&1 & 2> &> 2>>")
-	badPercent = pattern(`%[^%aAbBcCdDEfgGhHiIjJlLmMnNopPqrRsStTuUvVwWyYB]`)
-	timeFormat = pattern(`\bdate\b[^;|]*\+[^%]*%[a-zA-Z]`)
+	badPercent = lazy.Regexp(`%[^%aAbBcCdDEfgGhHiIjJlLmMnNopPqrRsStTuUvVwWyYB]`)
+	timeFormat = lazy.Regexp(`\bdate\b[^;|]*\+[^%]*%[a-zA-Z]`)
 )
 
 func (w *world) checkService(u *unit) {

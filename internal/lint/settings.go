@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"bake/internal/doc"
+	"bake/internal/lazy"
 )
 
 // topKeys are cloud-config's, of releases 22 to 26.
@@ -187,7 +188,7 @@ func (w *world) checkShapesOf() {
 	}
 }
 
-var merger = pattern(`^(dict|list|str)\(([a-z_, ]*)\)$`)
+var merger = lazy.Regexp(`^(dict|list|str)\(([a-z_, ]*)\)$`)
 
 // checkMergeHow looks at the instructions for merging this part onto those before.
 func (w *world) checkMergeHow() {
@@ -234,9 +235,9 @@ func (w *world) checkMergeHow() {
 }
 
 var (
-	hostLabel  = pattern(`^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$`)
-	localeForm = pattern(`^(?:C|POSIX|[a-z]{2,3}(?:_[A-Z]{2})?)(?:\.[A-Za-z0-9-]+)?(?:@[a-z]+)?$`)
-	delayForm  = pattern(`^(?:now|\+?[0-9]+|[0-2][0-9]:[0-5][0-9])$`)
+	hostLabel  = lazy.Regexp(`^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$`)
+	localeForm = lazy.Regexp(`^(?:C|POSIX|[a-z]{2,3}(?:_[A-Z]{2})?)(?:\.[A-Za-z0-9-]+)?(?:@[a-z]+)?$`)
+	delayForm  = lazy.Regexp(`^(?:now|\+?[0-9]+|[0-2][0-9]:[0-5][0-9])$`)
 )
 
 func checkSettings(w *world) {

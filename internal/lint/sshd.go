@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"bake/internal/lazy"
 )
 
 // sshdKinds are sshd's keywords, in lower case, with the kind of value.
@@ -162,7 +164,7 @@ func (w *world) checkSSHDLine(l sshdLine) {
 			wrong("a name and a command, such as sftp internal-sftp")
 		}
 	case "authenticationmethods":
-		if pw, ok := w.sshdValue("PasswordAuthentication"); ok && pw.value == "no" && pattern(`(?:^|[ ,])password`).MatchString(value) && !strings.Contains(value, " ") {
+		if pw, ok := w.sshdValue("PasswordAuthentication"); ok && pw.value == "no" && lazy.Regexp(`(?:^|[ ,])password`).MatchString(value) && !strings.Contains(value, " ") {
 			w.report("sshd-lockout", l.at, "a password is demanded, and passwords are not taken: nobody can log in")
 		}
 	case "denyusers":
@@ -225,7 +227,7 @@ func (w *world) checkAlgorithms(l sshdLine, value string) {
 }
 
 // sedOpens finds what sed writes into sshd's configuration.
-var sedOpens = pattern(`/\s*#?(PermitRootLogin|PasswordAuthentication|PermitEmptyPasswords)[ \t]+(yes)\b[^/]*/[gi]*$`)
+var sedOpens = lazy.Regexp(`/\s*#?(PermitRootLogin|PasswordAuthentication|PermitEmptyPasswords)[ \t]+(yes)\b[^/]*/[gi]*$`)
 
 func (w *world) checkSSHSettings() {
 	for _, c := range w.commands {
@@ -236,7 +238,7 @@ func (w *world) checkSSHSettings() {
 		for _, word := range in.words[1:] {
 			m := sedOpens.FindStringSubmatch(word)
 			if m == nil && in.name() == "echo" {
-				m = pattern(`^(PermitRootLogin|PasswordAuthentication|PermitEmptyPasswords) (yes)$`).FindStringSubmatch(word)
+				m = lazy.Regexp(`^(PermitRootLogin|PasswordAuthentication|PermitEmptyPasswords) (yes)$`).FindStringSubmatch(word)
 			}
 			switch {
 			case m == nil:
@@ -303,7 +305,7 @@ func (w *world) checkSSHLockout() {
 	}
 }
 
-var localAddress = pattern(`^(?:0\.0\.0\.0|::|\[::\])`)
+var localAddress = lazy.Regexp(`^(?:0\.0\.0\.0|::|\[::\])`)
 
 func (w *world) checkSSHPort(l sshdLine) {
 	restarts := slices.ContainsFunc(w.commands, func(c command) bool {

@@ -4,6 +4,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"bake/internal/lazy"
 )
 
 // sudoLine is a rule of sudoers with its backslashes resolved.
@@ -66,7 +68,7 @@ func sudoLines(f *file) []sudoLine {
 			continue
 		}
 		open.text = strings.TrimSpace(open.text)
-		if !strings.HasPrefix(open.text, "#") || strings.HasPrefix(open.text, "#include") || pattern(`^#[0-9]+\s`).MatchString(open.text) {
+		if !strings.HasPrefix(open.text, "#") || strings.HasPrefix(open.text, "#include") || lazy.Regexp(`^#[0-9]+\s`).MatchString(open.text) {
 			if hash := strings.Index(open.text, " #"); hash > 0 {
 				open.text = strings.TrimSpace(open.text[:hash])
 			}
@@ -83,12 +85,12 @@ func sudoLines(f *file) []sudoLine {
 }
 
 var (
-	sudoAlias  = pattern(`^(User|Runas|Host|Cmnd|Cmd)_Alias\s+(.*)$`)
-	aliasName  = pattern(`^[A-Z][A-Z0-9_]*$`)
-	sudoTag    = pattern(`^([A-Z_]+):\s*`)
-	sudoOption = pattern(`^(CWD|CHROOT|ROLE|TYPE|TIMEOUT|NOTBEFORE|NOTAFTER|APPARMOR_PROFILE)=\S+\s+`)
-	sudoDigest = pattern(`^(?:sha224|sha256|sha384|sha512):[A-Za-z0-9+/=]+\s*,?\s*`)
-	sudoUsers  = pattern(`^!?[%+:]*[A-Za-z0-9_.@#*\\-]+$|^ALL$`)
+	sudoAlias  = lazy.Regexp(`^(User|Runas|Host|Cmnd|Cmd)_Alias\s+(.*)$`)
+	aliasName  = lazy.Regexp(`^[A-Z][A-Z0-9_]*$`)
+	sudoTag    = lazy.Regexp(`^([A-Z_]+):\s*`)
+	sudoOption = lazy.Regexp(`^(CWD|CHROOT|ROLE|TYPE|TIMEOUT|NOTBEFORE|NOTAFTER|APPARMOR_PROFILE)=\S+\s+`)
+	sudoDigest = lazy.Regexp(`^(?:sha224|sha256|sha384|sha512):[A-Za-z0-9+/=]+\s*,?\s*`)
+	sudoUsers  = lazy.Regexp(`^!?[%+:]*[A-Za-z0-9_.@#*\\-]+$|^ALL$`)
 	sudoTags   = words("NOPASSWD PASSWD NOEXEC EXEC SETENV NOSETENV LOG_INPUT NOLOG_INPUT LOG_OUTPUT NOLOG_OUTPUT MAIL NOMAIL FOLLOW NOFOLLOW INTERCEPT NOINTERCEPT")
 )
 
@@ -154,9 +156,9 @@ func (w *world) checkSudoDefaults(l sudoLine) {
 		switch {
 		case name == "!authenticate" || name == "!env_reset" || name == "setenv" || name == "!requiretty" && false:
 			w.report("sudoers-environment", l.at, "%s gives away what makes sudo safe", name)
-		case (name == "env_keep" || name == "env_check") && strings.Contains(one, "=") && pattern(`LD_|PAGER|EDITOR|VISUAL|PYTHON|PERL|NODE_|BASH_ENV|\bENV\b|PATH\b|SHELLOPTS|\*`).MatchString(one):
+		case (name == "env_keep" || name == "env_check") && strings.Contains(one, "=") && lazy.Regexp(`LD_|PAGER|EDITOR|VISUAL|PYTHON|PERL|NODE_|BASH_ENV|\bENV\b|PATH\b|SHELLOPTS|\*`).MatchString(one):
 			w.report("sudoers-environment", l.at, "a variable that is kept runs the caller's code as root")
-		case name == "secure_path" && pattern(`/home/|/tmp|/opt/|(?:^|[=:])\.(?:[:"]|$)`).MatchString(one):
+		case name == "secure_path" && lazy.Regexp(`/home/|/tmp|/opt/|(?:^|[=:])\.(?:[:"]|$)`).MatchString(one):
 			w.report("sudoers-environment", l.at, "whoever may write to a directory of secure_path decides what root runs")
 		case name == "timestamp_timeout" && strings.Contains(one, "-1"):
 			w.warn("sudoers-environment", l.at, "a password once given counts until the machine is shut down")

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"bake/internal/lazy"
 )
 
 // sysctlLine is one kernel setting.
@@ -39,7 +41,7 @@ func (w *world) sysctlLines() []sysctlLine {
 }
 
 var (
-	cardName = pattern(`^(net\.ipv[46]\.(?:conf|neigh))\.[^.]+(?:\.[0-9]+)?\.([a-z0-9_]+)$`)
+	cardName = lazy.Regexp(`^(net\.ipv[46]\.(?:conf|neigh))\.[^.]+(?:\.[0-9]+)?\.([a-z0-9_]+)$`)
 	// limits are the values of settings with few of them.
 	limits = map[string][2]int64{"vm.swappiness": {0, 200}, "kernel.dmesg_restrict": {0, 1}, "kernel.kptr_restrict": {0, 2}, "kernel.yama.ptrace_scope": {0, 3}, "kernel.randomize_va_space": {0, 2},
 		"kernel.unprivileged_bpf_disabled": {0, 2}, "net.core.bpf_jit_harden": {0, 2}, "fs.protected_hardlinks": {0, 1}, "fs.protected_symlinks": {0, 1}, "fs.protected_fifos": {0, 2}, "fs.protected_regular": {0, 2},

@@ -5,10 +5,12 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"bake/internal/lazy"
 )
 
 var calendarWord = words("minutely hourly daily monthly weekly yearly annually quarterly semiannually")
-var calendarTime = pattern(`(?i)^(?:(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*(?:(?:\.\.|-|,)(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*)*,?\s+)?(?:[0-9*][0-9*/,.~-]*\s*)?(?:\s*[0-9*][0-9*/,.]*:[0-9*][0-9*/,.]*(?::[0-9*][0-9*/,.]*)?)?|(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*(?:(?:\.\.|-|,)(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*)*)(?:\s+(?:UTC|[A-Z][A-Za-z]+/[A-Za-z_]+))?$`)
+var calendarTime = lazy.Regexp(`(?i)^(?:(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*(?:(?:\.\.|-|,)(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*)*,?\s+)?(?:[0-9*][0-9*/,.~-]*\s*)?(?:\s*[0-9*][0-9*/,.]*:[0-9*][0-9*/,.]*(?::[0-9*][0-9*/,.]*)?)?|(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*(?:(?:\.\.|-|,)(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*)*)(?:\s+(?:UTC|[A-Z][A-Za-z]+/[A-Za-z_]+))?$`)
 
 func (w *world) checkTimer(u *unit) {
 	whole := w.whole(u.name)

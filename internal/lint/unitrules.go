@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"bake/internal/layer"
+	"bake/internal/lazy"
 )
 
 type layerRendered = layer.Rendered
@@ -155,8 +156,8 @@ var (
 	times = words(`RestartSec TimeoutSec TimeoutStartSec TimeoutStopSec TimeoutAbortSec RuntimeMaxSec WatchdogSec StartLimitIntervalSec OnBootSec OnActiveSec
 		OnUnitActiveSec OnUnitInactiveSec OnStartupSec AccuracySec RandomizedDelaySec JobTimeoutSec TimeoutIdleSec RestartMaxDelaySec`)
 	sizes    = words("MemoryMax MemoryHigh MemoryMin MemoryLow MemorySwapMax MemoryZSwapMax")
-	timeSpan = pattern(`^(?:infinity|(?:\s*[0-9]+(?:\.[0-9]+)?\s*(?:usec|us|µs|msec|ms|seconds?|sec|s|minutes?|min|m|hours?|hr|h|days?|d|weeks?|w|months?|M|years?|y)?)+)$`)
-	sizeText = pattern(`^(?:infinity|[0-9]+(?:\.[0-9]+)?[KMGTPE]?|[0-9]+(?:\.[0-9]+)?%)$`)
+	timeSpan = lazy.Regexp(`^(?:infinity|(?:\s*[0-9]+(?:\.[0-9]+)?\s*(?:usec|us|µs|msec|ms|seconds?|sec|s|minutes?|min|m|hours?|hr|h|days?|d|weeks?|w|months?|M|years?|y)?)+)$`)
+	sizeText = lazy.Regexp(`^(?:infinity|[0-9]+(?:\.[0-9]+)?[KMGTPE]?|[0-9]+(?:\.[0-9]+)?%)$`)
 	syscalls = words(`@default @aio @basic-io @chown @clock @cpu-emulation @debug @file-system @io-event @ipc @keyring @memlock @module @mount @network-io
 		@obsolete @pkey @privileged @process @raw-io @reboot @resources @sandbox @setuid @signal @swap @sync @system-service @timer @known`)
 	capabilities = words(`CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID CAP_SETPCAP CAP_LINUX_IMMUTABLE

@@ -5,11 +5,13 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"bake/internal/lazy"
 )
 
 var (
-	signals    = pattern(`^(?:SIG)?(?:HUP|INT|QUIT|ILL|TRAP|ABRT|BUS|FPE|KILL|USR1|SEGV|USR2|PIPE|ALRM|TERM|STKFLT|CHLD|CONT|STOP|TSTP|TTIN|TTOU|URG|XCPU|XFSZ|VTALRM|PROF|WINCH|IO|PWR|SYS|RTMIN(?:\+[0-9]+)?|RTMAX(?:-[0-9]+)?)$|^[0-9]+$`)
-	limitValue = pattern(`^(?:infinity|[0-9]+[KMGTPE]?)(?::(?:infinity|[0-9]+[KMGTPE]?))?$`)
+	signals    = lazy.Regexp(`^(?:SIG)?(?:HUP|INT|QUIT|ILL|TRAP|ABRT|BUS|FPE|KILL|USR1|SEGV|USR2|PIPE|ALRM|TERM|STKFLT|CHLD|CONT|STOP|TSTP|TTIN|TTOU|URG|XCPU|XFSZ|VTALRM|PROF|WINCH|IO|PWR|SYS|RTMIN(?:\+[0-9]+)?|RTMAX(?:-[0-9]+)?)$|^[0-9]+$`)
+	limitValue = lazy.Regexp(`^(?:infinity|[0-9]+[KMGTPE]?)(?::(?:infinity|[0-9]+[KMGTPE]?))?$`)
 	anyAddress = words("any localhost link-local multicast")
 	// single are directives of which the last one counts.
 	single = words("User Group Type Restart WorkingDirectory ProtectSystem ProtectHome NoNewPrivileges Description DynamicUser UMask KillMode")

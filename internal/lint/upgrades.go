@@ -3,6 +3,8 @@ package lint
 import (
 	"slices"
 	"strings"
+
+	"bake/internal/lazy"
 )
 
 // aptLine is one setting of apt's configuration.
@@ -111,7 +113,7 @@ func (w *world) aptLines(f *file) []aptLine {
 // cmpSpot keeps a place at the first line of the file's content.
 func cmpSpot(f *file, _ spot) spot { return f.at(0, 0, 1) }
 
-var clockTime = pattern(`^(?:now|[0-2]?[0-9]:[0-5][0-9])$`)
+var clockTime = lazy.Regexp(`^(?:now|[0-2]?[0-9]:[0-5][0-9])$`)
 
 func checkUpgrades(w *world) {
 	for _, f := range w.under("/etc/apt/apt.conf.d") {

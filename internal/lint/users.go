@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"bake/internal/doc"
+	"bake/internal/lazy"
 )
 
 // user is an account that the machine will have.
@@ -169,7 +170,7 @@ func (w *world) knowsGroup(name string) bool {
 		w.comesWith(name) || w.sysuser(name)
 }
 
-var loginName = pattern(`^[a-z_][a-z0-9_-]*\$?$`)
+var loginName = lazy.Regexp(`^[a-z_][a-z0-9_-]*\$?$`)
 
 func checkUsers(w *world) {
 	seen, ids := map[string]int{}, map[string]string{}
@@ -366,8 +367,8 @@ func wholeKey(kind, text string) bool {
 }
 
 var (
-	dateForm   = pattern(`^[0-9]{4}-[0-9]{2}-[0-9]{2}$`)
-	importForm = pattern(`^(?:(?:lp|gh):)?[A-Za-z0-9._+-]+$`)
+	dateForm   = lazy.Regexp(`^[0-9]{4}-[0-9]{2}-[0-9]{2}$`)
+	importForm = lazy.Regexp(`^(?:(?:lp|gh):)?[A-Za-z0-9._+-]+$`)
 )
 
 // checkAccountForm looks at values of a user that useradd would refuse.

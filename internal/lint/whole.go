@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"bake/internal/doc"
+	"bake/internal/lazy"
 )
 
 // listeners are the ports that packages and layers listen on.
@@ -29,7 +30,7 @@ func (w *world) hasLayer(name string) bool {
 }
 
 // ufwPorts reads from the firewall's program which ports it opens.
-var ufwPorts = pattern(`(?m)^\s*ufw allow ([0-9]+)/(?:tcp|udp)$`)
+var ufwPorts = lazy.Regexp(`(?m)^\s*ufw allow ([0-9]+)/(?:tcp|udp)$`)
 
 func (w *world) checkPorts() {
 	var opened []string
@@ -59,7 +60,7 @@ func (w *world) checkPorts() {
 
 // mentions reports whether a unit, a setting or a command of the host's names a port.
 func (w *world) mentions(port string) bool {
-	word := pattern(`(?:^|[^0-9])` + port + `(?:[^0-9]|$)`)
+	word := lazy.Regexp(`(?:^|[^0-9])` + port + `(?:[^0-9]|$)`)
 	for _, f := range w.files {
 		if f.layer != nil && (strings.HasSuffix(f.layer.Origin, "firewall.tmpl") || strings.Contains(f.path, "/bake/gate")) {
 			continue
@@ -153,6 +154,6 @@ func (w *world) lingering() []string {
 func (w *world) systemUser(name string) bool {
 	return slices.ContainsFunc(w.users, func(u user) bool { return u.name == name && isTrue(u.entry.Get("system")) }) ||
 		slices.ContainsFunc(w.files, func(f *file) bool {
-			return pattern(fmt.Sprintf(`(?m)(?:^u!?\s+|useradd .*--system.* )%s\b`, regexp.QuoteMeta(name))).MatchString(f.text)
+			return lazy.Regexp(fmt.Sprintf(`(?m)(?:^u!?\s+|useradd .*--system.* )%s\b`, regexp.QuoteMeta(name))).MatchString(f.text)
 		})
 }

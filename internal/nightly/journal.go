@@ -7,13 +7,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"bake/internal/lazy"
 )
 
 const (
@@ -100,7 +101,7 @@ func (j Journal) prepare(path string) (number int, err error) {
 	return number + 1, nil
 }
 
-var reportName = regexp.MustCompile(`^([0-9]{6,9})\.json$`)
+var reportName = lazy.Regexp(`^([0-9]{6,9})\.json$`)
 
 func numberOf(name string) (int, bool) {
 	m := reportName.FindStringSubmatch(name)

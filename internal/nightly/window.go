@@ -3,11 +3,12 @@ package nightly
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"bake/internal/lazy"
 )
 
 // A Policy says when a host's machine at work may be changed by a night. The zero value
@@ -44,7 +45,7 @@ type Window struct {
 	from, to int     // minutes since midnight; to is of the next day if it is not after from
 }
 
-var windowForm = regexp.MustCompile(`^(?:([A-Za-z,.]+) )?([0-9]{2}):([0-9]{2})-([0-9]{2}):([0-9]{2})$`)
+var windowForm = lazy.Regexp(`^(?:([A-Za-z,.]+) )?([0-9]{2}):([0-9]{2})-([0-9]{2}):([0-9]{2})$`)
 
 // ReadPolicy reads always, never or windows: "Sat,Sun 02:00-05:00", "Mon..Fri
 // 22:00-01:00", "03:00-04:00" for every day.

@@ -10,13 +10,13 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"bake/internal/diag"
 	"bake/internal/doc"
+	"bake/internal/lazy"
 )
 
 // most bounds what is sent as a text.
@@ -54,7 +54,7 @@ func (s *Sender) webhook(ctx context.Context, t target, m Message) error {
 
 var (
 	known = slices.Sorted(maps.Keys(Message{}.words()))
-	word  = regexp.MustCompile(`\(\(\s*([^()]*?)\s*\)\)`)
+	word  = lazy.Regexp(`\(\(\s*([^()]*?)\s*\)\)`)
 )
 
 // checkBody refuses words that nobody knows.

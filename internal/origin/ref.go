@@ -4,13 +4,13 @@ import (
 	"fmt"
 	"net/url"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 	"unicode"
 
 	"bake/internal/diag"
+	"bake/internal/lazy"
 )
 
 // Kind says what a reference points to.
@@ -60,7 +60,7 @@ var (
 
 	// fileName is what a list may call a file and a URL may end in: no path, no
 	// hidden file, nothing that a shell or a terminal takes for something else.
-	fileName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._+~-]{0,254}$`)
+	fileName = lazy.Regexp(`^[A-Za-z0-9_][A-Za-z0-9._+~-]{0,254}$`)
 )
 
 // Parse reads a reference as written in a host file; the architecture is amd64

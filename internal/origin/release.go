@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"bake/internal/diag"
+	"bake/internal/lazy"
 )
 
 // A distro is how one distribution publishes its images.
@@ -20,7 +21,7 @@ type distro struct {
 	algorithm string    // of the list
 	signed    bool      // the list has a signature beside it
 
-	serial     *regexp.Regexp
+	serial     lazy.Regexp
 	serialForm string
 	example    string // of a serial
 
@@ -41,7 +42,7 @@ var (
 		{
 			name: "debian", upstream: "debian", base: "https://cloud.debian.org", releases: debianReleases,
 			sums: "SHA512SUMS", algorithm: "sha512",
-			serial: regexp.MustCompile(`^(\d{8})-\d{1,8}$`), serialForm: "a day and a number", example: "20260101-1234",
+			serial: lazy.Regexp(`^(\d{8})-\d{1,8}$`), serialForm: "a day and a number", example: "20260101-1234",
 			dir: func(codename, serial string) string {
 				if serial == "" {
 					serial = "latest"
@@ -65,7 +66,7 @@ func ubuntu(name, root, flavour string) *distro {
 	return &distro{
 		name: name, upstream: "ubuntu", base: "https://cloud-images.ubuntu.com", releases: ubuntuReleases,
 		sums: "SHA256SUMS", algorithm: "sha256", signed: true,
-		serial: regexp.MustCompile(`^(\d{8})(\.\d{1,3})?$`), serialForm: "a day, for a second build of the day with .1", example: "20260722",
+		serial: lazy.Regexp(`^(\d{8})(\.\d{1,3})?$`), serialForm: "a day, for a second build of the day with .1", example: "20260722",
 		dir: func(codename, serial string) string {
 			if serial != "" {
 				serial = "-" + serial

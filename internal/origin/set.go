@@ -3,9 +3,10 @@ package origin
 import (
 	"cmp"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
+
+	"bake/internal/lazy"
 )
 
 // A Deb is a package file, as it is pinned.
@@ -27,9 +28,9 @@ type Set struct {
 }
 
 var (
-	packageName    = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]*$`)
-	packageWanted  = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]*(\|[a-z0-9][a-z0-9+.-]*)*$`)
-	packageVersion = regexp.MustCompile(`^[0-9][A-Za-z0-9.+~:-]*$`)
+	packageName    = lazy.Regexp(`^[a-z0-9][a-z0-9+.-]*$`)
+	packageWanted  = lazy.Regexp(`^[a-z0-9][a-z0-9+.-]*(\|[a-z0-9][a-z0-9+.-]*)*$`)
+	packageVersion = lazy.Regexp(`^[0-9][A-Za-z0-9.+~:-]*$`)
 )
 
 // sound says why an entry cannot be what was written.

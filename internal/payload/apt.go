@@ -11,12 +11,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"bake/internal/lazy"
 	"bake/internal/origin"
 )
 
@@ -70,7 +70,7 @@ func aptConfig(dir, arch string, expired bool, own []string) string {
 
 // network are the lines of this machine's apt configuration that say how its
 // network is to be used.
-var network = regexp.MustCompile(`^Acquire::(http|https|ForceIPv[46])\b`)
+var network = lazy.Regexp(`^Acquire::(http|https|ForceIPv[46])\b`)
 
 // apt is apt at work for one image.
 type apt struct {
@@ -178,19 +178,19 @@ func (b Builder) getenv(name string) string {
 // What apt says when something is not what it must be, when something does not
 // come, and when there is no such set of packages. The order counts.
 var (
-	saysIntegrity = regexp.MustCompile(`(?i)hash sum mismatch|is not signed|GPG error|signatures? (couldn't be verified|were invalid)|` +
+	saysIntegrity = lazy.Regexp(`(?i)hash sum mismatch|is not signed|GPG error|signatures? (couldn't be verified|were invalid)|` +
 		`is expired|is not valid yet|not valid for|unexpected size|clearsigned file isn't valid|unauthenticated|weak security information|insufficient.*(security|information)|` +
 		`OpenPGP signature verification failed|conflicting distribution`)
-	saysNetwork = regexp.MustCompile(`(?i)failed to fetch|could not (connect|resolve)|temporary failure|connection (failed|timed out|refused)|` +
+	saysNetwork = lazy.Regexp(`(?i)failed to fetch|could not (connect|resolve)|temporary failure|connection (failed|timed out|refused)|` +
 		`unable to connect|does not have a release file|no longer has a release file|some index files failed|was not found`)
-	saysSet = regexp.MustCompile(`(?i)unable to locate package|no installation candidate|unmet dependencies|held broken packages|` +
+	saysSet = lazy.Regexp(`(?i)unable to locate package|no installation candidate|unmet dependencies|held broken packages|` +
 		`packages need to be removed|unable to correct problems|couldn't find any package`)
 )
 
 // saysDown is a server that says of itself that it is in trouble. apt goes on to look
 // for an older kind of signature then, and calls the archive unsigned when that does not
 // come either.
-var saysDown = regexp.MustCompile(`(?i)failed to fetch \S*Release(\.gpg)?\s+5[0-9][0-9]\s`)
+var saysDown = lazy.Regexp(`(?i)failed to fetch \S*Release(\.gpg)?\s+5[0-9][0-9]\s`)
 
 const unsigned = "is not signed"
 
@@ -260,7 +260,7 @@ func (a apt) among(ctx context.Context, names []string) ([]string, error) {
 	return slices.Compact(chosen), nil
 }
 
-var candidate = regexp.MustCompile(`(?m)^  Candidate: [^(]`)
+var candidate = lazy.Regexp(`(?m)^  Candidate: [^(]`)
 
 // plan asks which packages a machine would get if it installed these.
 func (a apt) plan(ctx context.Context, names []string) ([]origin.Deb, error) {
@@ -292,7 +292,7 @@ func (a apt) plan(ctx context.Context, names []string) ([]origin.Deb, error) {
 	return debs, nil
 }
 
-var uriLine = regexp.MustCompile(`^'[^']+' ([a-z0-9][a-z0-9+.-]*)_([^_ ]+)_([a-z0-9-]+)\.deb ([0-9]+) SHA256:([0-9a-f]{64})$`)
+var uriLine = lazy.Regexp(`^'[^']+' ([a-z0-9][a-z0-9+.-]*)_([^_ ]+)_([a-z0-9-]+)\.deb ([0-9]+) SHA256:([0-9a-f]{64})$`)
 
 // parseURI reads a line of --print-uris: 'URL' name_version_arch.deb size digest.
 func parseURI(line string) (origin.Deb, error) {

@@ -12,7 +12,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -20,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"bake/internal/lazy"
 	"bake/internal/origin"
 )
 
@@ -358,7 +358,7 @@ func (b Builder) work(ctx context.Context) (dir string, done func() error, err e
 }
 
 // plainPath is one that apt takes for one path wherever it stands.
-var plainPath = regexp.MustCompile(`^[A-Za-z0-9/._+@-]+$`)
+var plainPath = lazy.Regexp(`^[A-Za-z0-9/._+@-]+$`)
 
 // ownDir refuses a cache that somebody else could have filled.
 func ownDir(dir string) error {

@@ -11,11 +11,11 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
+	"bake/internal/lazy"
 	"bake/internal/origin"
 )
 
@@ -160,7 +160,7 @@ func (l list) ask(ctx context.Context) (list, error) {
 	return now, nil
 }
 
-var validUntil = regexp.MustCompile(`(?m)^Valid-Until: (.*?)\r?$`)
+var validUntil = lazy.Regexp(`(?m)^Valid-Until: (.*?)\r?$`)
 
 // header is what will be sent back, unless it is nothing one would send.
 func header(response *http.Response, key string) string {

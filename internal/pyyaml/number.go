@@ -4,13 +4,13 @@ import (
 	"fmt"
 	"math"
 	"math/big"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"bake/internal/binascii"
 	"bake/internal/doc"
+	"bake/internal/lazy"
 )
 
 func (c *constructor) bool(n *node) *doc.Node {
@@ -117,7 +117,7 @@ func (c *constructor) float(n *node) string {
 	return FloatText(value)
 }
 
-var decimalForm = regexp.MustCompile(`^[-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]+)?|inf|infinity|nan)$`)
+var decimalForm = lazy.Regexp(`^[-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]+)?|inf|infinity|nan)$`)
 
 func (c *constructor) decimal(n *node, text string) float64 {
 	text = strings.TrimFunc(text, func(r rune) bool { return in(" \t\n\v\f\r", r) })
@@ -151,7 +151,7 @@ func FloatText(value float64) string {
 	return text
 }
 
-var timestampForm = regexp.MustCompile(`^([0-9]{4})-([0-9][0-9]?)-([0-9][0-9]?)` +
+var timestampForm = lazy.Regexp(`^([0-9]{4})-([0-9][0-9]?)-([0-9][0-9]?)` +
 	`(?:(?:[Tt]|[ \t]+)([0-9][0-9]?):([0-9]{2}):([0-9]{2})(?:\.([0-9]*))?` +
 	`(?:[ \t]*(Z|([-+])([0-9][0-9]?)(?::([0-9]{2}))?))?)?\n?\z`)
 

@@ -1,6 +1,6 @@
 package pyyaml
 
-import "regexp"
+import "bake/internal/lazy"
 
 // The regular expressions of PyYAML's resolver, in its order. What Python's $
 // takes is the end or a line feed before it.
@@ -8,19 +8,19 @@ var resolvers = []struct {
 	first string // the characters a value of this kind can start with; "" is the empty value
 	empty bool
 	tag   string
-	form  *regexp.Regexp
+	form  lazy.Regexp
 }{
-	{"yYnNtTfFoO", false, "bool", regexp.MustCompile(`^(?:yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)\n?\z`)},
-	{"-+0123456789.", false, "float", regexp.MustCompile(`^(?:[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+][0-9]+)?` +
+	{"yYnNtTfFoO", false, "bool", lazy.Regexp(`^(?:yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)\n?\z`)},
+	{"-+0123456789.", false, "float", lazy.Regexp(`^(?:[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+][0-9]+)?` +
 		`|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?|[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+\.[0-9_]*|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\n?\z`)},
-	{"-+0123456789", false, "int", regexp.MustCompile(`^(?:[-+]?0b[0-1_]+|[-+]?0[0-7_]+|[-+]?(?:0|[1-9][0-9_]*)` +
+	{"-+0123456789", false, "int", lazy.Regexp(`^(?:[-+]?0b[0-1_]+|[-+]?0[0-7_]+|[-+]?(?:0|[1-9][0-9_]*)` +
 		`|[-+]?0x[0-9a-fA-F_]+|[-+]?[1-9][0-9_]*(?::[0-5]?[0-9])+)\n?\z`)},
-	{"<", false, "merge", regexp.MustCompile(`^<<\n?\z`)},
-	{"~nN", true, "null", regexp.MustCompile(`^(?:~|null|Null|NULL|)\n?\z`)},
-	{"0123456789", false, "timestamp", regexp.MustCompile(`^(?:[0-9]{4}-[0-9]{2}-[0-9]{2}` +
+	{"<", false, "merge", lazy.Regexp(`^<<\n?\z`)},
+	{"~nN", true, "null", lazy.Regexp(`^(?:~|null|Null|NULL|)\n?\z`)},
+	{"0123456789", false, "timestamp", lazy.Regexp(`^(?:[0-9]{4}-[0-9]{2}-[0-9]{2}` +
 		`|[0-9]{4}-[0-9][0-9]?-[0-9][0-9]?(?:[Tt]|[ \t]+)[0-9][0-9]?:[0-9]{2}:[0-9]{2}(?:\.[0-9]*)?(?:[ \t]*(?:Z|[-+][0-9][0-9]?(?::[0-9]{2})?))?)\n?\z`)},
-	{"=", false, "value", regexp.MustCompile(`^=\n?\z`)},
-	{"!&*", false, "yaml", regexp.MustCompile(`^[!&*]\n?\z`)},
+	{"=", false, "value", lazy.Regexp(`^=\n?\z`)},
+	{"!&*", false, "yaml", lazy.Regexp(`^[!&*]\n?\z`)},
 }
 
 // resolve gives the tag of a plain scalar.

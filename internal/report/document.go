@@ -1,8 +1,9 @@
 package report
 
 import (
-	"regexp"
 	"strings"
+
+	"bake/internal/lazy"
 )
 
 // documentLayers are those of the OpenClaw security architecture, by number from 1, and
@@ -42,7 +43,7 @@ func (c *coverView) add(l layerView) {
 
 const document = "security document"
 
-var number = regexp.MustCompile(`[1-8]`)
+var number = lazy.Regexp(`[1-8]`)
 
 // cover finds in the layers' refs which layer of the document they answer to. It is nil
 // where no layer says.

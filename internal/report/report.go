@@ -42,6 +42,7 @@ import (
 	"fmt"
 	"html/template"
 	"strings"
+	"sync"
 
 	"bake/internal/artifact"
 	"bake/internal/nightly"
@@ -76,7 +77,10 @@ var style string
 //go:embed page.js
 var script string
 
-var templates = template.Must(template.New("").Funcs(template.FuncMap{"inc": func(n int) int { return n + 1 }}).ParseFS(files, "*.tmpl"))
+// templates are read when the first page is written.
+var templates = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("").Funcs(template.FuncMap{"inc": func(n int) int { return n + 1 }}).ParseFS(files, "*.tmpl"))
+})
 
 // frame is what every page has around it.
 type frame struct {
@@ -104,7 +108,7 @@ func (s Subject) HTML() ([]byte, error) { return execute("page.tmpl", newPage(s)
 
 func execute(name string, data any) ([]byte, error) {
 	var out bytes.Buffer
-	if err := templates.ExecuteTemplate(&out, name, data); err != nil {
+	if err := templates().ExecuteTemplate(&out, name, data); err != nil {
 		return nil, fmt.Errorf("writing a page: %w", err)
 	}
 	return out.Bytes(), nil

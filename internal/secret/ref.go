@@ -2,12 +2,12 @@ package secret
 
 import (
 	"cmp"
-	"regexp"
 	"slices"
 	"strings"
 
 	"bake/internal/diag"
 	"bake/internal/doc"
+	"bake/internal/lazy"
 )
 
 // A Ref says where a secret is. Exactly one of File, Env, Age and Command is
@@ -30,8 +30,8 @@ const (
 )
 
 var (
-	nameForm     = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,62}$`)
-	variableForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	nameForm     = lazy.Regexp(`^[a-z][a-z0-9_.-]{0,62}$`)
+	variableForm = lazy.Regexp(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	kinds        = []string{"file", "env", "age", "command"}
 )
 

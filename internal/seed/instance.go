@@ -4,11 +4,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
+
+	"bake/internal/lazy"
 )
 
 // instanceLine is how Build writes the instance id.
-var instanceLine = regexp.MustCompile(`(?m)^instance-id: "([^"\n]{1,200})"$`)
+var instanceLine = lazy.Regexp(`(?m)^instance-id: "([^"\n]{1,200})"$`)
 
 // InstanceAt returns the instance id of the seed that path holds, "" where there
 // is none, or none of bake's. A machine that was provisioned by it does not act on

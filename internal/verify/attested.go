@@ -70,7 +70,7 @@ func (r *run) hear(ctx context.Context) error {
 
 func (r *run) verdict(ctx context.Context) (attest.Verdict, error) {
 	for {
-		if _, err := r.machine.WaitConsole(ctx, attest.Line); err != nil {
+		if _, err := r.machine.WaitConsole(ctx, attest.Line.Compiled()); err != nil {
 			return attest.Verdict{}, err
 		}
 		if verdict := console.Read(r.machine.Console()).Verdict; verdict != nil {

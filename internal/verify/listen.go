@@ -2,9 +2,10 @@ package verify
 
 import (
 	"context"
-	"regexp"
 	"strconv"
 	"strings"
+
+	"bake/internal/lazy"
 )
 
 // A Socket is where a program in the guest takes what comes.
@@ -31,7 +32,7 @@ func (r *run) noteSockets(ctx context.Context) {
 	}
 }
 
-var firstProgram = regexp.MustCompile(`^users:\(\("([^"]{1,64})"`)
+var firstProgram = lazy.Regexp(`^users:\(\("([^"]{1,64})"`)
 
 // readSockets reads what ss prints. A line that is another is left out.
 func readSockets(out string) (all []Socket) {

@@ -109,7 +109,7 @@ func (m *Machine) WaitConsole(ctx context.Context, pattern *regexp.Regexp) ([]st
 // needs no trust on first use: the console is wired to this process, the network
 // is not.
 func (m *Machine) HostKeys(ctx context.Context) ([]ssh.PublicKey, error) {
-	_, err := m.WaitConsole(ctx, console.HostKeyBlock)
+	_, err := m.WaitConsole(ctx, console.HostKeyBlock.Compiled())
 	var keys []ssh.PublicKey
 	if err == nil {
 		keys, err = console.HostKeys(m.Console())

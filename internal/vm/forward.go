@@ -4,15 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"time"
+
+	"bake/internal/lazy"
 )
 
 // tidyTime bounds what is undone after a context may have ended.
 const tidyTime = 10 * time.Second
 
-var forwardLine = regexp.MustCompile(`(?m)^\s*TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s`)
+var forwardLine = lazy.Regexp(`(?m)^\s*TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s`)
 
 // forward opens a free port on 127.0.0.1 that leads to a port of the guest.
 // m.forwards must be held.

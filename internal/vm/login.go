@@ -3,13 +3,14 @@ package vm
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
+
+	"bake/internal/lazy"
 )
 
-var userName = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
+var userName = lazy.Regexp(`^[a-z_][a-z0-9_-]{0,31}$`)
 
 // LoginCredential returns the Spec.Credentials that let each of the users in
 // with one more key (an authorized_keys line; options and comment are dropped),

@@ -8,11 +8,11 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 
+	"bake/internal/lazy"
 	"bake/internal/tool"
 )
 
@@ -102,7 +102,7 @@ func (s *scratch) remove() error {
 // with all else that is in them.
 const credentialLimit = 32 << 10
 
-var credentialName = regexp.MustCompile(`^[A-Za-z0-9._@-]{1,255}$`)
+var credentialName = lazy.Regexp(`^[A-Za-z0-9._@-]{1,255}$`)
 
 // credentials writes one SMBIOS string per credential, each in a file of its
 // own, and returns the files in the order of the names.
