@@ -93,7 +93,7 @@ func (a *app) enterBackup(name string, plan backup.Plan) (*backup.Place, error) 
 	}
 	place, err := backup.Enter(root, name)
 	if busy := (*backup.BusyError)(nil); errors.As(err, &busy) {
-		return nil, lackError{fmt.Errorf("%s: %w", name, err)}
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if err == nil && plan.Restic != nil {
 		plan.Restic.Hold = place.Hold()

@@ -32,6 +32,7 @@ const FileName = "backup.yaml"
 //	  limits: {upload: 10MiB, download: 50MiB, time: 2h, stall: 10m}
 //	  login: {user: backup, identity: secrets/id_backup, address: 192.0.2.7}
 //	  max_age: 26h                               older than that is an alarm
+//	  drill: {every: 7d, alarm: 30d}             nights rehearse a restore; a proof older than alarm makes them red
 //	  check: 5%                                  of what is stored is read by bake backup check
 //	hosts:
 //	  zap: {repository: /srv/restic/zap}
@@ -58,7 +59,11 @@ type plan struct {
 	keep                                              *Keep
 	limits                                            *Limits
 	maxAge                                            time.Duration
+	drill                                             *drill
 }
+
+// drill is when a restore is rehearsed; 0 is never.
+type drill struct{ every, alarm time.Duration }
 
 // A Role is whose key it is that S3 sees.
 type Role string
@@ -100,7 +105,7 @@ func Read(dir string) (Config, error) {
 }
 
 func readPlan(n *doc.Node, path string, problems *diag.List) (p plan) {
-	get := n.Fields(path, problems, "repository", "password", "writer", "pruner", "owner", "region", "tree", "keep", "limits", "login", "max_age", "check")
+	get := n.Fields(path, problems, "repository", "password", "writer", "pruner", "owner", "region", "tree", "keep", "limits", "login", "max_age", "drill", "check")
 	if n.Kind != doc.Map {
 		return p
 	}
@@ -131,6 +136,9 @@ func readPlan(n *doc.Node, path string, problems *diag.List) (p plan) {
 	}
 	if m, where := at("max_age"); m != nil {
 		p.maxAge = readTime(m, where, problems)
+	}
+	if d, where := at("drill"); d != nil {
+		p.drill = readDrill(d, where, problems)
 	}
 	if s, where := at("check"); s != nil {
 		if p.subset = line(at, "check", problems); p.subset != "" && !IsSubset(p.subset) {
@@ -234,6 +242,23 @@ func readLimits(n *doc.Node, path string, problems *diag.List) *Limits {
 		}
 	}
 	return l
+}
+
+func readDrill(n *doc.Node, path string, problems *diag.List) *drill {
+	d := &drill{}
+	get := n.Fields(path, problems, "every", "alarm")
+	for key, to := range map[string]*time.Duration{"every": &d.every, "alarm": &d.alarm} {
+		if v := get(key); v != nil {
+			*to = readTime(v, doc.Join(path, key), problems)
+		}
+	}
+	switch {
+	case n.Kind == doc.Map && get("every") == nil && get("alarm") == nil:
+		problems.Add(n.Problem(path, "write drill: {every: 7d, alarm: 30d}", "want every, alarm or both"))
+	case d.every > 0 && d.alarm > 0 && d.alarm <= d.every:
+		problems.Add(get("alarm").Problem(doc.Join(path, "alarm"), "a night or two may go wrong before somebody has to look", "want more than every, which is %v", d.every))
+	}
+	return d
 }
 
 var rate = lazy.Regexp(`^([1-9][0-9]{0,5})(KiB|MiB|GiB)$`)

@@ -23,9 +23,10 @@ const whole = `default:
   limits: {upload: 10MiB, time: 2h}
   login: {identity: id_backup}
   max_age: 26h
+  drill: {every: 7d, alarm: 30d}
 hosts:
   zip: {repository: /srv/restic, tree: /srv/tree, keep: {monthly: 1}, check: 5%}
-  zop: {tree: /srv/tree}
+  zop: {tree: /srv/tree, drill: {alarm: 36h}}
 `
 
 // configure reads a backup.yaml, with the secrets beside it.
@@ -55,6 +56,11 @@ func TestPlan(t *testing.T) {
 		zap.MaxAge != 26*time.Hour || !filepath.IsAbs(zap.Identity) || zap.User != "bake-backup" || len(zap.Stores()) != 1 {
 		t.Errorf("%+v, %+v", zap, r)
 	}
+	for host, want := range map[string][2]time.Duration{"zap": {7 * 24 * time.Hour, 30 * 24 * time.Hour}, "zop": {0, 36 * time.Hour}} {
+		if every, alarm := c.Drill(host); every != want[0] || alarm != want[1] {
+			t.Errorf("%s: a drill every %v, alarm after %v", host, every, alarm)
+		}
+	}
 	bucket, err := zap.Bucket()
 	if err != nil || bucket.String() != "s3.example.org/bucket" || bucket.folder() != "bake/" {
 		t.Errorf("%+v, %v", bucket, err)
@@ -79,6 +85,9 @@ func TestPlan(t *testing.T) {
 	none, _, err := configure(t, "hosts: {zip: {tree: /srv}}\n")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if every, alarm := none.Drill("zip"); every != 0 || alarm != 0 {
+		t.Errorf("nothing is said of drills: %v, %v", every, alarm)
 	}
 	if _, err := none.Plan(t.Context(), "zap", Writer, finder); !errors.As(err, &list) || !strings.Contains(err.Error(), "neither repository nor tree") {
 		t.Error(err)
@@ -108,6 +117,11 @@ func TestConfigRefused(t *testing.T) {
 		"default: [x]":                                                    "want a map",
 		"hosts: [zap]":                                                    "want a map",
 		"hosts: {zap: {max_age: 0s}}":                                     "want a time",
+		"default: {drill: 7d}":                                            "want a map",
+		"default: {drill: {}}":                                            "want every, alarm or both",
+		"default: {drill: {every: weekly}}":                               "want a time",
+		"default: {drill: {every: 30d, alarm: 7d}}":                       "want more than every, which is 720h0m0s",
+		"default: {drill: {each: 7d}}":                                    `unknown key "each"`,
 		"default: {login: {users: x}}":                                    `unknown key "users"`,
 		"default: {repository: \"s3:http://x/y\", password: {file: [1]}}": "want text",
 	} {

@@ -37,6 +37,9 @@ func (e *BusyError) Error() string {
 	return fmt.Sprintf("another bake works on its backups%s (%s)", who, e.Path)
 }
 
+// Lack marks the error as one of this machine, that is over when the other is done.
+func (e *BusyError) Lack() bool { return true }
+
 // Enter makes a host's place below root and takes its lock. The lock is the kernel's and
 // lasts as long as this process and the programs it was given to (see [Restic.Hold]): a
 // killed bake whose restic still runs has not left.

@@ -70,6 +70,15 @@ func (c Config) Plan(ctx context.Context, host string, as Role, finder secret.Fi
 	return plan, err
 }
 
+// Drill says how long after a proven restore the next one of a host is rehearsed, and how
+// old a proof may be. 0 is never, and for ever.
+func (c Config) Drill(host string) (every, alarm time.Duration) {
+	if d := c.hosts[host].over(c.fallback).drill; d != nil {
+		return d.every, d.alarm
+	}
+	return 0, 0
+}
+
 // over fills in what p does not say from what q does.
 func (p plan) over(q plan) plan {
 	p.at = cmp.Or(p.at, q.at)
@@ -85,7 +94,7 @@ func (p plan) over(q plan) plan {
 	}
 	maps.Copy(merged, p.keys)
 	p.keys = merged
-	p.keep, p.limits, p.maxAge = cmp.Or(p.keep, q.keep), cmp.Or(p.limits, q.limits), cmp.Or(p.maxAge, q.maxAge)
+	p.keep, p.limits, p.maxAge, p.drill = cmp.Or(p.keep, q.keep), cmp.Or(p.limits, q.limits), cmp.Or(p.maxAge, q.maxAge), cmp.Or(p.drill, q.drill)
 	return p
 }
 
