@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"bake/internal/backup"
 	"bake/internal/host"
 	"bake/internal/notify"
 )
@@ -19,6 +20,7 @@ type nightOptions struct {
 	jobs, boots, keep  int
 	dry                bool
 	config             notify.Config
+	backups            backup.Config // for its drills
 	unit               unitOptions
 	nights             int // that status shows
 	follow, isUserUnit bool
@@ -32,7 +34,8 @@ func nightlyCommand(a *app) *cli.Command {
 		Description: `For each host (all, unless --host names some): asks what is newest, and if that
 gives another generation than the current one, builds it, boots it, tries its claims
 and makes it current if they all hold; then removes generations nobody needs. What
-does not prove itself is never current, and bake.lock does not name it.
+does not prove itself is never current, and bake.lock does not name it. Where drill: of
+backup.yaml says so, the restore of its backup is rehearsed then, as bake drill does.
 
    install   write a systemd service and timer that do this, and show them first
    status    the last nights, and how each host fared

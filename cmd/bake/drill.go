@@ -17,6 +17,8 @@ import (
 
 	"bake/internal/archive"
 	"bake/internal/artifact"
+	"bake/internal/backup"
+	"bake/internal/nightly"
 )
 
 // drillFile is beside a host's generations.
@@ -60,13 +62,11 @@ func (d drill) lines() []string {
 
 // tooOld is the alarm.
 func (d drill) tooOld(name string, limit time.Duration) error {
-	switch {
-	case d.Proven.IsZero():
-		return claimError{fmt.Errorf("%s: no restore was ever proven: bake drill --host %s", name, name)}
-	case time.Since(d.Proven) > limit:
-		return claimError{fmt.Errorf("%s: a restore was proven last %s ago, at %s", name, time.Since(d.Proven).Round(time.Minute), d.Proven.Local().Format(time.DateTime))}
+	err := nightly.DrillPolicy{Alarm: limit}.Check(d.Proven, clock())
+	if err != nil {
+		err = fmt.Errorf("%s: %w: bake drill --host %s", name, err, name)
 	}
-	return nil
+	return err
 }
 
 // readDrill reads what the last one came to.
@@ -84,15 +84,16 @@ func (a *app) readDrill(name string) (d drill, err error) {
 	return d, nil
 }
 
-// drill rehearses the restore of one host, and keeps what came of it.
+// drill rehearses the restore of one host, and keeps what came of it, unless it was kept
+// from beginning.
 func (a *app) drill(ctx context.Context, name string, o drillOptions) (d drill, err error) {
 	d = drill{Host: name, Began: time.Now().UTC().Truncate(time.Millisecond)}
 	err = a.withSnapshot(ctx, o.config, name, o.pick, func(dir string, m archive.Manifest) error {
 		d.StateOf, d.Digest, d.Files, d.Bytes, d.RPO = m.Frozen, m.Digest, m.Count, m.Bytes, d.Began.Sub(m.Frozen).Seconds()
 		return a.rehearse(ctx, &d, o, dir, m)
 	})
-	if ctx.Err() != nil {
-		return d, err
+	if busy := (*backup.BusyError)(nil); ctx.Err() != nil || errors.As(err, &busy) {
+		return d, err // nothing was rehearsed
 	}
 	if d.OK = err == nil; err != nil {
 		d.Reason = firstLine(err.Error())

@@ -12,6 +12,7 @@ import (
 	"bake/internal/diag"
 	"bake/internal/host"
 	"bake/internal/hypervisor"
+	"bake/internal/nightly"
 	"bake/internal/payload"
 	"bake/internal/secret"
 	"bake/internal/tool"
@@ -65,6 +66,7 @@ func exitCode(err error) int {
 		lacks   *hypervisor.LackError
 		failed  *deploy.FailedError
 		gone    goneError
+		late    *nightly.LateError
 		found   foundError
 	)
 	switch {
@@ -76,7 +78,7 @@ func exitCode(err error) int {
 		return 3
 	case errors.As(err, &broken) && broken.Integrity():
 		return 5
-	case errors.As(err, &claim), errors.As(err, &failed):
+	case errors.As(err, &claim), errors.As(err, &failed), errors.As(err, &late):
 		return 7
 	case errors.Is(err, errInterrupted), errors.Is(err, context.Canceled):
 		return 130

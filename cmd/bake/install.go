@@ -283,7 +283,11 @@ func nightStrips(nights []nightly.Night, busy bool) []string {
 				hosts = append(hosts, o.Host)
 				strips[o.Host] = strings.Repeat(".", i)
 			}
-			strips[o.Host] += cmp.Or(letters[o.Verdict], "?")
+			letter := cmp.Or(letters[o.Verdict], "?")
+			if o.Verdict.IsGood() && !o.IsGood() {
+				letter = "r"
+			}
+			strips[o.Host] += letter
 		}
 		for host, strip := range strips {
 			strips[host] = strip + strings.Repeat(".", i+1-len(strip))
@@ -293,7 +297,7 @@ func nightStrips(nights []nightly.Night, busy bool) []string {
 	for _, host := range hosts {
 		lines = append(lines, fmt.Sprintf("%-20s %s", host, strips[host]))
 	}
-	return append(lines, "", "P promoted, = unchanged, F a claim failed, x could not, . not asked for")
+	return append(lines, "", "P promoted, = unchanged, F a claim failed, u not deployed, r no restore proven, x could not, . not asked for")
 }
 
 // runNightLogs shows what nights said, by way of journalctl.

@@ -18,6 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
+	"bake/internal/backup"
 	"bake/internal/diag"
 	"bake/internal/host"
 	"bake/internal/nightly"
@@ -96,6 +97,9 @@ func (a *app) readNight(c *cli.Context) (o nightOptions, err error) {
 	if o.config, err = notify.Read(a.config); err != nil {
 		return o, err
 	}
+	if o.backups, err = backup.Read(a.config); err != nil {
+		return o, err
+	}
 	for _, name := range slices.Sorted(maps.Keys(o.config.Deploy)) {
 		if !slices.Contains(host.Names(a.config), name) {
 			return o, diag.List{{Pos: diag.Position{File: filepath.Join(a.config, notify.FileName)}, Path: "deploy",
@@ -134,7 +138,7 @@ func (a *app) dryNight(ctx context.Context, o nightOptions) error {
 	if err != nil {
 		return err
 	}
-	job := nightly.Job{Hosts: o.hosts, Builds: o.jobs, Boots: 1, Dry: true, Steps: n.steps(), Now: time.Now}
+	job := nightly.Job{Hosts: o.hosts, Builds: o.jobs, Boots: 1, Dry: true, Steps: n.steps(), Now: clock}
 	tonight, err := job.Run(ctx, nightly.Night{Began: time.Now()})
 	err = errors.Join(nightError(tonight), err, n.release())
 	tonight.Exit, tonight.Ended = exitCode(err), time.Now()
@@ -183,7 +187,7 @@ func (a *app) doNight(ctx context.Context, dir string, o nightOptions, tonight n
 	if err != nil {
 		return tonight, err
 	}
-	job := nightly.Job{Hosts: o.hosts, Builds: o.jobs, Boots: cmp.Or(o.boots, n.boots()), Steps: n.steps(), Now: time.Now,
+	job := nightly.Job{Hosts: o.hosts, Builds: o.jobs, Boots: cmp.Or(o.boots, n.boots()), Steps: n.steps(), Now: clock,
 		Untidy: entry.IsAfterBreak(), Report: entry.Write}
 	tonight, err = job.Run(ctx, tonight)
 	return tonight, errors.Join(nightError(tonight), err, n.release())
@@ -309,6 +313,7 @@ func nightLines(n nightly.Night) []string {
 			time.Duration(o.Seconds*float64(time.Second)).Round(100*time.Millisecond), why)
 		lines = append(lines, strings.TrimRight(line, " "))
 		lines = append(lines, changeLines(o)...)
+		lines = append(lines, drillLines(o.Drill)...)
 		for _, note := range o.Notes {
 			lines = append(lines, fmt.Sprintf("%21snote: %s", "", firstLine(note)))
 		}

@@ -24,6 +24,7 @@ type Outcome struct {
 	Failed     int      `json:"failed,omitempty"`
 	Changes    []string `json:"changes,omitempty"` // of a red one, since the current generation
 	Pruned     []string `json:"pruned,omitempty"`
+	Drill      *Drill   `json:"drill,omitempty"` // nil: nothing is rehearsed of it
 	Notes      []string `json:"notes,omitempty"`
 	Seconds    float64  `json:"seconds"`
 
@@ -32,6 +33,10 @@ type Outcome struct {
 
 // Err is what went wrong, nil in an Outcome that was read from a file.
 func (o Outcome) Err() error { return o.err }
+
+// IsGood says whether nobody need look: the host is on the newest that there is, and a
+// restore of it was proven when it had to be.
+func (o Outcome) IsGood() bool { return o.Verdict.IsGood() && (o.Drill == nil || o.Drill.Reason == "") }
 
 func (o *Outcome) fail(class func(error) int, err error) {
 	o.err = errors.Join(o.err, err)
@@ -73,9 +78,9 @@ func (n Night) with(v Verdict) (hosts []string) {
 	return hosts
 }
 
-// IsGood says whether every host is on the newest that there is.
+// IsGood says whether every host is.
 func (n Night) IsGood() bool {
-	return !slices.ContainsFunc(n.Hosts, func(o Outcome) bool { return !o.Verdict.IsGood() })
+	return !slices.ContainsFunc(n.Hosts, func(o Outcome) bool { return !o.IsGood() })
 }
 
 // String is the night in a line: "2 promoted, 1 failed (zip), 47 unchanged".
@@ -88,15 +93,29 @@ func (n Night) String() string {
 		}
 		text := fmt.Sprintf("%d %s", len(hosts), v)
 		if v == Failed || v == CouldNot || v == Undeployed {
-			if len(hosts) > 5 {
-				hosts = append(hosts[:5:5], "...")
-			}
-			text += " (" + strings.Join(hosts, ", ") + ")"
+			text += some(hosts)
 		}
 		parts = append(parts, text)
+	}
+	var unproven []string
+	for _, o := range n.Hosts {
+		if o.Drill != nil && o.Drill.Reason != "" {
+			unproven = append(unproven, o.Host)
+		}
+	}
+	if len(unproven) > 0 {
+		parts = append(parts, fmt.Sprintf("no restore of %d proven%s", len(unproven), some(unproven)))
 	}
 	if len(parts) == 0 {
 		return "no host"
 	}
 	return strings.Join(parts, ", ")
+}
+
+// some are the names of a few hosts, for the end of a line.
+func some(hosts []string) string {
+	if len(hosts) > 5 {
+		hosts = append(hosts[:5:5], "...")
+	}
+	return " (" + strings.Join(hosts, ", ") + ")"
 }

@@ -127,6 +127,10 @@ type Steps struct {
 	// has otherwise. It returns that, "" for a host that is not deployed, and a *WaitError
 	// for one whose time has not come. nil: none is.
 	Deploy func(ctx context.Context, host, generation string, isNew bool) (at string, e error)
+	// Drills says when the restore of a host is rehearsed, and how it stands with that. It
+	// is asked when all else of the host is done. nil: none is.
+	Drills func(host string) (DrillPolicy, Drill, error)
+	Drill  func(ctx context.Context, host string) (Drill, error)        // rehearses one
 	Adopt  func(ctx context.Context, proven []string) ([]string, error) // pins what these hosts are on; says what moved
 	Tidy   func(ctx context.Context) error                              // what no host needs any more, after changes
 	Exit   func(error) int                                              // the class of an error
@@ -202,7 +206,7 @@ func (r *run) note(i int, o Outcome) {
 	defer r.mutex.Unlock()
 	r.night.Hosts[i] = o
 	r.changed = r.changed || o.Verdict == Promoted || o.Verdict == Failed || len(o.Pruned) > 0
-	if o.Verdict == Unchanged || r.Report == nil {
+	if o.Verdict == Unchanged && (o.Drill == nil || !o.Drill.Tried) || r.Report == nil {
 		return
 	}
 	if err := r.Report(r.night); err != nil && r.failed == nil {
@@ -224,11 +228,10 @@ func (r *run) host(ctx context.Context, host string) (o Outcome) {
 		o.Stage, o.Reason = "wait", "interrupted"
 		return o
 	}
-	goOn := r.build(ctx, &o)
-	if !goOn || !take(ctx, r.boots) {
-		return o
+	if r.build(ctx, &o) && take(ctx, r.boots) {
+		r.verify(ctx, &o)
 	}
-	r.verify(ctx, &o)
+	r.drill(ctx, &o)
 	return o
 }
 

@@ -33,7 +33,7 @@ func (s *Sender) message(n nightly.Night) Message {
 	m := Message{Job: Nightly, Summary: n.String(), Exit: n.Exit, Changed: len(n.Promoted()) > 0, Began: n.Began, Ended: n.Ended, Content: n,
 		Metrics: func() string { return exposition(append(s.history(), n)) }}
 	for _, o := range n.Hosts {
-		if !o.Verdict.IsGood() {
+		if !o.IsGood() {
 			m.Failed = append(m.Failed, o.Host)
 		}
 	}

@@ -33,6 +33,26 @@ var metrics = []metric{
 		func(o nightly.Outcome, n nightly.Night) (float64, bool) {
 			return n.Ended.Sub(o.Base.Signed).Seconds(), !o.Base.Signed.IsZero() && !n.Ended.IsZero()
 		}},
+	{"bake_nightly_host_restore_ok", "1 when a restore of the host's backup was proven when it had to be.",
+		func(o nightly.Outcome, _ nightly.Night) (float64, bool) {
+			return truth(o.Drill != nil && o.Drill.Reason == ""), o.Drill != nil
+		}},
+	{"bake_nightly_host_restore_proven_timestamp_seconds", "When a restore was proven last.",
+		proven(func(d nightly.Drill) float64 { return float64(d.Proven.Unix()) })},
+	{"bake_nightly_host_restore_rpo_seconds", "How old the state was that was restored then.",
+		proven(func(d nightly.Drill) float64 { return d.RPO })},
+	{"bake_nightly_host_restore_rto_seconds", "How long it took until the machine was ready.",
+		proven(func(d nightly.Drill) float64 { return d.RTO })},
+}
+
+// proven is a value of the last proven restore of a host, which there may not be.
+func proven(of func(nightly.Drill) float64) func(nightly.Outcome, nightly.Night) (float64, bool) {
+	return func(o nightly.Outcome, _ nightly.Night) (float64, bool) {
+		if o.Drill == nil || o.Drill.Proven.IsZero() {
+			return 0, false
+		}
+		return of(*o.Drill), true
+	}
 }
 
 func truth(is bool) float64 {

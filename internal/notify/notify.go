@@ -24,7 +24,7 @@
 //
 // A webhook is sent the night as JSON, as `bake nightly --json` prints it. With body
 // it is sent that, as JSON, and ((word)) in its texts is replaced: summary, table,
-// verdict (green or red), failed (the hosts), exit, began and ended. Texts are
+// verdict (green or red), failed (the hosts that somebody should look at), exit, began and ended. Texts are
 // replaced in the tree and not in what it is written as, so that nothing that a
 // machine says can become more than text.
 //

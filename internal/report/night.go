@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -43,6 +44,13 @@ func nightOf(n nightly.Night, o nightly.Outcome) nightView {
 	case nightly.Undeployed:
 		v.Sign, v.Words = "!", "proven, and the machine at work does not run it"
 	}
+	if d := o.Drill; d != nil && d.Reason != "" {
+		if o.Verdict.IsGood() {
+			v.Class, v.Sign = "bad", "!"
+		}
+		v.Words += "; no restore is proven"
+		v.Why = cmp.Or(v.Why, shorten(d.Reason))
+	}
 	if o.Claims > 0 && o.Failed > 0 {
 		v.Words += fmt.Sprintf(": %s failed", of(o.Failed, o.Claims, "claim"))
 	}
@@ -56,6 +64,8 @@ type hostView struct {
 	Words, Why       string
 	Generation, Base string
 	Claims, Time     string
+	Restore          string // how it stands with that, "" where none is rehearsed
+	Unproven         string // why somebody should look at it
 	History          []nightView
 }
 
@@ -100,8 +110,8 @@ func Index(nights []nightly.Night, link func(nightly.Outcome) string) ([]byte, e
 }
 
 func newHostView(o nightly.Outcome, history []nightView, link string) hostView {
-	v := hostView{Host: o.Host, Link: link, OK: o.Verdict.IsGood(), Words: string(o.Verdict), Generation: o.Generation,
-		Base: o.Base.Reference, History: history, Why: shorten(o.Reason), Time: span(time.Duration(o.Seconds * float64(time.Second)))}
+	v := hostView{Host: o.Host, Link: link, OK: o.IsGood(), Words: string(o.Verdict), Generation: o.Generation,
+		Base: o.Base.Reference, History: history, Why: shorten(o.Reason), Time: span(seconds(o.Seconds))}
 	if o.Base.Serial != "" {
 		v.Base += " " + o.Base.Serial
 	}
@@ -111,5 +121,13 @@ func newHostView(o nightly.Outcome, history []nightView, link string) hostView {
 	if o.Claims > 0 {
 		v.Claims = fmt.Sprintf("%d/%d", o.Claims-o.Failed, o.Claims)
 	}
+	if d := o.Drill; d != nil {
+		v.Restore, v.Unproven = "a restore was never proven", shorten(d.Reason)
+		if !d.Proven.IsZero() {
+			v.Restore = fmt.Sprintf("a restore was proven last on %s, of a state %s old, in %s", when(d.Proven), span(seconds(d.RPO)), span(seconds(d.RTO)))
+		}
+	}
 	return v
 }
+
+func seconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }

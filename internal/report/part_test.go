@@ -228,3 +228,23 @@ func TestHistory(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestDrilled: how it stands with restores is on the page about nights.
+func TestDrilled(t *testing.T) {
+	link := func(nightly.Outcome) string { return "" }
+	proven := time.Date(2026, 11, 20, 3, 0, 0, 0, time.UTC)
+	drilled := []nightly.Night{{Began: proven, Ended: proven, Hosts: []nightly.Outcome{
+		{Host: "zap", Verdict: nightly.Unchanged, Drill: &nightly.Drill{Tried: true, Proven: proven, RPO: 7200, RTO: 150}},
+		{Host: "zip", Verdict: nightly.Promoted, Drill: &nightly.Drill{Tried: true, IsLate: true, Reason: "no <b>restore"}},
+	}}}
+	page, err := Index(drilled, link)
+	for _, want := range []string{"a restore was proven last on ", "a restore was never proven", "no &lt;b&gt;restore", `<header class="bad">`, "a new generation proved itself; no restore is proven"} {
+		if err != nil || !strings.Contains(string(page), want) {
+			t.Errorf("no %s, %v", want, err)
+		}
+	}
+	drilled[0].Hosts = drilled[0].Hosts[:1]
+	if page, err := Index(drilled, link); err != nil || !strings.Contains(string(page), `<header class="good">`) || !strings.Contains(string(page), "of a state 120\u00a0min\u00a000\u00a0s old, in 2\u00a0min\u00a030\u00a0s") {
+		t.Errorf("a proven restore: %v", err)
+	}
+}
