@@ -24,9 +24,9 @@ type draft struct {
 	name string // "" while it has none
 }
 
-// publish makes path hold image, 0600, provided check accepts the bytes read
-// back from the file.
-func publish(path string, image []byte, check func(readBack []byte) error) error {
+// publish makes path hold image, 0600, provided check accepts the bytes read back from
+// the file, into room, which has more than the image has.
+func publish(path string, image, room []byte, check func(readBack []byte) error) error {
 	if err := replaceableFile(path); err != nil {
 		return err
 	}
@@ -38,12 +38,11 @@ func publish(path string, image []byte, check func(readBack []byte) error) error
 	if err := writeSynced(d.File, image); err != nil {
 		return err
 	}
-	readBack := make([]byte, len(image)+1) // one more shows in a file that is too long
-	n, err := d.ReadAt(readBack, 0)
+	n, err := d.ReadAt(room, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	if err := check(readBack[:n]); err != nil {
+	if err := check(room[:n]); err != nil {
 		return err
 	}
 	reached("written")

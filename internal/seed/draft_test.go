@@ -303,14 +303,14 @@ func TestFailedCheckChangesNothing(t *testing.T) {
 			}
 			return broken
 		}
-		if err := publish(path, []byte("new"), check); !errors.Is(err, broken) {
+		if err := publish(path, []byte("new"), make([]byte, 4), check); !errors.Is(err, broken) {
 			t.Errorf("%v, want %v", err, broken)
 		}
 		wantEntries(t, dir)
 		if err := os.WriteFile(path, []byte("old"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := publish(path, []byte("new"), check); !errors.Is(err, broken) {
+		if err := publish(path, []byte("new"), make([]byte, 4), check); !errors.Is(err, broken) {
 			t.Errorf("%v, want %v", err, broken)
 		}
 		wantEntries(t, dir, "seed")

@@ -40,7 +40,7 @@ func filesAt(path string, format Format) []file {
 	if err != nil || len(image) > 2*maxBytes || replaceableImage(path, label) != nil || len(image) == 0 {
 		return nil
 	}
-	files, err := codecs[format].decode(image)
+	files, err := codecs[format].decode(image, nil)
 	if err != nil {
 		return nil
 	}

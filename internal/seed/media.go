@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"bake/internal/attest"
@@ -58,7 +59,7 @@ type file struct {
 // A codec turns files into the bytes of a medium and back.
 type codec struct {
 	encode func([]file) ([]byte, error)
-	decode func([]byte) ([]file, error)
+	decode func(image, room []byte) ([]file, error) // into room, as far as it suffices
 }
 
 var codecs = map[Format]codec{
@@ -90,7 +91,7 @@ func ParseFormat(name string) (Format, error) {
 // killed Write leaves no trace of an image, except in the instant in which it
 // replaces an earlier one and on file systems without unnamed files; there, and
 // for a directory, the leftover is beside path, as private as the seed, and
-// named .NAME.*. A killed Write of an ISO can leave a directory of blank files
+// named .NAME.*. A killed Write of an ISO can leave a directory of empty files
 // in $TMPDIR.
 //
 // Write refuses a seed without user-data or meta-data, since cloud-init would
@@ -120,6 +121,9 @@ func write(path string, format Format, s Seed) error {
 	return writeImage(path, label, codecs[format], files)
 }
 
+// rooms are for what is read back: an image of megabytes, twice, for each seed of a run.
+var rooms = sync.Pool{New: func() any { return new([]byte) }}
+
 // writeImage makes path an image of these files, in the place of nothing but an
 // earlier image with the same label.
 func writeImage(path, label string, c codec, files []file) error {
@@ -130,11 +134,15 @@ func writeImage(path, label string, c codec, files []file) error {
 	if err != nil {
 		return err
 	}
-	return publish(path, image, func(readBack []byte) error {
+	room := rooms.Get().(*[]byte)
+	defer rooms.Put(room)
+	*room = slices.Grow((*room)[:0], 2*len(image)+1)
+	back, rest := (*room)[:len(image)+1], (*room)[len(image)+1:2*len(image)+1] // one more shows in a file that is too long
+	return publish(path, image, back, func(readBack []byte) error {
 		if !bytes.Equal(readBack, image) {
 			return errors.New("the image read back is not the image written")
 		}
-		seen, err := c.decode(readBack)
+		seen, err := c.decode(readBack, rest)
 		if err != nil {
 			return err
 		}

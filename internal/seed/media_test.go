@@ -31,7 +31,7 @@ func seen(t *testing.T, path string, format Format) map[string]string {
 	} else {
 		var image []byte
 		if image, err = os.ReadFile(path); err == nil {
-			files, err = codecs[format].decode(image)
+			files, err = codecs[format].decode(image, nil)
 		}
 	}
 	if err != nil {
@@ -244,7 +244,7 @@ func FuzzRoundTrip(f *testing.F) {
 			if err != nil {
 				t.Fatalf("%s: %v", format, err)
 			}
-			seen, err := c.decode(image)
+			seen, err := c.decode(image, nil)
 			if err == nil {
 				err = compare(files, seen)
 			}

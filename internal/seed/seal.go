@@ -33,24 +33,32 @@ const (
 // errLayout says that the library wrote something this code does not know.
 var errLayout = errors.New("unexpected layout")
 
-// seal makes a blank image final: it puts the words into their extents,
-// replaces what depends on the clock and the platform by constants, and adds
-// the path tables, without which libarchive takes the image for an empty tar.
-func seal(image []byte, made time.Time, files []file) ([]byte, error) {
+// seal makes an image of a blank one, which stays as it is: it puts the words behind
+// it, replaces what depends on the clock and the platform by constants, and adds the path
+// tables, without which libarchive takes the image for an empty tar.
+func seal(blank []byte, made time.Time, files []file) ([]byte, error) {
+	end := len(blank) / sector
+	sectors := end + 2 // the path tables
+	for _, f := range files {
+		sectors += sectorsOf(len(f.data))
+	}
+	image := make([]byte, max(sectors, minSectors)*sector)
+	copy(image, blank)
 	pvd, err := extent(image, 16, sector)
 	if err != nil {
 		return nil, err
 	}
-	if string(pvd[:7]) != "\x01CD001\x01" || len(image)%sector != 0 {
+	if string(pvd[:7]) != "\x01CD001\x01" || len(blank)%sector != 0 {
 		return nil, fmt.Errorf("%w: no primary volume descriptor", errLayout)
 	}
 	root := pvd[pvdRoot : pvdRoot+34]
-	dir, err := recordData(image, root)
+	dir, err := recordData(image[:len(blank)], root)
 	if err != nil {
 		return nil, err
 	}
 	sealRecordDate(root)
-	if err := fill(image, dir, files); err != nil {
+	end, err = fill(image, end, dir, files)
+	if err != nil {
 		return nil, err
 	}
 	fixed(pvd[pvdSystem:pvdSystem+32], "LINUX")
@@ -59,13 +67,15 @@ func seal(image []byte, made time.Time, files []file) ([]byte, error) {
 	for _, at := range []int{pvdCreated, pvdModified, pvdEffective} {
 		copy(pvd[at:at+17], date)
 	}
-	return addPathTables(image, pvd), nil
+	addPathTables(image, pvd, end)
+	return image, nil
 }
 
-// fill copies each file into the extent its directory record points at. Every
-// file must have exactly one record of its length, and every record a file. No
-// record crosses the end of a sector: zeros fill it.
-func fill(image, dir []byte, files []file) error {
+// fill puts each file at the end of what there is, a sector's number, and has its
+// directory record point there. Every file must have exactly one record, of a file of no
+// bytes, and every record a file. No record crosses the end of a sector: zeros fill it.
+// It returns where the end is then.
+func fill(image []byte, end int, dir []byte, files []file) (int, error) {
 	data := map[string][]byte{}
 	for _, f := range files {
 		data[f.name+";1"] = f.data
@@ -78,7 +88,7 @@ func fill(image, dir []byte, files []file) error {
 			continue
 		}
 		if n > len(dir) || n <= recordName || recordName+1+int(dir[recordName]) > n {
-			return fmt.Errorf("%w: directory record of %d bytes", errLayout, n)
+			return 0, fmt.Errorf("%w: directory record of %d bytes", errLayout, n)
 		}
 		record := dir[:n]
 		dir = dir[n:]
@@ -87,36 +97,37 @@ func fill(image, dir []byte, files []file) error {
 		if name == "\x00" || name == "\x01" { // the directory itself and its parent
 			continue
 		}
-		into, err := recordData(image, record)
-		if err != nil {
-			return err
-		}
 		words, ok := data[name]
-		if !ok || len(words) != len(into) {
-			return fmt.Errorf("%w: %d bytes for %q", errLayout, len(into), name)
+		if length := binary.LittleEndian.Uint32(record[recordLength:]); !ok || length != 0 {
+			return 0, fmt.Errorf("%w: %d bytes for %q", errLayout, length, name)
 		}
-		copy(into, words)
+		bothOrders(record[recordExtent:], uint32(end))
+		bothOrders(record[recordLength:], uint32(len(words)))
+		copy(image[end*sector:], words)
+		end += sectorsOf(len(words))
 		delete(data, name)
 	}
 	if len(data) > 0 {
-		return fmt.Errorf("%w: %d files have no directory record", errLayout, len(data))
+		return 0, fmt.Errorf("%w: %d files have no directory record", errLayout, len(data))
 	}
-	return nil
+	return end, nil
 }
+
+// sectorsOf is how many sectors so many bytes take.
+func sectorsOf(n int) int { return (n + sector - 1) / sector }
 
 // minSectors is the least size of an image. libarchive does not recognize one
 // that ends within eight sectors of the system area.
 const minSectors = 32
 
-// addPathTables appends one sector each for the little- and the big-endian
-// path table, and blank ones up to minSectors. The root is the tables' only
-// entry.
-func addPathTables(image, pvd []byte) []byte {
+// addPathTables puts one sector each for the little- and the big-endian path table at
+// the end of the files; an image of minSectors has blank ones behind them. The root is the
+// tables' only entry.
+func addPathTables(image, pvd []byte, end int) {
 	root := binary.LittleEndian.Uint32(pvd[pvdRoot+recordExtent:])
-	end := uint32(len(image) / sector)
 	// Length of the name, no extended attributes, sector, parent, name, padding.
 	const entry = 10
-	little, big := make([]byte, sector), make([]byte, sector)
+	little, big := image[end*sector:], image[(end+1)*sector:]
 	little[0], big[0] = 1, 1
 	binary.LittleEndian.PutUint32(little[2:], root)
 	binary.BigEndian.PutUint32(big[2:], root)
@@ -124,12 +135,9 @@ func addPathTables(image, pvd []byte) []byte {
 	binary.BigEndian.PutUint16(big[6:], 1)
 
 	bothOrders(pvd[pvdTableSize:], entry)
-	binary.LittleEndian.PutUint32(pvd[pvdTableL:], end)
-	binary.BigEndian.PutUint32(pvd[pvdTableM:], end+1)
-	sectors := max(end+2, minSectors)
-	bothOrders(pvd[pvdSpaceSize:], sectors)
-	image = append(append(image, little...), big...)
-	return append(image, make([]byte, int(sectors)*sector-len(image))...)
+	binary.LittleEndian.PutUint32(pvd[pvdTableL:], uint32(end))
+	binary.BigEndian.PutUint32(pvd[pvdTableM:], uint32(end+1))
+	bothOrders(pvd[pvdSpaceSize:], uint32(len(image)/sector))
 }
 
 // recordData returns the bytes a directory record points at.

@@ -20,7 +20,7 @@ func readSecrets(t *testing.T, path string) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := decodeISO(secretsLabel, image)
+	files, err := decodeISO(secretsLabel, image, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

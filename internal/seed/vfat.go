@@ -128,7 +128,7 @@ func sealDirectory(dir []byte) {
 }
 
 // decodeVFAT reads an image that encodeVFAT made; it is not for foreign images.
-func decodeVFAT(image []byte) ([]file, error) {
+func decodeVFAT(image, _ []byte) ([]file, error) {
 	for _, v := range volumes {
 		if v.size != int64(len(image)) {
 			continue
