@@ -81,7 +81,7 @@ func (s *scope) expand(n *doc.Node, path string) *doc.Node {
 	case doc.Map:
 		out.Pairs = nil
 		for _, pair := range n.Pairs {
-			if placeholder.MatchString(pair.Key.Text) {
+			if strings.Contains(pair.Key.Text, "((") && placeholder.MatchString(pair.Key.Text) {
 				s.problems.Add(pair.Key.Problem(path, "", "a parameter cannot be a key"))
 			}
 			out.Pairs = append(out.Pairs, doc.Pair{Key: pair.Key, Value: s.expand(pair.Value, doc.Join(path, pair.Key.Text))})
@@ -98,7 +98,9 @@ func (s *scope) expand(n *doc.Node, path string) *doc.Node {
 		}
 		s.checkArgv(n, path)
 	case doc.String:
-		return s.scalar(n, path)
+		if strings.Contains(n.Text, "((") { // else it has no placeholder
+			return s.scalar(n, path)
+		}
 	}
 	return &out
 }

@@ -68,6 +68,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"io/fs"
+	"sync"
 
 	"bake/internal/claim"
 	"bake/internal/doc"
@@ -135,6 +136,27 @@ type Rendered struct {
 	State       []StateDir `json:",omitempty"` // what outlives the root disk
 	Shares      []Share    // what it needs from the machine
 	Checks      []claim.Check
+
+	emitted *emitted // CloudConfig, nil for one that was made by hand
+}
+
+// emitted is a tree as text, once there is need of it: the digest of a layer is asked for
+// several times, and most of it is this.
+type emitted struct {
+	node *doc.Node
+	once sync.Once
+	text []byte
+	err  error
+}
+
+func (r Rendered) emit() (string, error) {
+	e := r.emitted
+	if e == nil || e.node != r.CloudConfig { // it was made by hand
+		text, err := doc.Emit(r.CloudConfig)
+		return string(text), err
+	}
+	e.once.Do(func() { e.text, e.err = doc.Emit(e.node) })
+	return string(e.text), e.err
 }
 
 // Digest returns the SHA-256, in hex, of all that the layer puts into the
@@ -143,11 +165,11 @@ type Rendered struct {
 func (r Rendered) Digest() (string, error) {
 	config := ""
 	if r.CloudConfig != nil {
-		text, err := doc.Emit(r.CloudConfig)
+		text, err := r.emit()
 		if err != nil {
 			return "", err
 		}
-		config = string(text)
+		config = text
 	}
 	parts := []any{r.Name, config, r.Files, r.Packages, r.Checks}
 	if len(r.Shares) > 0 {

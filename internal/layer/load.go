@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"embed"
 	"fmt"
 	"io/fs"
 	"path"
@@ -8,6 +9,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 
 	"bake/internal/diag"
 	"bake/internal/doc"
@@ -33,13 +35,49 @@ type template struct {
 	expand  bool // the file is a text/template
 }
 
+// The forms of words in a layer.yaml.
+var (
+	anything = lazy.Regexp(`.`)
+	openClaw = lazy.Regexp(`^` + OpenClaw + `$`)
+	packages = lazy.Regexp(`^[a-z0-9][a-z0-9+.-]+(\|[a-z0-9][a-z0-9+.-]+)*$`)
+	param    = lazy.Regexp(`^[a-z][a-z0-9_]{0,30}$`)
+)
+
 type loader struct {
 	*Layer
 	fsys     fs.FS
 	problems diag.List
 }
 
+// embedded are the layers that were loaded from the program itself. They are the same for
+// as long as it runs, and nobody changes a loaded layer: a thousand hosts read each once.
+var embedded sync.Map
+
+// place is where a loaded layer is from, and how messages call that.
+type place struct {
+	fsys         embed.FS
+	name, origin string
+	builtin      bool
+}
+
+// load loads a layer. What is embedded is loaded once.
 func load(fsys fs.FS, name, origin string, builtin bool) (*Layer, error) {
+	own, ok := fsys.(embed.FS)
+	if !ok {
+		return read(fsys, name, origin, builtin)
+	}
+	at := place{own, name, origin, builtin}
+	if known, ok := embedded.Load(at); ok {
+		return known.(*Layer), nil
+	}
+	l, err := read(fsys, name, origin, builtin)
+	if err == nil {
+		embedded.Store(at, l)
+	}
+	return l, err
+}
+
+func read(fsys fs.FS, name, origin string, builtin bool) (*Layer, error) {
 	node, err := doc.Read(fsys, name+"/layer.yaml", origin+"/"+name+"/layer.yaml")
 	if err != nil {
 		return nil, err
@@ -119,11 +157,11 @@ func (l *loader) words(get func(string) *doc.Node) {
 		}
 		return words
 	}
-	l.Refs = list("refs", lazy.Regexp(`.`), "text")
+	l.Refs = list("refs", anything, "text")
 	l.Requires, l.After = list("requires", plain, "a layer's name"), list("after", plain, "a layer's name")
 	l.Logins = list("logins", userName, "the name of an account")
-	l.Payload = list("payload", lazy.Regexp(`^`+OpenClaw+`$`), OpenClaw)
-	l.Packages = list("packages", lazy.Regexp(`^[a-z0-9][a-z0-9+.-]+(\|[a-z0-9][a-z0-9+.-]+)*$`), "the name of a Debian package")
+	l.Payload = list("payload", openClaw, OpenClaw)
+	l.Packages = list("packages", packages, "the name of a Debian package")
 }
 
 func (l *loader) params(n *doc.Node) {
@@ -135,7 +173,7 @@ func (l *loader) params(n *doc.Node) {
 	}
 	for _, pair := range n.Pairs {
 		at := "params." + pair.Key.Text
-		if !lazy.Regexp(`^[a-z][a-z0-9_]{0,30}$`).MatchString(pair.Key.Text) || pair.Key.Text == "host" || pair.Key.Text == "admin" {
+		if !param.MatchString(pair.Key.Text) || pair.Key.Text == "host" || pair.Key.Text == "admin" {
 			l.problems.Add(pair.Key.Problem(at, "a-z, 0-9 and _, starting with a letter, at most 31; host and admin are taken", "%q is no name for a parameter", pair.Key.Text))
 			continue
 		}

@@ -13,6 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"bake/internal/diag"
+	"bake/internal/doc"
+	"bake/layers"
 )
 
 const head = "layer: x\nsummary: s\nthreat: none\n"
@@ -253,5 +255,68 @@ func TestShelf(t *testing.T) {
 		if _, err := shelf.Open(name); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%q: %v, want %v", name, err, fs.ErrNotExist)
 		}
+	}
+}
+
+// TestLoadedOnce: a layer of the program is loaded once, and rendering it for one host
+// leaves nothing of that in it; one of a directory is read again.
+func TestLoadedOnce(t *testing.T) {
+	shelf := Shelf{Builtin: layers.FS, ShowBuiltin: "layers"}
+	for _, name := range shelf.Names() {
+		first, err := shelf.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := shelf.Open(name)
+		if err != nil || again != first {
+			t.Errorf("%s is loaded twice, %v", name, err)
+		}
+		fresh, err := read(layers.FS, name, "layers", true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		facts := Facts{Host: "zap", AdminName: "ops", AdminKeys: []string{"ssh-ed25519 AAAA ops"}}
+		if _, err := first.Render(nil, "", facts); err != nil {
+			continue // it wants parameters
+		}
+		facts.Host, facts.AdminName = "zip", "root2"
+		one, err := first.Render(nil, "", facts)
+		other, failed := fresh.Render(nil, "", facts)
+		if err != nil || failed != nil {
+			t.Fatal(err, failed)
+		}
+		was, _ := one.Digest()
+		if is, err := other.Digest(); err != nil || is != was {
+			t.Errorf("%s: for the second host %s, by itself %s, %v", name, was, is, err)
+		}
+	}
+	dir := fstest.MapFS{"a/layer.yaml": {Data: []byte("layer: a\nsummary: One.\nthreat: none\n")}}
+	one, err := Shelf{Builtin: dir}.Open("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir["a/layer.yaml"].Data = []byte("layer: a\nsummary: Two.\nthreat: none\n")
+	if two, err := (Shelf{Builtin: dir}).Open("a"); err != nil || one.Summary != "One." || two.Summary != "Two." {
+		t.Errorf("%v, %v, %v", one, two, err)
+	}
+}
+
+// TestDigestOfChanged: a tree that is another has another digest, whatever was emitted.
+func TestDigestOfChanged(t *testing.T) {
+	l, err := Shelf{Builtin: layers.FS, ShowBuiltin: "layers"}.Open("sysctl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := l.Render(nil, "", Facts{Host: "zap"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := r.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.CloudConfig = (&doc.Node{Kind: doc.Map}).Set("other", doc.Text("x"))
+	if second, err := r.Digest(); err != nil || second == first {
+		t.Errorf("%s, %v", second, err)
 	}
 }

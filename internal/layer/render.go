@@ -27,6 +27,7 @@ func (l *Layer) Render(given *doc.Node, path string, facts Facts) (Rendered, err
 	out := Rendered{Name: l.Name, Summary: l.Summary, Threat: l.Threat, Refs: l.Refs, Packages: l.Packages, Payload: l.Payload, State: l.State}
 	if l.cloudConfig != nil {
 		out.CloudConfig = s.expand(l.cloudConfig, "cloud-config")
+		out.emitted = &emitted{node: out.CloudConfig}
 	}
 	for _, file := range l.files {
 		content := file.content
