@@ -69,7 +69,7 @@ func runImage(ctx context.Context, a *app, o imageOptions) error {
 	all, err := a.prepare(o.hosts)
 	var warnings func()
 	if err == nil {
-		warnings, err = a.lintAll(all)
+		warnings, err = a.lintAll(all, true)
 	}
 	if err == nil {
 		err = a.resolve(ctx, all)

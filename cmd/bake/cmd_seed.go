@@ -49,7 +49,7 @@ func runSeed(ctx context.Context, a *app, o seedOptions) error {
 	all, err := a.prepare(o.hosts)
 	var warnings func()
 	if err == nil {
-		warnings, err = a.lintAll(all)
+		warnings, err = a.lintAll(all, false)
 	}
 	if err == nil {
 		err = a.resolve(ctx, all)

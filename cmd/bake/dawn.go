@@ -81,7 +81,7 @@ func (n *night) tidy(ctx context.Context) error {
 	gone, err := depot.Prune(ctx, n.generations, false)
 	var busy *base.DirError
 	if err == nil {
-		err = n.dropSchemas(gone)
+		err = n.forget(gone)
 	}
 	if err == nil {
 		_, _, err = n.prunePayloads(ctx, false, depot.Others...)

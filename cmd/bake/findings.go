@@ -22,7 +22,9 @@ func (a *app) lintHost(ctx context.Context, name string, judges bool) ([]lint.Fi
 	h, err := host.Load(a.config, name, a.shelf())
 	var found []lint.Finding
 	if err == nil {
-		found, err = a.lintWords(h)
+		r, from := a.release(h)
+		a.say("%s: %s", name, from)
+		found, err = a.lintWords(h, r)
 	}
 	var list diag.List
 	switch {
@@ -37,7 +39,7 @@ func (a *app) lintHost(ctx context.Context, name string, judges bool) ([]lint.Fi
 }
 
 // lintWords are those of a host's merged words.
-func (a *app) lintWords(h *host.Host) ([]lint.Finding, error) {
+func (a *app) lintWords(h *host.Host, r lint.Release) ([]lint.Finding, error) {
 	program, err := guest.Program(h.Machine.Arch)
 	if err != nil {
 		return nil, lackError{err}
@@ -46,15 +48,25 @@ func (a *app) lintWords(h *host.Host) ([]lint.Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	return lint.Host(h, config), nil
+	if !r.Schema.Empty() {
+		if r.Network, err = seed.Network(h); err != nil {
+			return nil, err
+		}
+	}
+	return lint.Host(h, config, r), nil
 }
 
 // lintAll returns the errors of hosts from which something is to be made, and a
-// function that says what else was found.
-func (a *app) lintAll(all []ready) (warnings func(), err error) {
+// function that says what else was found. Where the image is about to be read, its
+// schema is held against the words later.
+func (a *app) lintAll(all []ready, images bool) (warnings func(), err error) {
 	var found []lint.Finding
 	for _, h := range all {
-		these, err := a.lintWords(h.Host)
+		var r lint.Release
+		if !images {
+			r, _ = a.release(h.Host)
+		}
+		these, err := a.lintWords(h.Host, r)
 		if err != nil {
 			return nil, err
 		}

@@ -55,7 +55,7 @@ func (a *app) pack(ctx context.Context, h *host.Host, on footing, o fetchOptions
 		return nil, err
 	}
 	p := &packed{trees: trees}
-	w := payload.Want{Name: h.Name, Image: on.path, Arch: h.Ref.Arch, Trees: p.trees, Mirror: mirrors["packages"], Expired: o.expired,
+	w := payload.Want{Name: h.Name, Image: on.path, SHA256: on.sha256, Arch: h.Ref.Arch, Trees: p.trees, Mirror: mirrors["packages"], Expired: o.expired,
 		Packages: packageParts(h)}
 	builder := payload.Builder{Dir: filepath.Join(dir, "payload"), Tools: a.Tools,
 		Say: func(text string) { a.say("%s", text) }, Stage: func(text string) { a.stage("%s", text) },
@@ -254,7 +254,7 @@ func (a *app) prunePayloads(ctx context.Context, dry bool, others ...string) ([]
 		}
 		maps.Copy(keep, lock.Digests())
 	}
-	return payload.Builder{Dir: filepath.Join(dir, "payload"), Tools: a.Tools}.Prune(ctx, keep, dry)
+	return a.packages().Prune(ctx, keep, dry)
 }
 
 // foot returns the base image of a host, which stays where it is until hold is

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -54,4 +55,56 @@ func TestSchemaOfTheImage(t *testing.T) {
 		t.Fatal(err)
 	}
 	image("  final_message: Done\n", 3, "is not of the form ^[a-z]+$")
+
+	// lint opens no image, and knows what the last image knew.
+	lint := func(code int, words ...string) {
+		t.Helper()
+		cmd := w.command("lint", "--host", "zap")
+		cmd.Env = append(os.Environ(), "XDG_CACHE_HOME="+cache)
+		prints(t, cmd, code, words...)
+	}
+	lint(3, place(18)+`: error: final_message: "Done" is not of the form ^[a-z]+$ (the schema of cloud-init 25.1-0ubuntu1) [schema]`,
+		"zap: held against the schema of the image's cloud-init 25.1-0ubuntu1")
+	w.write(t, "hosts/zap.yaml", hostFixture+"cloud-config:\n  final_message: Done\nallow: {schema: we know}\n", 0o644)
+	lint(0, "allowed: we know")
+	w.write(t, "hosts/zap.yaml", hostFixture+"cloud-config:\n  packages: [htop, htopp]\n", 0o644)
+	lint(0)
+	names := filepath.Join(cache, "bake/payload/names", filepath.Base(strings.TrimSuffix(kept[0], ".json")+".txt"))
+	if err := os.MkdirAll(filepath.Dir(names), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(names, []byte("htop\nufw\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lint(3, place(20)+`: error: packages[1]: the archives of the base image have no package "htopp" [package-unavailable]`, "1 error")
+}
+
+// Without an image the newest schema that is known counts, in layers as well.
+func TestSchemaWithoutImage(t *testing.T) {
+	w := newWorkshop(t)
+	lint := func(code int, words ...string) {
+		t.Helper()
+		cmd := w.command("lint", "--host", "zap")
+		cmd.Env = append(os.Environ(), "XDG_CACHE_HOME="+filepath.Join(w.dir, "cache"))
+		prints(t, cmd, code, words...)
+	}
+	w.write(t, "hosts/zap.yaml", hostFixture, 0o644)
+	lint(0, "zap: held against the schema of cloud-init 26.2, the newest known: bake image reads that of the base image")
+	w.write(t, "hosts/zap.yaml", hostFixture+"cloud-config:\n  phone_home: {url: http://x/, tries: many}\n", 0o644)
+	at := fmt.Sprintf("hosts/zap.yaml:%d:39", strings.Count(hostFixture, "\n")+2)
+	lint(3, at+": error: phone_home.tries: this is text, want a whole number (the schema of cloud-init 26.2) [schema]")
+}
+
+// prints runs a command and holds all that it writes against what it must have said.
+func prints(t *testing.T, cmd *exec.Cmd, code int, words ...string) {
+	t.Helper()
+	out, _ := cmd.CombinedOutput()
+	if got := cmd.ProcessState.ExitCode(); got != code {
+		t.Errorf("%q: exit status %d, want %d\n%s", cmd.Args[1:], got, code, out)
+	}
+	for _, word := range words {
+		if !strings.Contains(string(out), word) {
+			t.Errorf("%q does not say %q:\n%s", cmd.Args[1:], word, out)
+		}
+	}
 }

@@ -97,7 +97,7 @@ func isGeneration(name string) bool {
 func (a *app) prune(ctx context.Context, dry bool) error {
 	removed, err := a.depot().Prune(ctx, a.generations, dry)
 	if err == nil && !dry {
-		err = a.dropSchemas(removed)
+		err = a.forget(removed)
 	}
 	if err != nil {
 		return err

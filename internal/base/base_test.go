@@ -93,6 +93,9 @@ func TestObtain(t *testing.T) {
 		if _, pinned := lock.Pin(ref); err != nil || pinned != step.pinned {
 			t.Errorf("%+v: pinned %v, %v", step.o, pinned, err)
 		}
+		if known := d.Known(ref); known != map[bool]string{true: blob.SHA256}[step.pinned] {
+			t.Errorf("%+v: %q is known", step.o, known)
+		}
 	}
 	if !slices.Contains(stages, ref.String()+": checking the cached image") {
 		t.Errorf("%q", stages)

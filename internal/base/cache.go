@@ -185,3 +185,17 @@ func (c cache) write(path string, content []byte) error {
 	}
 	return os.Rename(temporary.Name(), path)
 }
+
+// Known returns the SHA-256 of the image that bake.lock pins for a reference, "" where
+// there is no pin or the image has not been here. It looks at no image.
+func (d Depot) Known(ref origin.Ref) string {
+	lock, err := origin.ReadLock(d.lockFile())
+	if err != nil {
+		return ""
+	}
+	target, ok := lock.Pin(ref)
+	if !ok {
+		return ""
+	}
+	return cache{store: image.Store{Dir: d.Cache}}.sum(target)
+}

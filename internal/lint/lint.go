@@ -68,10 +68,11 @@ type Finding struct {
 	Allowed  string // why the host file allows it, "" where it does not
 }
 
-// Host checks a whole host and its merged cloud-config.
-func Host(h *host.Host, config *doc.Node) []Finding {
+// Host checks a whole host and its merged cloud-config, for a release.
+func Host(h *host.Host, config *doc.Node, r Release) []Finding {
 	w := newWorld(config, h)
 	w.check()
+	w.checkRelease(r)
 	allowed := map[string]string{}
 	for _, a := range h.Allow {
 		allowed[a.Rule] = a.Reason
@@ -81,6 +82,12 @@ func Host(h *host.Host, config *doc.Node) []Finding {
 	for i := range found {
 		found[i].Allowed = allowed[found[i].Rule]
 		used[found[i].Rule] = true
+	}
+	if r.Schema.Empty() {
+		used["schema"], used["schema-deprecated"] = true, true // for all that is known
+	}
+	if r.HasPackage == nil {
+		used["package-unavailable"] = true
 	}
 	return append(found, unused(h, used)...)
 }

@@ -58,6 +58,7 @@ func File(name string, data []byte) ([]Finding, error) {
 				checkMeta(w, root)
 			} else {
 				checkNetwork(w, root)
+				w.networkSchema(newest(), root)
 			}
 			return w.sorted(), nil
 		}
@@ -86,6 +87,7 @@ func File(name string, data []byte) ([]Finding, error) {
 func Config(config *doc.Node) []Finding {
 	w := newWorld(config, nil)
 	w.check()
+	w.checkRelease(newest())
 	return w.sorted()
 }
 

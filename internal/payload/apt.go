@@ -111,6 +111,9 @@ func (b Builder) prepare(ctx context.Context, dir string, w Want) (apt, error) {
 	}
 	b.stage("%s: reading the archives' lists", w.Name)
 	_, err = a.run(ctx, nil, "apt-get", "update", "-q")
+	if err == nil && w.SHA256 != "" {
+		a.keepNames(w.SHA256)
+	}
 	return a, err
 }
 

@@ -23,6 +23,7 @@
 //	                         its file looked when it was hashed
 //	asked/<key>.json         what apt resolved for an image and a list of packages, and
 //	                         what the archives' lists were then
+//	names/<sha256>.txt       which packages the archives of an image have
 //	.lock                    held by a run that resolves, fetches or builds
 //	.work-*                  what it works in; the next one removes what is left
 //
@@ -105,6 +106,7 @@ type Builder struct {
 type Want struct {
 	Name     string // of what it is for, in messages
 	Image    string // path of the base image
+	SHA256   string // of the image, to keep the names of its packages under; "" for not
 	Arch     string // of the machine: amd64, arm64
 	Packages []Part // in the order of the layers
 	Trees    []Tree

@@ -35,6 +35,9 @@ func ParseSet(files map[string][]byte) (Set, error) {
 	return set, nil
 }
 
+// Empty reports whether the set has no schemas, so that nothing can be checked.
+func (s Set) Empty() bool { return s.cloudConfig == nil }
+
 // CloudConfig checks merged user-data.
 func (s Set) CloudConfig(document *doc.Node) []Finding { return s.cloudConfig.Check(document) }
 
@@ -45,10 +48,11 @@ func (s Set) NetworkConfig(name string, data []byte) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.networkConfig(document), nil
+	return s.Network(document), nil
 }
 
-func (s Set) networkConfig(document *doc.Node) []Finding {
+// Network is NetworkConfig for a document that has been read.
+func (s Set) Network(document *doc.Node) []Finding {
 	inner, path := document, ""
 	if wrapped := document.Get("network"); wrapped != nil {
 		inner, path = wrapped, "network"

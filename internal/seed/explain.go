@@ -53,6 +53,16 @@ func Config(h *host.Host, program []byte) (*doc.Node, error) {
 	return merge(h, s, nil)
 }
 
+// Network is the network-config as a tree, in the place of the host file.
+func Network(h *host.Host) (*doc.Node, error) {
+	text, err := doc.Emit(network(h))
+	if err != nil {
+		return nil, fmt.Errorf("writing network-config: %w", err)
+	}
+	root, err := doc.Parse("network-config of "+h.File, text)
+	return root, err
+}
+
 func oneLine(n *doc.Node) string {
 	text := flat(n)
 	if first, _, more := strings.Cut(text, "\n"); more {
