@@ -53,7 +53,7 @@ func (a *app) compose(ctx context.Context, h ready, o imageOptions) (r recipe, e
 			Message: fmt.Sprintf("%d MiB is smaller than the base image %s, which has %d MiB", h.Machine.Disk>>20, from.name, blob.VirtualSize>>20),
 			Hint:    "a smaller disk would cut off the end of the image's file systems"}}
 	}
-	if err := a.checkSchema(ctx, h.Host, h.words, blob); err != nil {
+	if err := a.checkSchema(ctx, h.Host, blob); err != nil {
 		return r, err
 	}
 	load, err := a.pack(ctx, h.Host, footing{blob.Path, blob.SHA256, from.Reference}, o.from)

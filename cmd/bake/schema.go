@@ -8,13 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"bake/internal/artifact"
 	"bake/internal/base"
 	"bake/internal/diag"
-	"bake/internal/guest"
 	"bake/internal/host"
 	"bake/internal/image"
 	"bake/internal/inspect"
@@ -31,6 +29,7 @@ import (
 type keptSchemas struct {
 	CloudInit string                     `json:"cloud_init"` // the version
 	Files     map[string]json.RawMessage `json:"files"`
+	Modules   *seed.Modules              `json:"modules,omitempty"` // nil where cloud.cfg does not list them
 }
 
 func (k keptSchemas) set() (schema.Set, error) {
@@ -80,7 +79,11 @@ func readSchemas(ctx context.Context, path string) (kept keptSchemas, err error)
 			return kept, fmt.Errorf("%s in the image: %w", name, err)
 		}
 	}
-	return kept, nil
+	lists, err := disk.Modules()
+	if m := (seed.Modules{Init: lists["cloud_init_modules"], Config: lists["cloud_config_modules"], Final: lists["cloud_final_modules"]}); m.Init != nil && m.Config != nil && m.Final != nil {
+		kept.Modules = &m
+	}
+	return kept, err
 }
 
 // keep writes a file of the cache whole or not at all.
@@ -154,6 +157,20 @@ func (a *app) release(h *host.Host) (r lint.Release, from string) {
 	return r, "held against the schema of " + r.CloudInit + ", the newest known: bake image reads that of the base image"
 }
 
+// modules returns which modules the cloud-init of a host runs, and where that is from.
+func (a *app) modules(h *host.Host) (m seed.Modules, from string) {
+	var kept keptSchemas
+	if path := a.schemaPath(a.knownBase(h)); path != "" {
+		if data, err := os.ReadFile(path); err == nil && json.Unmarshal(data, &kept) == nil && kept.Modules != nil {
+			return *kept.Modules, "the image's cloud-init " + kept.CloudInit
+		}
+	}
+	if strings.HasPrefix(h.Ref.Distro, "ubuntu") {
+		return seed.UsualModules("ubuntu"), "Ubuntu's cloud.cfg; bake image reads the image's own"
+	}
+	return seed.UsualModules("debian"), "Debian's cloud.cfg; bake image reads the image's own"
+}
+
 // knownBase returns the SHA-256 of the image that a host would be baked on, as far as
 // bake.lock or its last generation tell; "" where they do not.
 func (a *app) knownBase(h *host.Host) string {
@@ -169,7 +186,7 @@ func (a *app) knownBase(h *host.Host) string {
 
 // checkSchema holds a host's words against the schema of the cloud-init that will
 // read them. What is deprecated is said; what is wrong is the error.
-func (a *app) checkSchema(ctx context.Context, h *host.Host, words seed.Seed, blob image.Blob) error {
+func (a *app) checkSchema(ctx context.Context, h *host.Host, blob image.Blob) error {
 	kept, ok, err := a.schemasOf(ctx, blob)
 	var set schema.Set
 	if err == nil && ok {
@@ -184,42 +201,30 @@ func (a *app) checkSchema(ctx context.Context, h *host.Host, words seed.Seed, bl
 	case !ok:
 		return nil
 	}
-	program, err := guest.Program(h.Machine.Arch)
-	if err != nil {
-		return lackError{err}
-	}
-	config, err := seed.Config(h, program)
+	found, err := a.lintWords(h, lint.Release{Schema: set, CloudInit: "the image's cloud-init " + kept.CloudInit})
 	if err != nil {
 		return err
 	}
-	found := set.CloudConfig(config)
-	if len(words.NetworkConfig) > 0 {
-		network, err := set.NetworkConfig("network-config of "+h.File, words.NetworkConfig)
-		if err != nil {
-			return err
-		}
-		found = append(found, network...)
-	}
-	if slices.ContainsFunc(h.Allow, func(w host.Allowance) bool { return w.Rule == "schema" }) {
-		return nil // lint shows it, with the reason
-	}
-	return a.schemaFindings(found, kept.CloudInit)
+	return a.schemaFindings(found)
 }
 
-// schemaFindings says what is deprecated and returns what is wrong.
-func (a *app) schemaFindings(found []schema.Finding, version string) error {
+// schemaFindings says what is deprecated and returns what is wrong, of what only the
+// schema knows.
+func (a *app) schemaFindings(found []lint.Finding) error {
 	var wrong diag.List
 	for _, f := range found {
-		if f.Deprecated {
-			text := fmt.Sprintf("%s: warning: %s: %s", f.Pos, f.Path, f.Message)
-			if f.Hint != "" {
-				text += ": " + strings.TrimSuffix(f.Hint, ".")
+		switch p := f.Problem; {
+		case f.Rule != "schema" && f.Rule != "schema-deprecated" || f.Allowed != "":
+		case f.Severity == lint.Error:
+			p.Rule = ""
+			wrong.Add(p)
+		default:
+			text := fmt.Sprintf("%s: warning: %s: %s", p.Pos, p.Path, p.Message)
+			if p.Hint != "" {
+				text += ": " + p.Hint
 			}
 			a.say("%s", diag.Printable(text))
-			continue
 		}
-		f.Message = fmt.Sprintf("%s (the schema of the image's cloud-init %s)", f.Message, version)
-		wrong.Add(f.Problem)
 	}
 	return wrong.Err()
 }

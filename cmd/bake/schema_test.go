@@ -19,7 +19,9 @@ const imageSchema = `{"$defs": {"cc_door": {"type": "object", "properties": {
 func TestSchemaOfTheImage(t *testing.T) {
 	w := newWorkshop(t)
 	const name = "usr/lib/python3/dist-packages/cloudinit/config/schemas/schema-cloud-config-v1.json"
-	base := changedImage(t, map[string]string{name: imageSchema})
+	base := changedImage(t, map[string]string{name: imageSchema,
+		"etc/cloud/cloud.cfg":          "datasource_list: [NoCloud]\ncloud_init_modules: [[bootcmd, always], write-files, users-groups]\ncloud_config_modules: [runcmd]\ncloud_final_modules: [nothing]\n",
+		"etc/cloud/cloud.cfg.d/90.cfg": "cloud_final_modules: [scripts-user]\n"})
 	if err := os.WriteFile(filepath.Join(w.dir, "base.qcow2"), base, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -76,6 +78,9 @@ func TestSchemaOfTheImage(t *testing.T) {
 	if err := os.WriteFile(names, []byte("htop\nufw\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	cmd := w.command("explain", "--host", "zap")
+	cmd.Env = append(os.Environ(), "XDG_CACHE_HOME="+cache)
+	prints(t, cmd, 0, "ORDER (the image's cloud-init 25.1-0ubuntu1)", "read by none of these: disable_root, manage_etc_hosts, packages[0-1], ssh_pwauth", "  users_groups ")
 	lint(3, place(20)+`: error: packages[1]: the archives of the base image have no package "htopp" [package-unavailable]`, "1 error")
 }
 

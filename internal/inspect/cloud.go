@@ -81,3 +81,46 @@ func cloudInitVersion(text string) string {
 	}
 	return line(values["__VERSION__"])
 }
+
+// Modules returns what cloud.cfg and the files that stand over it say is run, by key:
+// cloud_init_modules, cloud_config_modules, cloud_final_modules. Names are written with
+// underscores, as newer releases do; a key that nothing sets is missing. Whatever file it
+// is, a panic over it becomes an error.
+func (i *Image) Modules() (lists map[string][]string, err error) {
+	defer i.explain(&err, "reading cloud-init's modules")
+	files, err := i.cloudFiles()
+	if err != nil {
+		return nil, err
+	}
+	lists = map[string][]string{}
+	for _, file := range files {
+		text, err := i.text(file, maxConfig)
+		if err != nil {
+			return nil, err
+		}
+		var config map[string]yaml.Node
+		if decodeYAML(text, &config) != nil {
+			continue // cloud-init skips it, too
+		}
+		for _, key := range []string{"cloud_init_modules", "cloud_config_modules", "cloud_final_modules"} {
+			if n, ok := config[key]; ok && n.Kind == yaml.SequenceNode {
+				lists[key] = moduleNames(n)
+			}
+		}
+	}
+	return lists, nil
+}
+
+// moduleNames reads a list of modules, of which each may be a list of name and mode.
+func moduleNames(list yaml.Node) []string {
+	names := []string{}
+	for _, item := range list.Content {
+		if item.Kind == yaml.SequenceNode && len(item.Content) > 0 {
+			item = item.Content[0]
+		}
+		if item.Kind == yaml.ScalarNode && item.Value != "" {
+			names = append(names, strings.ReplaceAll(line(item.Value), "-", "_"))
+		}
+	}
+	return names
+}

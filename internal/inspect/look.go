@@ -190,15 +190,9 @@ func (i *Image) collectCloudInit(f *Findings) error {
 	if text == "" {
 		c.Version = f.version("cloud-init")
 	}
-	dropIns, err := i.list("/etc/cloud/cloud.cfg.d")
+	files, err := i.cloudFiles()
 	if err != nil {
 		return err
-	}
-	files := []string{"/etc/cloud/cloud.cfg"}
-	for _, name := range dropIns {
-		if strings.HasSuffix(name, ".cfg") && len(files) < maxRead {
-			files = append(files, path.Join("/etc/cloud/cloud.cfg.d", name))
-		}
 	}
 	for _, file := range files {
 		text, err := i.text(file, maxConfig)
@@ -215,6 +209,19 @@ func (i *Image) collectCloudInit(f *Findings) error {
 	}
 	f.CloudInit = c
 	return nil
+}
+
+// cloudFiles are cloud-init's own configuration, in the order in which they are read.
+func (i *Image) cloudFiles() ([]string, error) {
+	const dir = "/etc/cloud/cloud.cfg.d"
+	files := []string{"/etc/cloud/cloud.cfg"}
+	dropIns, err := i.list(dir)
+	for _, name := range dropIns {
+		if strings.HasSuffix(name, ".cfg") && len(files) < maxRead {
+			files = append(files, path.Join(dir, name))
+		}
+	}
+	return files, err
 }
 
 func (i *Image) collectSources(f *Findings) error {

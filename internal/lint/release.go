@@ -69,6 +69,9 @@ func (w *world) schema(r Release, found []schema.Finding, worst Severity) {
 		if f.Deprecated {
 			id, severity = "schema-deprecated", Warning
 		} else {
+			if severity == Error && isWord(p) {
+				severity = Warning
+			}
 			p.Message = fmt.Sprintf("%s (the schema of %s)", p.Message, r.CloudInit)
 		}
 		if p.Hint = strings.TrimSuffix(p.Hint, "."); p.Hint == "" {
@@ -91,6 +94,14 @@ func (w *world) said(f schema.Finding) bool {
 		return same || inside
 	})
 }
+
+// isWord reports a number or the like as a word of a command: cloud-init complains, and
+// runs it.
+func isWord(p diag.Problem) bool {
+	return wordOfCommand.MatchString(p.Path) && strings.HasSuffix(p.Message, ", want text") && !strings.Contains(p.Message, "a list") && !strings.Contains(p.Message, "a map")
+}
+
+var wordOfCommand = pattern(`^(?:runcmd|bootcmd)\[\d+\]\[\d+\]$`)
 
 // isOldKey reports a key that older releases know and this schema does not.
 func (w *world) isOldKey(p diag.Problem) bool {
