@@ -7,6 +7,7 @@ import (
 
 	"bake/internal/diag"
 	"bake/internal/doc"
+	"bake/internal/lazy"
 	"bake/internal/schema"
 )
 
@@ -101,7 +102,7 @@ func isWord(p diag.Problem) bool {
 	return wordOfCommand.MatchString(p.Path) && strings.HasSuffix(p.Message, ", want text") && !strings.Contains(p.Message, "a list") && !strings.Contains(p.Message, "a map")
 }
 
-var wordOfCommand = pattern(`^(?:runcmd|bootcmd)\[\d+\]\[\d+\]$`)
+var wordOfCommand = lazy.Regexp(`^(?:runcmd|bootcmd)\[\d+\]\[\d+\]$`)
 
 // isOldKey reports a key that older releases know and this schema does not.
 func (w *world) isOldKey(p diag.Problem) bool {
