@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"bake/internal/nightly"
 )
@@ -96,5 +97,60 @@ func TestFullNightly(t *testing.T) {
 	}
 	if code, text := l.bake(t, "nightly", "status"); code != 0 || !strings.Contains(text, "F=") {
 		t.Errorf("exit status %d\n%s", code, text)
+	}
+}
+
+// TestFullNightDeploys: what a night has proven waits for its window, and comes to the
+// machine at work in it, on the state that was there.
+func TestFullNightDeploys(t *testing.T) {
+	h := newRack(t)
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	configure := func(swappiness int) {
+		h.configure(t, swappiness, "")
+		file := filepath.Join(h.config, "hosts/zap.yaml")
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.write(t, "hosts/zap.yaml", strings.Replace(string(text), "base: debian:13", "base: "+h.base, 1))
+	}
+	configure(10)
+	one := h.image(t)
+	up := h.do(t, 0, "up", "--generation", one)
+	if len(up.Addresses) == 0 {
+		t.Fatalf("%+v", up)
+	}
+	h.ssh(t, up.Addresses[0], "echo mine | sudo tee /var/lib/bake/state/mine && sudo sync")
+
+	configure(20)
+	night := func(deploy string, want nightly.Verdict) nightly.Outcome {
+		t.Helper()
+		h.write(t, "nightly.yaml", "boots: 1\ndeploy: "+deploy+"\n")
+		var n nightly.Night
+		code, text := h.bake(t, "nightly", "--json", "--deadline", "45m")
+		t.Log("\n" + text)
+		if err := json.Unmarshal([]byte(text), &n); err != nil || len(n.Hosts) != 1 || code != 0 || n.Hosts[0].Verdict != want {
+			t.Fatalf("exit status %d, %v, %+v", code, err, n.Hosts)
+		}
+		return n.Hosts[0]
+	}
+	at := func(swappiness string) {
+		t.Helper()
+		if got := h.ssh(t, up.Addresses[0], "cat /proc/sys/vm/swappiness; sudo cat /var/lib/bake/state/mine"); got != swappiness+"\nmine" {
+			t.Errorf("the machine at work has %q", got)
+		}
+	}
+	tomorrow := time.Now().Add(36 * time.Hour).Format("Mon")
+	waits := night("{zap: \""+tomorrow+" 02:00-05:00\"}", nightly.Promoted)
+	if waits.Deployed == waits.Generation || waits.Generation == one || !strings.Contains(strings.Join(waits.Notes, " "), "waits to be deployed") {
+		t.Errorf("out of its window: %+v", waits)
+	}
+	at("10")
+	if done := night("[zap]", nightly.Unchanged); done.Deployed != waits.Generation {
+		t.Errorf("in it: %+v", done)
+	}
+	at("20")
+	if again := night("[zap]", nightly.Unchanged); again.Deployed != waits.Generation {
+		t.Errorf("once more: %+v", again)
 	}
 }
