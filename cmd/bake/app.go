@@ -37,7 +37,8 @@ type app struct {
 
 // run executes one command line and returns the exit status.
 func run(ctx context.Context, e env, args []string) int {
-	a := &app{env: e, ui: &ui{env: e}}
+	u, e := newUI(e)
+	a := &app{env: e, ui: u}
 	args, err := reorder(a, args)
 	if err == nil {
 		err = newCLI(a).RunContext(ctx, args)
@@ -45,6 +46,7 @@ func run(ctx context.Context, e env, args []string) int {
 	if err != nil && ctx.Err() != nil {
 		err = errInterrupted
 	}
+	a.stage("")
 	if err != nil {
 		a.fail(err)
 	}

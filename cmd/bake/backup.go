@@ -75,13 +75,7 @@ func (a *app) backupPlan(ctx context.Context, o backupOptions, name string, as b
 	} else if home := a.Getenv("HOME"); filepath.IsAbs(home) {
 		plan.Restic.Cache = filepath.Join(home, ".cache", "bake", "restic")
 	}
-	last := time.Time{}
-	plan.Restic.Progress = func(done, total int64) {
-		if now := time.Now(); now.Sub(last) >= redraw || done == total {
-			last = now
-			a.stage("%s: storing, %d %% of %s", name, done*100/max(total, 1), amount(total))
-		}
-	}
+	plan.Restic.Progress = a.meter(name + ": storing").tell
 	return plan, nil
 }
 

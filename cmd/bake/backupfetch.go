@@ -42,7 +42,8 @@ func (a *app) fetchState(ctx context.Context, h *host.Host, plan backup.Plan, o 
 		defer stop()
 		ctx = limited
 	}
-	m, err = receiveState(ctx, program, argv, stage, func(n int64) { a.stage("%s: fetching, %s", h.Name, amount(n)) })
+	fetched := a.meter(h.Name + ": fetching the state")
+	m, err = receiveState(ctx, program, argv, stage, func(n int64) { fetched.tell(n, 0) })
 	a.stage("")
 	if err == nil && m.Host != h.Name {
 		err = claimError{fmt.Errorf("the machine at work calls itself %q", m.Host)}

@@ -104,17 +104,18 @@ func backupSummary(runs []backupRun) string {
 
 // backupLines are a line for each host and store.
 func backupLines(runs []backupRun) []string {
-	lines := []string{fmt.Sprintf("%-20s %-18s %-20s %12s %12s %8s  %s", "HOST", "SNAPSHOT", "STATE OF", "STATE", "NEW", "TIME", "STORE")}
+	rows := [][]string{{"HOST", "SNAPSHOT", "STATE OF", "STATE", "NEW", "TIME", "STORE"}}
+	var failed []string
 	for _, r := range runs {
 		took := r.Ended.Sub(r.Began).Round(time.Second)
 		for _, s := range r.Saved {
-			lines = append(lines, fmt.Sprintf("%-20s %-18s %-20s %12s %12s %8s  %s", r.Host, s.ID, s.Time.Local().Format(time.DateTime), amount(s.Bytes), amount(s.Added), took, s.Store))
+			rows = append(rows, []string{r.Host, s.ID, s.Time.Local().Format(time.DateTime), amount(s.Bytes), amount(s.Added), took.String(), s.Store})
 		}
 		if r.Exit != 0 {
-			lines = append(lines, fmt.Sprintf("%-20s failed: %s", r.Host, r.Reason))
+			failed = append(failed, fmt.Sprintf("%s failed: %s", r.Host, r.Reason))
 		}
 	}
-	return lines
+	return append(table(rows, 3, 4, 5), failed...)
 }
 
 // backupMetrics are what the last backup of every host came to, in the text format.

@@ -75,11 +75,11 @@ func runBackupList(ctx context.Context, a *app, o backupOptions) error {
 	if a.json {
 		return a.printJSON(all)
 	}
-	lines := []string{fmt.Sprintf("%-20s %-18s %-20s %8s  %-16s  %s", "HOST", "SNAPSHOT", "STATE OF", "AGE", "GENERATION", "STORE")}
+	rows := [][]string{{"HOST", "SNAPSHOT", "STATE OF", "AGE", "GENERATION", "STORE"}}
 	for _, s := range all {
-		lines = append(lines, fmt.Sprintf("%-20s %-18s %-20s %8s  %-16s  %s", s.Host, s.ID, s.Time.Local().Format(time.DateTime), old(s.Time), s.Generation, s.Store))
+		rows = append(rows, []string{s.Host, s.ID, s.Time.Local().Format(time.DateTime), old(s.Time), s.Generation, s.Store})
 	}
-	return a.printLines(lines)
+	return a.printLines(table(rows, 3))
 }
 
 // old is how old something is, in days or less.

@@ -111,7 +111,7 @@ func (a *app) throwaway(ctx context.Context, generation artifact.Generation, o b
 		options.Payload = generation.Path(payloadName)
 	}
 	if o.console {
-		options.Console = a.Stderr
+		options.Console = above{a.ui, a.Stderr}
 	}
 	if options.Plan, err = readPlan(generation); err != nil {
 		return verify.Report{}, err

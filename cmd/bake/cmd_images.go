@@ -77,15 +77,14 @@ func (a *app) printStock(all []base.Stocked) error {
 		a.say("there are no base images here")
 		return nil
 	}
-	lines := []string{fmt.Sprintf("%-24s %-14s %-12s %10s %5s  %s", "REFERENCE", "SERIAL", "SHA256", "SIZE", "AGE", "USED BY")}
+	rows := [][]string{{"REFERENCE", "SERIAL", "SHA256", "SIZE", "AGE", "USED BY"}}
 	for _, s := range all {
 		used := strings.Join(s.Users, " ")
 		if s.Damaged {
 			used = strings.TrimSpace(used + " DAMAGED")
 		}
 		line := func(reference, serial string) {
-			text := fmt.Sprintf("%-24s %-14s %-12s %10s %5s  %s", reference, cmp.Or(serial, "-"), s.SHA256[:12], amount(s.Size), age(time.Since(s.Added)), used)
-			lines = append(lines, strings.TrimRight(text, " "))
+			rows = append(rows, []string{reference, cmp.Or(serial, "-"), s.SHA256[:12], amount(s.Size), age(time.Since(s.Added)), used})
 		}
 		for _, pinned := range s.Pins {
 			line(shortReference(pinned), pinned.Serial)
@@ -94,7 +93,7 @@ func (a *app) printStock(all []base.Stocked) error {
 			line("-", "-")
 		}
 	}
-	return a.printLines(lines)
+	return a.printLines(table(rows, 3, 4))
 }
 
 // age is a duration in its largest unit.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/urfave/cli/v2"
 
@@ -79,16 +78,16 @@ func runList(ctx context.Context, a *app, uri string) (err error) {
 	if a.json {
 		return a.printJSON(views)
 	}
-	var lines []string
+	var rows [][]string
 	for _, v := range views {
-		line := fmt.Sprintf("%-20s %-8s %s", v.Host, v.State, v.Generation)
+		generation := v.Generation
 		if v.Trying {
-			line += " (has yet to attest)"
+			generation += " (has yet to attest)"
 		}
 		for _, address := range v.Addresses {
-			line += " " + address
+			generation += " " + address
 		}
-		lines = append(lines, line)
+		rows = append(rows, []string{v.Host, v.State, generation})
 	}
-	return a.printLines(lines)
+	return a.printLines(table(rows))
 }

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -82,5 +84,10 @@ func (a *app) printReport(report verify.Report) error {
 	if a.json {
 		return a.printJSON(report)
 	}
-	return report.WriteText(a.Stdout)
+	var text strings.Builder
+	if err := report.WriteText(&text); err != nil {
+		return err
+	}
+	_, err := io.WriteString(a.Stdout, a.paint(text.String()))
+	return err
 }

@@ -23,8 +23,10 @@ type env struct {
 	Getenv   func(string) string
 	Layers   fs.FS // the built-in layers
 	Tools    tool.Box
-	Terminal bool // Stderr is a terminal that understands cursor movement
-	Asks     bool // there is a person at Stdin who can be asked
+	Terminal bool       // Stderr is a terminal that understands cursor movement
+	Colour   bool       // Stdout is one, too, and nobody has said NO_COLOR
+	Columns  func() int // of the terminal at the moment, 0 where it does not say; nil for 80
+	Asks     bool       // there is a person at Stdin who can be asked
 
 	// Exec ends this process and starts a program in its place, with the same
 	// environment: its exit status is bake's.
@@ -34,12 +36,18 @@ type env struct {
 }
 
 func systemEnv() env {
+	isTerminal := func(f *os.File) bool { return term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" }
 	return env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Getenv: os.Getenv, Layers: layers.FS,
 		Exec:     func(path string, argv []string) error { return syscall.Exec(path, argv, os.Environ()) },
 		Boot:     verify.Boot,
-		Terminal: term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb",
-		Asks:     term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
+		Terminal: isTerminal(os.Stderr),
+		Colour:   isTerminal(os.Stdout) && os.Getenv("NO_COLOR") == "",
+		Columns: func() int {
+			columns, _, _ := term.GetSize(int(os.Stderr.Fd())) // 0 with an error
+			return columns
+		},
+		Asks: term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
 	}
 }

@@ -133,7 +133,7 @@ func (a *app) reach(ctx context.Context, o libvirtOptions) (m *machine, err erro
 	m.Deployment = &deploy.Deployment{Host: place, At: m.at, Wait: m.console.Wait, Patience: o.patience, DryRun: o.dryRun,
 		Say: func(text string) { a.say("%s: %s", h.Name, text) },
 		Progress: func(file string) func(done, size int64) {
-			return func(done, size int64) { a.stage("%s: %s: %s of %s", h.Name, file, amount(done), amount(size)) }
+			return a.meter(h.Name + ": writing " + file).tell
 		}}
 	return m, nil
 }

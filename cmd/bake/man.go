@@ -116,6 +116,7 @@ var (
 		{"BAKE_MIRROR_UBUNTU, BAKE_MIRROR_DEBIAN, BAKE_MIRROR_PACKAGES", "mirrors, over those of the host file and under --mirror"},
 		{"HOME, XDG_CACHE_HOME, XDG_STATE_HOME, XDG_CONFIG_HOME, XDG_DATA_HOME", "where caches, what was seen, units of one's own, and the key that signs are"},
 		{"LIBVIRT_DEFAULT_URI", "the libvirt that bake list asks, without --connect"},
+		{"NO_COLOR", "unless empty, verdicts have no colour on a terminal; TERM=dumb: nothing moves either"},
 		{"NO_PROXY, HTTPS_PROXY, HTTP_PROXY", "how to reach the network"},
 		{"SUDO_USER", "whom bake nightly install takes for who bakes, under sudo"},
 		{"TMPDIR", "where throwaway machines have their files"},

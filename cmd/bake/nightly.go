@@ -296,26 +296,28 @@ func (a *app) printNight(n nightly.Night) error {
 
 // nightLines is a night for people.
 func nightLines(n nightly.Night) []string {
-	lines := []string{fmt.Sprintf("%-20s %-11s %-16s  %-22s %8s %8s", "HOST", "VERDICT", "GENERATION", "BASE", "CLAIMS", "TIME")}
+	rows := [][]string{{"HOST", "VERDICT", "GENERATION", "BASE", "CLAIMS", "TIME"}}
 	for _, o := range n.Hosts {
 		claims := "-"
 		if o.Claims > 0 {
 			claims = fmt.Sprintf("%d/%d", o.Claims-o.Failed, o.Claims)
 		}
-		base := shortBase(o.Base)
 		why := ""
 		if o.Stage != "" {
 			why = o.Stage + ": " + firstLine(o.Reason)
 		} else if len(o.Pruned) > 0 {
 			why = fmt.Sprintf("%d pruned", len(o.Pruned))
 		}
-		line := fmt.Sprintf("%-20s %-11s %-16s  %-22s %8s %8s  %s", o.Host, o.Verdict, cmp.Or(o.Generation, o.Current, "-"), base, claims,
-			time.Duration(o.Seconds*float64(time.Second)).Round(100*time.Millisecond), why)
-		lines = append(lines, strings.TrimRight(line, " "))
-		lines = append(lines, changeLines(o)...)
+		took := time.Duration(o.Seconds * float64(time.Second)).Round(100 * time.Millisecond)
+		rows = append(rows, []string{o.Host, string(o.Verdict), cmp.Or(o.Generation, o.Current, "-"), shortBase(o.Base), claims, took.String(), why})
+	}
+	laid := table(rows, 4, 5)
+	lines := laid[:1:1]
+	for i, o := range n.Hosts {
+		lines = append(append(lines, laid[i+1]), changeLines(o)...)
 		lines = append(lines, drillLines(o.Drill)...)
 		for _, note := range o.Notes {
-			lines = append(lines, fmt.Sprintf("%21snote: %s", "", firstLine(note)))
+			lines = append(lines, "    note: "+firstLine(note))
 		}
 	}
 	lines = append(lines, n.String())
@@ -330,9 +332,9 @@ func changeLines(o nightly.Outcome) (lines []string) {
 	const most = 12
 	for i, change := range o.Changes {
 		if i == most {
-			return append(lines, fmt.Sprintf("%21sand %d more: bake diff --host %s", "", len(o.Changes)-most, o.Host))
+			return append(lines, fmt.Sprintf("    and %d more: bake diff --host %s", len(o.Changes)-most, o.Host))
 		}
-		lines = append(lines, fmt.Sprintf("%21s%s", "", change))
+		lines = append(lines, "    "+change)
 	}
 	return lines
 }

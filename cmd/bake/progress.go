@@ -12,12 +12,12 @@ const (
 	patience = 30 * time.Second       // and at most
 )
 
-// meter shows how a download gets on: on a terminal one line that changes, else
-// a line at the start, every tenth or half minute, and at the end.
+// meter shows how something gets on that is counted in bytes: on a terminal a bar, else
+// a line every tenth or half minute; of a download one at the start and the end, too.
 type meter struct {
 	ui    *ui
-	label string // what is fetched
-	from  string // where from
+	label string // what is fetched, or done
+	from  string // where a download is from
 	now   func() time.Time
 
 	mutex        sync.Mutex
@@ -25,6 +25,9 @@ type meter struct {
 	had, last    int64 // bytes; those there were at the start say nothing about the rate
 	tenth        int64
 }
+
+// meter is one of what is no download.
+func (u *ui) meter(label string) *meter { return &meter{ui: u, label: label, now: time.Now} }
 
 // tell is a download.Progress.
 func (m *meter) tell(done, total int64) {
@@ -34,13 +37,15 @@ func (m *meter) tell(done, total int64) {
 	if m.start.IsZero() || done < m.last { // the first time, or again from the beginning
 		m.start, m.had, m.tenth = now, done, tenths(done, total)
 		m.shown = now
-		m.ui.say("%s: downloading %s", m.label, m.from)
+		if m.from != "" {
+			m.ui.say("%s: downloading %s", m.label, m.from)
+		}
 	}
 	m.last = done
 	if m.ui.env.Terminal {
 		if now.Sub(m.shown) >= redraw || done == total {
 			m.shown = now
-			m.ui.stage("%s: %s", m.label, m.standing(done, total, now))
+			m.ui.bar(m.label, m.standing(done, total, now), done, total)
 		}
 		return
 	}

@@ -19,8 +19,8 @@ func TestMeter(t *testing.T) {
 		words           []string
 	}{
 		{"terminal", true, false, time.Second, 100 * mib, 2, []string{
-			"\r\x1b[Kbake: x: 50 %, 50.0 of 100.0 MiB, 1.0 MiB/s, 50s left", "bake: x: downloaded 100.0 MiB in 1m39s\n"}},
-		{"terminal, at each block but not more often", true, false, 10 * time.Millisecond, 100 * mib, 2, []string{"x: 100 %"}},
+			"\r\x1b[Kbake: x: [########--------] 50 %, 50.0 of 100.0 MiB, 1.0 MiB/s, 50s left", "bake: x: downloaded 100.0 MiB in 1m39s\n"}},
+		{"terminal, at each block but not more often", true, false, 10 * time.Millisecond, 100 * mib, 2, []string{"x: [########################] 100 %"}},
 		{"plain", false, false, time.Second, 100 * mib, 12, []string{
 			"bake: x: downloading http://m/x.img\n", "bake: x: 10 %, 10.0 of 100.0 MiB, 1.0 MiB/s, 1m30s left\n", "bake: x: downloaded"}},
 		{"plain, slow", false, false, 31 * time.Second, 100 * mib, 101, nil},

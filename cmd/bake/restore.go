@@ -177,9 +177,11 @@ func (a *app) raise(ctx context.Context, o restoreOptions) error {
 
 // aside is the same app for a step on the way, whose product is not what was asked for.
 func (a *app) aside() *app {
+	a.stage("") // the other has a line of its own
 	b := *a
 	b.Stdout, b.json = a.Stderr, false
-	b.ui = &ui{env: b.env, quiet: a.quiet}
+	b.ui, b.env = newUI(b.env)
+	b.quiet = a.quiet
 	return &b
 }
 
@@ -208,7 +210,8 @@ func (r *remote) putIn(ctx context.Context, dir string, m archive.Manifest, o re
 	if o.sessions {
 		command += " --sessions"
 	}
-	progress := &counter{Reader: file, shown: time.Now(), show: func(n int64) { r.stage("%s: sending, %s of %s", r.host.Name, amount(n), amount(info.Size())) }}
+	sent := r.meter(r.host.Name + ": sending the state")
+	progress := &counter{Reader: file, shown: time.Now(), show: func(n int64) { sent.tell(n, info.Size()) }}
 	answer, err := r.run(ctx, command, progress)
 	r.stage("")
 	if err == nil {

@@ -19,7 +19,18 @@ type ui struct {
 	env   env
 	quiet bool
 	mutex sync.Mutex
-	live  bool // an unfinished line stands on the terminal
+	line  liveLine
+}
+
+// newUI speaks to the person of e, and returns an e whose standard output goes to the
+// same terminal, if it does, without meeting what is being said.
+func newUI(e env) (*ui, env) {
+	u := &ui{}
+	if e.Terminal {
+		e.Stdout = above{u, e.Stdout}
+	}
+	u.env = e
+	return u, e
 }
 
 // say prints one line about what happened.
@@ -35,30 +46,6 @@ func (u *ui) warn(format string, args ...any) {
 	defer u.mutex.Unlock()
 	u.clear()
 	fmt.Fprintf(u.env.Stderr, "bake: %s\n", diag.Printable(fmt.Sprintf(format, args...)))
-}
-
-// stage shows what is being done: on a terminal a line that the next one
-// replaces, otherwise nothing.
-func (u *ui) stage(format string, args ...any) {
-	if u.quiet || !u.env.Terminal {
-		return
-	}
-	u.mutex.Lock()
-	defer u.mutex.Unlock()
-	line := []rune(diag.Printable(fmt.Sprintf(format, args...)))
-	if len(line) > 72 {
-		line = append(line[:71], '…')
-	}
-	fmt.Fprintf(u.env.Stderr, "\r\x1b[Kbake: %s", string(line))
-	u.live = true
-}
-
-// clear removes the unfinished line.
-func (u *ui) clear() {
-	if u.live {
-		fmt.Fprint(u.env.Stderr, "\r\x1b[K")
-		u.live = false
-	}
 }
 
 // fail prints an error: a diag.List as it is, with its own positions, anything
@@ -81,10 +68,35 @@ func (u *ui) fail(err error) {
 	}
 }
 
+// colours of the words by which a line begins that is somebody's verdict: green, yellow,
+// red. Nothing is said by a colour alone.
+var colours = map[string]string{"ok": "32", "slow": "33", "missing": "31", "FAIL": "31"}
+
+// paint colours the verdicts at the beginnings of lines, where somebody sees colours.
+func (u *ui) paint(text string) string {
+	if !u.env.Colour {
+		return text
+	}
+	var out strings.Builder
+	for line := range strings.Lines(text) {
+		for { // a claim that was falsified has two
+			word, rest, ok := strings.Cut(line, " ")
+			colour, known := colours[word]
+			if !known || !ok {
+				break
+			}
+			line = strings.TrimLeft(rest, " ")
+			fmt.Fprintf(&out, "\x1b[%sm%s\x1b[m %s", colour, word, rest[:len(rest)-len(line)])
+		}
+		out.WriteString(line)
+	}
+	return out.String()
+}
+
 // printLines prints results for people, one a line.
 func (u *ui) printLines(lines []string) error {
 	for _, line := range lines {
-		if _, err := fmt.Fprintln(u.env.Stdout, diag.Printable(line)); err != nil {
+		if _, err := fmt.Fprintln(u.env.Stdout, u.paint(diag.Printable(line))); err != nil {
 			return err
 		}
 	}
