@@ -77,7 +77,7 @@ func TestTwoNights(t *testing.T) {
 	if o := s.night("status"); o.code != 0 || !strings.Contains(o.stdout, "under way") {
 		t.Errorf("%d %s%s", o.code, o.stdout, o.stderr)
 	}
-	if o := s.night("--dry-run"); o.code != 0 || !strings.Contains(o.stdout, "zap                  would build") {
+	if o := s.night("--dry-run"); o.code != 0 || !strings.Contains(o.stdout, "zap   would build ") {
 		t.Errorf("%d %s%s", o.code, o.stdout, o.stderr)
 	}
 

@@ -59,7 +59,7 @@ func (n *night) restore(ctx context.Context, name string) (nightly.Drill, error)
 // drillLines are what a night says of a host's restores below its line: nothing when all
 // is well and none was rehearsed.
 func drillLines(d *nightly.Drill) (lines []string) {
-	const indent = 21
+	const indent = 4
 	if d == nil {
 		return nil
 	}
