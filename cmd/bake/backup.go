@@ -154,6 +154,7 @@ func (a *app) saveState(ctx context.Context, plan backup.Plan, job backup.Job) (
 			continue
 		}
 		all = append(all, saved)
+		a.noteSaved(job.Host, saved)
 		a.say("%s: %s in %s: state of %s, %s, %s of it new", job.Host, saved.ID, store, saved.Time.Local().Format(time.DateTime), amount(saved.Bytes), amount(saved.Added))
 	}
 	return all, err

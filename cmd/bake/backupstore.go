@@ -69,6 +69,7 @@ func runBackupList(ctx context.Context, a *app, o backupOptions) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
+			a.noteSnapshots(name, s.String(), found)
 			all = append(all, found...)
 		}
 	}

@@ -147,6 +147,8 @@ func (a *app) values(l line, option string) []string {
 		return slices.DeleteFunc(host.Names(a.config), func(name string) bool { return slices.Contains(l.hosts, name) })
 	case "generation":
 		return append([]string{"latest", "current"}, a.baked(l.hosts)...)
+	case "snapshot":
+		return a.seenSnapshots(l.hosts)
 	case "yes", "destroy-state":
 		return l.hosts
 	case "accel":

@@ -128,6 +128,7 @@ func (a *app) fetch(ctx context.Context, plan backup.Plan, name string, p pick, 
 		all, err := store.List(ctx, name)
 		var s backup.Snapshot
 		if err == nil {
+			a.noteSnapshots(name, store.String(), all)
 			if s, err = p.choose(all); err != nil {
 				err = fmt.Errorf("%s: %w", store, err)
 			}
