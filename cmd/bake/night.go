@@ -28,12 +28,16 @@ type night struct {
 	candidates string
 	began      origin.Lock // bake.lock, as the night found it
 	hosts      map[string]*nightHost
+	seen       *artifact.Seen
 
 	mutex    sync.Mutex
 	held     map[string]io.Closer    // so that nobody prunes what may still be wanted tonight, by place
 	packages map[string]func() error // resolves those of hosts that need the same
 	newest   map[string]origin.Target
 }
+
+// seenName is beside the nights' reports: which files of generations were hashed.
+const seenName = "seen.json"
 
 const (
 	cacheHold  = "cache"
@@ -73,6 +77,7 @@ func (a *app) newNight(dir string, o nightOptions) (*night, error) {
 		return nil, err
 	}
 	n := &night{real: a, began: lock, o: o, candidates: filepath.Join(dir, "pins"), hosts: map[string]*nightHost{},
+		seen: artifact.ReadSeen(filepath.Join(dir, seenName)),
 		held: map[string]io.Closer{}, packages: map[string]func() error{}, newest: map[string]origin.Target{}}
 	if err := os.MkdirAll(n.candidates, 0o700); err != nil {
 		return nil, err
@@ -222,7 +227,7 @@ func (n *night) plan(ctx context.Context, name string) (p nightly.Plan, err erro
 		p.Packages = len(r.load.debs)
 	}
 	if p.Whole && p.Current == p.Generation {
-		err = current.Verify(ctx)
+		err = current.VerifySeen(ctx, n.seen)
 		var damaged *artifact.IntegrityError
 		if errors.As(err, &damaged) {
 			n.say("%s: %v", name, err)

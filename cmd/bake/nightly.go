@@ -190,6 +190,9 @@ func (a *app) doNight(ctx context.Context, dir string, o nightOptions, tonight n
 	job := nightly.Job{Hosts: o.hosts, Builds: o.jobs, Boots: cmp.Or(o.boots, n.boots()), Steps: n.steps(), Now: clock,
 		Untidy: entry.IsAfterBreak(), Report: entry.Write}
 	tonight, err = job.Run(ctx, tonight)
+	if err := n.seen.Write(filepath.Join(dir, seenName)); err != nil {
+		n.say("what was hashed is forgotten: %v", err)
+	}
 	return tonight, errors.Join(nightError(tonight), err, n.release())
 }
 

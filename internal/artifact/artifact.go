@@ -37,6 +37,9 @@
 // changed. Files named report.* and provenance.intoto.jsonl are the exception: they
 // say something about the generation and are not part of it.
 //
+// [Seen] remembers which files were hashed in which state, for who verifies every night;
+// after a week it forgets.
+//
 // What it does not promise: Verify alone finds damage and carelessness, not somebody
 // who may write here and rewrites file and manifest together. Against that a [Notary]
 // signs what Commit makes; what signatures look like and whose count is not known here.
