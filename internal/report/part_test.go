@@ -192,6 +192,10 @@ func TestPackages(t *testing.T) {
 			t.Errorf("%q: %d packages, %d brought along", bom, len(all), brought)
 		}
 	}
+	s.SBOM = []byte(`{"components": [{"name": "openclaw", "version": "1", "purl": "pkg:npm/openclaw@1"}, {"name": "x", "version": "1", "purl": "pkg:deb/debian/x@1"}]}`)
+	if all, _ = packagesOf(s); !at("openclaw").Brought || at("x").Brought {
+		t.Errorf("%+v", all)
+	}
 	s.SBOM = []byte(`{"components": [` + strings.Repeat(`{"name": "x"},`, 2*mostPackages) + `{}]}`)
 	if all, _ = packagesOf(s); len(all) != mostPackages {
 		t.Errorf("%d packages", len(all))
