@@ -94,6 +94,19 @@ func (m Manifest) encode() ([]byte, error) {
 	return out.Bytes(), nil
 }
 
+// DecodeManifest reads a manifest that came from elsewhere. It accepts what Commit writes
+// and nothing else; the host is not held against anything.
+func DecodeManifest(data []byte) (Manifest, error) {
+	m, err := decodeManifest(data)
+	if err == nil {
+		err = errors.Join(vetName("host", m.Host), vetGeneration(m.Generation))
+	}
+	if err != nil {
+		return Manifest{}, &IntegrityError{File: manifestName, Want: "a manifest", Got: "none: " + err.Error()}
+	}
+	return m, nil
+}
+
 // decodeManifest accepts nothing but what encode writes: then there is no second
 // way to read it.
 func decodeManifest(data []byte) (Manifest, error) {

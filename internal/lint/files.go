@@ -341,6 +341,26 @@ func secretIn(text string) (what string, at int) {
 	return "", 0
 }
 
+// hashedPassword is what crypt(3) makes of one: it can be guessed at, day and night.
+var hashedPassword = pattern(`\$(?:1|2[abxy]|5|6|y|gy|7|argon2id?)\$[./A-Za-z0-9$=,]{8,}`)
+
+// Reveals says what secret a line holds that should not be read by everybody, and where
+// it starts, in bytes; "" is none. It knows the shapes of keys and tokens, hashes of
+// passwords, and names that sound like a secret's with a value behind them.
+func Reveals(line string) (what string, at int) {
+	if what, at = secretIn(line); what != "" {
+		return what, at
+	}
+	if m := hashedPassword.FindStringIndex(line); m != nil {
+		return "the hash of a password", m[0]
+	}
+	m := secretAssign.FindStringSubmatchIndex(line)
+	if m != nil && !strings.HasPrefix(strings.TrimSpace(line), "#") && !harmless(line[m[2]:m[3]], line[m[4]:m[5]]) {
+		return "a value of " + line[m[2]:m[3]], m[2]
+	}
+	return "", 0
+}
+
 func checkSecrets(w *world) {
 	for _, f := range w.files {
 		if f.layer != nil || f.made != nil || strings.HasSuffix(f.path, ".pub") {

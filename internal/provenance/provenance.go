@@ -12,9 +12,10 @@
 //	"DSSEv1" SP LEN(payloadType) SP payloadType SP LEN(payload) SP payload
 //
 // The payload is a statement (https://in-toto.io/Statement/v1): subjects by name and
-// SHA-256, and a predicate about them. There are two: how a generation was made (SLSA
-// provenance, https://slsa.dev/provenance/v1) and what trying its claims came to
-// (https://in-toto.io/attestation/test-result/v0.1).
+// SHA-256, and a predicate about them. There are three: how a generation was made (SLSA
+// provenance, https://slsa.dev/provenance/v1), what trying its claims came to
+// (https://in-toto.io/attestation/test-result/v0.1), and that a name points to a subject
+// (urn:bake:tag:1).
 //
 // A private key is PKCS #8 in PEM, 0600; a public one is its SubjectPublicKeyInfo in
 // PEM, as openssl pkey writes both. The id of a key is its fingerprint as ssh has it,
@@ -42,7 +43,8 @@
 // change is a place to hide something in.
 //
 // 2026-11: no time in a statement. It would make every signature another one, and the
-// one who could lie about it is the one who signs.
+// one who could lie about it is the one who signs. What must not go back, a tag, has a
+// number instead, which the reader remembers.
 package provenance
 
 import (
@@ -59,6 +61,7 @@ const (
 	statementType = "https://in-toto.io/Statement/v1"
 	buildType     = "https://slsa.dev/provenance/v1"
 	verdictType   = "https://in-toto.io/attestation/test-result/v0.1"
+	pointerType   = "urn:bake:tag:1"
 )
 
 // maxEnvelope is far more than a machine of ten thousand packages needs.
@@ -119,13 +122,21 @@ type Verdict struct {
 	Failed        []string     `json:"failedTests"`
 }
 
+// Pointer is the predicate of what a tag points to. Of two statements about one tag the
+// one with the greater number is the newer.
+type Pointer struct {
+	Tag    string `json:"tag"`
+	Number int64  `json:"number"` // from 1 on
+}
+
 // predicate is what a statement can say.
 type predicate interface{ kind() string }
 
 func (*Build) kind() string   { return buildType }
 func (*Verdict) kind() string { return verdictType }
+func (*Pointer) kind() string { return pointerType }
 
-// Of makes a statement of a predicate: a Build or a Verdict.
+// Of makes a statement of a predicate: a Build, a Verdict or a Pointer.
 func Of(p predicate, subject ...Descriptor) (Statement, error) {
 	text, err := compact(p)
 	if err != nil {
