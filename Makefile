@@ -47,11 +47,12 @@ lab-base: deps ## build the Debian 12 and 13 base images, cached outside the clo
 
 e2e: deps build ## real boots on Debian 12 and 13 that guard the main job
 	export BAKE_E2E_DEBIAN_12=$$($(LAB)/base debian-12) BAKE_E2E_DEBIAN_13=$$($(LAB)/base debian-13)
+	export BAKE_E2E_S3=$$($(LAB)/s3-server)
 	$(E2E) -run TestE2E ./internal/report ./cmd/bake
-	BAKE_E2E_S3=$$($(LAB)/s3-server) $(E2E) -run TestE2E ./internal/backup
+	$(E2E) -run TestE2E ./internal/backup
 
 e2e-full: deps build ## every boot there is: e2e with all falsified, faults, Lynis, reboots
-	export BAKE_E2E_FULL=1
+	export BAKE_E2E_FULL=1 BAKE_E2E_S3=$$($(LAB)/s3-server)
 	export BAKE_E2E_DEBIAN_12=$$($(LAB)/base debian-12) BAKE_E2E_DEBIAN_13=$$($(LAB)/base debian-13)
 	$(E2E) -timeout 180m ./cmd/bake -run 'TestE2E|TestFull'
 	$(E2E) -run TestFull ./internal/openclaw

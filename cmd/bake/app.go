@@ -101,6 +101,8 @@ func newCLI(a *app) *cli.App {
 			backupCommand(a),
 			restoreCommand(a),
 			drillCommand(a),
+			publishCommand(a),
+			fetchCommand(a),
 			pullCommand(a),
 			imagesCommand(a),
 			inspectCommand(a),

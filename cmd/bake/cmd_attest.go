@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 
 	"github.com/urfave/cli/v2"
@@ -19,7 +20,7 @@ func attestCommand(a *app) *cli.Command {
 		Name:      "attest",
 		Usage:     "check who vouches for a generation, byte for byte",
 		ArgsUsage: "verify | show",
-		Description: `verify hashes every file of a generation and its base image, and demands that somebody
+		Description: `verify hashes every file of a generation, and its base image if its disk stands on that, and demands that somebody
 whose signature counts has signed just these: that they were baked as the manifest
 says and, of the current generation, that its claims held.
 
@@ -93,7 +94,11 @@ func runAttest(ctx context.Context, a *app, word, name, which string, ring prove
 	if err := g.Verify(ctx); err != nil {
 		return err
 	}
-	if _, err := a.store().Get(ctx, g.Manifest.Base.SHA256); err != nil {
+	alone, err := standsAlone(g)
+	if err != nil {
+		return err
+	}
+	if _, err := a.store().Get(ctx, g.Manifest.Base.SHA256); err != nil && !(alone && errors.Is(err, fs.ErrNotExist)) {
 		return err
 	}
 	view := attestView{Host: name, Generation: g.Manifest.Generation, Files: len(g.Manifest.Files), Signer: by.ID}

@@ -96,6 +96,7 @@ var mayImport = map[string][]string{
 		"internal/origin",
 		"internal/payload",
 		"internal/provenance",
+		"internal/publish",
 		"internal/report",
 		"internal/schema",
 		"internal/secret",
@@ -107,6 +108,7 @@ var mayImport = map[string][]string{
 		"internal/vm",
 		"layers",
 	},
+	"internal/publish": {"internal/download"},
 }
 
 // goPackage is what go list says of one.

@@ -109,11 +109,13 @@ func (r *roff) statuses() {
 // variables and files are what bake heeds and keeps besides its options.
 var (
 	variables = [][2]string{
+		{"AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL", "who bake publish and bake fetch are in a bucket, and where that is"},
 		{"BAKE_ACCEL", "kvm or tcg: how guests run, as --accel"},
 		{"BAKE_AGE_IDENTITY", "file of the identity that opens secrets encrypted with age"},
 		{"BAKE_ALLOW_EXPIRED", "accept lists of packages that are out of date, as --allow-expired"},
 		{"BAKE_KEY", "file of the private key that signs generations"},
 		{"BAKE_MIRROR_UBUNTU, BAKE_MIRROR_DEBIAN, BAKE_MIRROR_PACKAGES", "mirrors, over those of the host file and under --mirror"},
+		{"DOCKER_CONFIG, REGISTRY_AUTH_FILE", "where docker login and podman login have written down who bake publish and bake fetch are"},
 		{"HOME, XDG_CACHE_HOME, XDG_STATE_HOME, XDG_CONFIG_HOME, XDG_DATA_HOME", "where caches, what was seen, units of one's own, and the key that signs are"},
 		{"LIBVIRT_DEFAULT_URI", "the libvirt that bake list asks, without --connect"},
 		{"NO_COLOR", "unless empty, verdicts have no colour on a terminal; TERM=dumb: nothing moves either"},
@@ -127,6 +129,8 @@ var (
 		{"bake.lock", "what base images and packages meant when they were first fetched: commit it"},
 		{"nightly.yaml", "numbers for bake nightly, and who is told"},
 		{"out/NAME/", "generations; latest and current are links to one of them"},
+		{"out/NAME/places.json", "the newest that registries and buckets have shown"},
+		{"out/.transfer/", "what bake fetch had not finished"},
 		{"~/.cache/bake", "base images and packages, by their digest"},
 		{"~/.local/state/bake", "lists of images that were seen, and reports of nights"},
 	}

@@ -129,11 +129,17 @@ func checkGeneration(ring provenance.Ring, g artifact.Generation) (provenance.St
 	if content == nil {
 		return provenance.Statement{}, provenance.Public{}, &provenance.UntrustedError{Reason: "it is not signed"}
 	}
+	return checkSigned(ring, content, g.Manifest, manifest)
+}
+
+// checkSigned says whether somebody in the ring has signed a manifest of that digest, and
+// its files.
+func checkSigned(ring provenance.Ring, content []byte, m artifact.Manifest, manifest string) (provenance.Statement, provenance.Public, error) {
 	statement, by, err := ring.Open(content)
 	if err == nil {
 		err = statement.Read(&provenance.Build{})
 	}
-	if err == nil && !slices.EqualFunc(statement.Subject, subjects(g.Manifest, manifest), sameSubject) {
+	if err == nil && !slices.EqualFunc(statement.Subject, subjects(m, manifest), sameSubject) {
 		err = &provenance.UntrustedError{Reason: fmt.Sprintf("what %s has signed is another manifest, or other files", by)}
 	}
 	return statement, by, err
@@ -187,6 +193,12 @@ func checkVerdict(ring provenance.Ring, g artifact.Generation) (v provenance.Ver
 	if err != nil {
 		return v, by, &provenance.UntrustedError{Reason: "there is no signed word that its claims held"}
 	}
+	return judgeVerdict(ring, content, manifest)
+}
+
+// judgeVerdict says whether somebody in the ring has signed that the claims held of a
+// generation whose manifest has that digest.
+func judgeVerdict(ring provenance.Ring, content []byte, manifest string) (v provenance.Verdict, by provenance.Public, err error) {
 	statement, by, err := ring.Open(content)
 	if err == nil {
 		err = statement.Read(&v)

@@ -1,0 +1,357 @@
+package main
+
+// How a generation is put where other hypervisors find it.
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"bake/internal/artifact"
+	"bake/internal/diag"
+	"bake/internal/image"
+	"bake/internal/input"
+	"bake/internal/lint"
+	"bake/internal/provenance"
+	"bake/internal/publish"
+)
+
+// publishView is what --json shows.
+type publishView struct {
+	Host       string          `json:"host"`
+	Generation string          `json:"generation"`
+	Place      string          `json:"place"`
+	Image      string          `json:"image"` // digest
+	Tags       []string        `json:"tags"`
+	Layers     []publish.Layer `json:"layers"`
+	Sent       int64           `json:"sent"` // bytes of layers that were moved
+}
+
+func runPublish(ctx context.Context, a *app, o publishOptions) error {
+	ring, err := a.ringOf("")
+	if err != nil {
+		return err
+	}
+	views := []publishView{}
+	failed := o.each(ctx, func(name string) error {
+		view, err := a.publish(ctx, o, ring, name)
+		if err == nil {
+			views = append(views, view)
+			a.say("%s: generation %s %s %s", name, view.Generation, map[bool]string{true: "would be sent to", false: "is in"}[o.dry], o.place)
+		}
+		return err
+	})
+	return errors.Join(a.printMoved(views), failed)
+}
+
+// printMoved prints what was moved, or would be.
+func (a *app) printMoved(views []publishView) error {
+	if a.json {
+		return a.printJSON(views)
+	}
+	var lines []string
+	for _, v := range views {
+		lines = append(lines, fmt.Sprintf("%s %s %s %s of %s", v.Host, v.Generation, v.Image, amount(v.Sent), amount(wholeOf(v.Layers))))
+	}
+	return a.printLines(lines)
+}
+
+func wholeOf(layers []publish.Layer) (all int64) {
+	for _, l := range layers {
+		all += l.Size
+	}
+	return all
+}
+
+// publish sends one host's generation.
+func (a *app) publish(ctx context.Context, o publishOptions, ring provenance.Ring, name string) (v publishView, err error) {
+	g, err := artifact.Open(a.out, name, o.generation)
+	if err != nil {
+		return v, err
+	}
+	a.stage("%s: checking generation %s", name, g.Manifest.Generation)
+	if _, _, err := checkGeneration(ring, g); err != nil {
+		return v, fmt.Errorf("generation %s: %w", g.Manifest.Generation, err)
+	}
+	if err := g.Verify(ctx); err != nil {
+		return v, err
+	}
+	if err := a.keepsSecrets(ctx, g); err != nil && !o.withSecrets {
+		return v, err
+	}
+	parcel, err := a.parcelOf(ctx, g)
+	if err != nil {
+		return v, err
+	}
+	now, err := artifact.Open(a.out, name, "current")
+	isCurrent := err == nil && now.Manifest.Generation == g.Manifest.Generation
+	if isCurrent {
+		if _, _, err := checkVerdict(ring, g); err != nil {
+			return v, fmt.Errorf("generation %s is current: %w", g.Manifest.Generation, err)
+		}
+	}
+	v = publishView{Host: name, Generation: g.Manifest.Generation, Place: o.place.String(), Tags: []string{publish.TagOf(name, g.Manifest.Generation)}}
+	if isCurrent {
+		v.Tags = append(v.Tags, publish.TagOf(name, "current"))
+	}
+	sent, err := a.send(ctx, o, parcel)
+	if err != nil {
+		return v, err
+	}
+	v.Image, v.Layers, v.Sent = sent.Image, sent.Layers, sent.Bytes
+	if isCurrent && !o.dry {
+		err = a.point(ctx, o, ring, name, sent)
+	}
+	return v, err
+}
+
+func (a *app) send(ctx context.Context, o publishOptions, g publish.Generation) (*publish.Sent, error) {
+	if o.dry {
+		return o.place.Plan(ctx, g)
+	}
+	a.stage("%s: sending generation %s", g.Host, g.Name)
+	sent, err := o.place.Send(ctx, g, throttle(func(done int64) { a.stage("%s: sent %s", g.Host, amount(done)) }))
+	a.stage("")
+	return sent, err
+}
+
+// throttle lets through what is worth drawing.
+func throttle(show func(int64)) func(int64) {
+	next := make(chan time.Time, 1)
+	next <- time.Now()
+	return func(done int64) {
+		select {
+		case at := <-next:
+			if now := time.Now(); now.After(at) {
+				show(done)
+				at = now.Add(redraw)
+			}
+			next <- at
+		default: // somebody else draws
+		}
+	}
+}
+
+// parcelOf is a generation as it travels: with the base image if its disk stands on it.
+func (a *app) parcelOf(ctx context.Context, g artifact.Generation) (p publish.Generation, err error) {
+	m := g.Manifest
+	p = publish.Generation{Host: m.Host, Name: m.Generation}
+	if p.Arch, err = archOf(g); err != nil {
+		return p, err
+	}
+	if _, ok := m.Files["disk.raw"]; ok {
+		return p, lackError{fmt.Errorf("generation %s has a disk.raw, which would travel with all its holes: bake image --flatten makes one without", m.Generation)}
+	}
+	part := func(name string) publish.Part {
+		return publish.Part{Name: name, Path: g.Path(name), SHA256: m.Files[name].SHA256, Size: m.Files[name].Size}
+	}
+	alone, err := standsAlone(g)
+	if err != nil {
+		return p, err
+	}
+	if !alone {
+		blob, err := a.store().Get(ctx, m.Base.SHA256)
+		if err != nil {
+			return p, err
+		}
+		p.Disk, p.IsBase = publish.Part{Path: blob.Path, SHA256: blob.SHA256, Size: blob.Size}, true
+	} else {
+		p.Disk = part("disk.qcow2")
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.Files)) {
+		if p.IsBase || name != p.Disk.Name {
+			p.Parts = append(p.Parts, part(name))
+		}
+	}
+	if p.Provenance, _, err = g.Provenance(); err != nil {
+		return p, err
+	}
+	if p.Manifest, err = os.ReadFile(g.Path("manifest.json")); err != nil {
+		return p, err
+	}
+	p.Verdict, err = os.ReadFile(g.Path(verdictReport))
+	if errors.Is(err, fs.ErrNotExist) {
+		p.Verdict, err = nil, nil
+	}
+	return p, err
+}
+
+// standsAlone says whether a generation's disk needs no base image.
+func standsAlone(g artifact.Generation) (bool, error) {
+	file, err := os.Open(g.Path("disk.qcow2"))
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return false, err
+	}
+	_, err = image.ReadHeader(file, info.Size())
+	var refused *image.RefusedError
+	if errors.As(err, &refused) { // bake made it, and it is what was signed: there is one reason
+		return false, nil
+	}
+	return err == nil, err
+}
+
+var domainArch = regexp.MustCompile(`<type[^>]* arch=["'](x86_64|aarch64)["']`)
+
+// archOf is what registries call a generation's architecture.
+func archOf(g artifact.Generation) (string, error) {
+	text, err := os.ReadFile(g.Path("domain.xml"))
+	if err != nil {
+		return "", err
+	}
+	m := domainArch.FindSubmatch(text)
+	if m == nil {
+		return "", fmt.Errorf("generation %s: its domain.xml names no architecture", g.Manifest.Generation)
+	}
+	return map[string]string{"x86_64": "amd64", "aarch64": "arm64"}[string(m[1])], nil
+}
+
+// keepsSecrets refuses a generation in whose words a secret stands: in what it was made
+// from, or in the seed, which layers can bring one into.
+func (a *app) keepsSecrets(ctx context.Context, g artifact.Generation) error {
+	var found diag.List
+	look := func(file, text string) {
+		for number, line := range strings.Split(text, "\n") {
+			if what, at := lint.Reveals(line); what != "" {
+				found.Add(diag.Problem{Pos: diag.Position{File: file, Line: number + 1, Col: at + 1}, Message: what + " would be published",
+					Hint: "name it under secrets: (docs/secrets.md), or publish with --with-secrets if the place is as closed as this machine"})
+			}
+		}
+	}
+	if _, ok := g.Manifest.Files[input.FileName]; ok {
+		in, err := a.readInputs(ctx, g)
+		if err != nil {
+			return err
+		}
+		for _, name := range slices.Sorted(maps.Keys(in.Files)) {
+			if name != "openclaw-lock.json" { // digests of packages, which look like anything
+				look(name, string(in.Files[name]))
+			}
+		}
+	}
+	if len(found) > 0 {
+		return found.Err()
+	}
+	seed, err := g.Read(ctx, "seed.iso")
+	if err != nil {
+		return err
+	}
+	// The files of the seed lie in it as they are, between binary sectors.
+	for _, text := range bytes.FieldsFunc(seed, func(r rune) bool { return r == 0 }) {
+		look(g.Path("seed.iso"), string(text))
+	}
+	return found.Err()
+}
+
+// point has the place's tag current point to what was sent.
+func (a *app) point(ctx context.Context, o publishOptions, ring provenance.Ring, name string, sent *publish.Sent) error {
+	key, err := a.mustKey()
+	if err != nil {
+		return err
+	}
+	tag := publish.TagOf(name, "current")
+	was, err := o.place.Read(ctx, tag)
+	if err != nil {
+		return err
+	}
+	number, isSaid := pointed(ring, was.Tags, tag, was.Image)
+	seen, err := readSeen(a.out, name, o.place.String())
+	if err != nil {
+		return err
+	}
+	if was.Image == sent.Image && isSaid && number >= seen {
+		return remember(a.out, name, o.place.String(), number)
+	}
+	number = max(number, seen) + 1
+	statement, err := provenance.Of(&provenance.Pointer{Tag: tag, Number: number},
+		provenance.Descriptor{Name: "image", Digest: sha256Of(strings.TrimPrefix(sent.Image, "sha256:"))})
+	if err != nil {
+		return err
+	}
+	line, err := key.Sign(statement)
+	if err != nil {
+		return err
+	}
+	if err := o.place.Point(ctx, tag, was, sent, line); err != nil {
+		return err
+	}
+	return remember(a.out, name, o.place.String(), number)
+}
+
+// pointed is the greatest number with which somebody who counts has signed that a tag
+// points to an image.
+func pointed(ring provenance.Ring, envelopes [][]byte, tag, image string) (number int64, ok bool) {
+	for _, envelope := range envelopes {
+		statement, _, err := ring.Open(envelope)
+		var p provenance.Pointer
+		if err != nil || statement.Read(&p) != nil || p.Tag != tag || "sha256:"+statement.SHA256("image") != image {
+			continue
+		}
+		number, ok = max(number, p.Number), true
+	}
+	return number, ok
+}
+
+// placesName is the file beside a host's generations that remembers what places have
+// shown.
+const (
+	placesName   = "places.json"
+	placesSchema = "bake.places/1"
+)
+
+type places struct {
+	Schema string           `json:"schema"`
+	Newest map[string]int64 `json:"newest"` // number of the tag current, by address
+}
+
+func decodePlaces(content []byte) (places, error) {
+	p := places{Schema: placesSchema, Newest: map[string]int64{}}
+	if content == nil {
+		return p, nil
+	}
+	if err := json.Unmarshal(content, &p); err != nil || p.Schema != placesSchema || p.Newest == nil {
+		return p, lackError{fmt.Errorf("%s is damaged: remove it, and what was newest is not known any more", placesName)}
+	}
+	return p, nil
+}
+
+func encodePlaces(p places) ([]byte, error) {
+	text, err := json.MarshalIndent(p, "", "  ")
+	return append(text, '\n'), err
+}
+
+// readSeen is the greatest number that a place has shown for a host's current.
+func readSeen(out, host, address string) (int64, error) {
+	content, err := os.ReadFile(filepath.Join(out, host, placesName))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	p, err := decodePlaces(content)
+	return p.Newest[address], err
+}
+
+// remember notes what a place has shown.
+func remember(out, host, address string, number int64) error {
+	return artifact.Keep(out, host, placesName, func(old []byte) ([]byte, error) {
+		p, err := decodePlaces(old)
+		if err != nil {
+			return nil, err
+		}
+		p.Newest[address] = max(p.Newest[address], number)
+		return encodePlaces(p)
+	})
+}
