@@ -18,7 +18,6 @@ import (
 
 	"bake/internal/artifact"
 	"bake/internal/base"
-	"bake/internal/download"
 	"bake/internal/provenance"
 	"bake/internal/publish"
 )
@@ -56,7 +55,7 @@ type offer struct {
 // receive gets one host's generation.
 func (a *app) receive(ctx context.Context, o publishOptions, ring provenance.Ring, name string) (v publishView, err error) {
 	f := publish.Fetcher{Place: o.place, Dir: filepath.Join(a.out, transferName),
-		Progress: func(l publish.Layer) download.Progress {
+		Progress: func(l publish.Layer) func(done, total int64) {
 			m := &meter{ui: a.ui, label: name, from: o.place.String(), now: time.Now}
 			if l.Size < 1<<20 {
 				return func(int64, int64) {}
@@ -251,7 +250,7 @@ func (a *app) holdBases(ctx context.Context) (io.Closer, error) {
 }
 
 // unpack makes a generation of layers. The base images are held.
-func (a *app) unpack(ctx context.Context, layers []download.File, of *offer, secrets func() error) (g artifact.Generation, err error) {
+func (a *app) unpack(ctx context.Context, layers []publish.File, of *offer, secrets func() error) (g artifact.Generation, err error) {
 	store := a.store()
 	draft, err := artifact.Begin(a.out, of.m.Host)
 	if err != nil {

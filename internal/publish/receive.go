@@ -42,7 +42,7 @@ type Parcel struct {
 type Fetcher struct {
 	Place    *Place
 	Dir      string
-	Progress func(l Layer) download.Progress // of one that is fetched
+	Progress func(l Layer) func(done, total int64) // of one that is fetched, in bytes
 	Retrying func(err error, pause time.Duration)
 }
 
@@ -126,11 +126,14 @@ func (p *Place) small(ctx context.Context, d v1.Descriptor) (_ []byte, err error
 	return content, errors.Join(err, file.Forget())
 }
 
+// A File is a layer that has come.
+type File = download.File
+
 // Download fetches the layers that are wanted, several at once. A file must be forgotten
 // when it was used; when a place could not be used those that came stay for the next run,
 // and when it has the wrong bytes none does.
-func (f Fetcher) Download(ctx context.Context, layers []Layer) ([]download.File, error) {
-	files := make([]download.File, len(layers))
+func (f Fetcher) Download(ctx context.Context, layers []Layer) ([]File, error) {
+	files := make([]File, len(layers))
 	var group errgroup.Group // a layer's trouble does not stop another's: what came is not asked for again
 	group.SetLimit(parallel)
 	for i, l := range layers {
@@ -152,14 +155,14 @@ func (f Fetcher) Download(ctx context.Context, layers []Layer) ([]download.File,
 	return files, err
 }
 
-func (f Fetcher) fetch(ctx context.Context, l Layer) (download.File, error) {
+func (f Fetcher) fetch(ctx context.Context, l Layer) (File, error) {
 	d, err := v1.NewHash(l.Digest)
 	if err != nil {
-		return download.File{}, f.Place.tampered("%q is no digest", l.Digest)
+		return File{}, f.Place.tampered("%q is no digest", l.Digest)
 	}
 	url, transport, err := f.Place.source(ctx, d)
 	if err != nil {
-		return download.File{}, f.Place.fault(ctx, "fetch "+l.Digest, err)
+		return File{}, f.Place.fault(ctx, "fetch "+l.Digest, err)
 	}
 	get := download.Fetcher{Transport: ends{transport, l.Size}, Retrying: f.Retrying}
 	if f.Progress != nil {
