@@ -229,7 +229,7 @@ func (a *app) writeSBOM(ctx context.Context, draft *artifact.Draft, r recipe) er
 	if r.load != nil {
 		findings.Packages = withDebs(findings.Packages, r.load.debs)
 	}
-	modules, err := a.modules(r)
+	modules, err := a.npmModules(r)
 	if err != nil {
 		return err
 	}
@@ -240,8 +240,8 @@ func (a *app) writeSBOM(ctx context.Context, draft *artifact.Draft, r recipe) er
 	return os.WriteFile(draft.Path(sbomName), content, 0o600)
 }
 
-// modules are the npm packages on a payload.
-func (a *app) modules(r recipe) (all []inspect.Module, err error) {
+// npmModules are the npm packages on a payload.
+func (a *app) npmModules(r recipe) (all []inspect.Module, err error) {
 	if r.load == nil {
 		return nil, nil
 	}

@@ -381,7 +381,7 @@ func TestModules(t *testing.T) {
 	h := &host.Host{}
 	h.Ref.Arch = "amd64"
 	r := recipe{host: ready{Host: h}, load: &packed{trees: []payload.Tree{{Path: "other", Dir: dir}, {Path: layer.OpenClaw, Dir: dir}}}}
-	all, err := a.modules(r)
+	all, err := a.npmModules(r)
 	if err != nil || len(all) != 3 {
 		t.Fatalf("%v, %+v", err, all)
 	}
@@ -391,14 +391,14 @@ func TestModules(t *testing.T) {
 		}
 	}
 	for _, load := range []*packed{nil, {}} {
-		if all, err := a.modules(recipe{host: r.host, load: load}); err != nil || all != nil {
+		if all, err := a.npmModules(recipe{host: r.host, load: load}); err != nil || all != nil {
 			t.Errorf("%v, %v", all, err)
 		}
 	}
 	if err := os.WriteFile(filepath.Join(a.config, openclaw.LockName), []byte("{"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.modules(r); err == nil {
+	if _, err := a.npmModules(r); err == nil {
 		t.Error("a lock that cannot be read gives modules")
 	}
 }

@@ -12,10 +12,10 @@ import (
 	"bake/internal/backup"
 )
 
-// seenName is the file, beside the record of a host's backups, of the backups that its
+// listedName is the file, beside the record of a host's backups, of the backups that its
 // stores had when they were asked last: a shell that completes a word has neither the time
 // nor the password to ask them.
-const seenName = "snapshots.json"
+const listedName = "snapshots.json"
 
 // noteSnapshots keeps what a store has of a host. Nothing but completion reads it, so that what
 // cannot be kept is no reason to say or to stop anything.
@@ -35,7 +35,7 @@ func (a *app) changeSeen(name string, change func([]backup.Snapshot) []backup.Sn
 	if err != nil {
 		return
 	}
-	_ = artifact.Keep(root, name, seenName, func(old []byte) ([]byte, error) {
+	_ = artifact.Keep(root, name, listedName, func(old []byte) ([]byte, error) {
 		var seen []backup.Snapshot
 		_ = json.Unmarshal(old, &seen) // what cannot be read is begun anew
 		return json.Marshal(change(seen))
@@ -60,7 +60,7 @@ func (a *app) seenSnapshots(hosts []string) (ids []string) {
 	var all []backup.Snapshot
 	for _, name := range hosts {
 		var seen []backup.Snapshot
-		content, err := os.ReadFile(filepath.Join(root, filepath.Base(name), seenName))
+		content, err := os.ReadFile(filepath.Join(root, filepath.Base(name), listedName))
 		if err == nil && json.Unmarshal(content, &seen) == nil {
 			all = append(all, seen...)
 		}

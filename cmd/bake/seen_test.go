@@ -31,7 +31,7 @@ func TestSnapshotsAreCompleted(t *testing.T) {
 	if len(saved) != 2 { // in the repository and in the tree
 		t.Fatalf("after a backup: %q", saved)
 	}
-	seen := filepath.Join(w.dir, "state/bake/backup/zap", seenName)
+	seen := filepath.Join(w.dir, "state/bake/backup/zap", listedName)
 	content, err := os.ReadFile(seen)
 	if err != nil {
 		t.Fatal(err)

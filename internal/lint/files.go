@@ -342,7 +342,7 @@ func secretIn(text string) (what string, at int) {
 }
 
 // hashedPassword is what crypt(3) makes of one: it can be guessed at, day and night.
-var hashedPassword = pattern(`\$(?:1|2[abxy]|5|6|y|gy|7|argon2id?)\$[./A-Za-z0-9$=,]{8,}`)
+var hashedPassword = lazy.Regexp(`\$(?:1|2[abxy]|5|6|y|gy|7|argon2id?)\$[./A-Za-z0-9$=,]{8,}`)
 
 // Reveals says what secret a line holds that should not be read by everybody, and where
 // it starts, in bytes; "" is none. It knows the shapes of keys and tokens, hashes of
