@@ -14,9 +14,9 @@ import (
 	"bake/internal/vm"
 )
 
-// rounds is how often each kind of machine is booted, in turns with the others, so that
+// bootRounds is how often each kind of machine is booted, in turns with the others, so that
 // what else this machine does is borne by all.
-const rounds = 3
+const bootRounds = 3
 
 // attested boots a host and returns after how many seconds of its own clock it opened.
 func attested(t *testing.T, host string) float64 {
@@ -87,7 +87,7 @@ func zapLayers(t *testing.T, layers string) (own, other string) {
 func TestFullAttestCost(t *testing.T) {
 	zap, _ := zapLayers(t, "")
 	var with, without []float64
-	for range rounds {
+	for range bootRounds {
 		with = append(with, attested(t, zap))
 		without = append(without, unasked(t, zap))
 	}
@@ -102,7 +102,7 @@ func TestBenchFirstBoot(t *testing.T) {
 	_, offline := zapLayers(t, packages)
 	_, plain := zapLayers(t, "  - nothing\n")
 	var payload, network, none []float64
-	for range rounds {
+	for range bootRounds {
 		payload = append(payload, attested(t, offline))
 		network = append(network, attested(t, offline+"payload: none\n"))
 		none = append(none, unasked(t, plain))
