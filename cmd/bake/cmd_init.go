@@ -90,7 +90,7 @@ func runInit(ctx context.Context, a *app, name string, given map[string]string, 
 		return errors.Join(err, os.Remove(path))
 	}
 	if h.Key == "" {
-		a.say("%s has no key yet: put your public key under admin.keys", path)
+		a.say("%s has no key yet: put your public key under admin.keys (ssh-keygen -t ed25519 makes one)", path)
 	}
 	return a.printPath(name, path)
 }

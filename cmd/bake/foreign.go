@@ -100,7 +100,7 @@ func (a *app) adopt(o importOptions, result cloudinit.Result, plan adopt.Plan, k
 		return err
 	}
 	if key == "" {
-		a.say("hosts/%s.yaml has no key yet: put your public key under admin.keys", o.name)
+		a.say("hosts/%s.yaml has no key yet: put your public key under admin.keys (ssh-keygen -t ed25519 makes one)", o.name)
 	}
 	hostFile := filepath.Join(a.config, "hosts", o.name+".yaml")
 	if key != "" && !o.dryRun {

@@ -10,7 +10,7 @@ import (
 )
 
 // KeyHint says where an acceptable public key is found.
-const KeyHint = "put the line here that `cat ~/.ssh/id_ed25519.pub` prints"
+const KeyHint = "put the line here that `cat ~/.ssh/id_ed25519.pub` prints; `ssh-keygen -t ed25519` makes one"
 
 // CheckKey says why a line is not an acceptable public key: not in
 // authorized_keys form, with options, DSA, or RSA under 3072 bits
