@@ -3,6 +3,7 @@ package lint
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/netip"
 	"path"
 	"slices"
@@ -94,6 +95,20 @@ func depthAt(text string, line int, whole, key string) int {
 	return strings.Count(before, "{") - strings.Count(before, "}") + strings.Count(before, "[") - strings.Count(before, "]")
 }
 
+// logOptions are those of the drivers that log to files.
+var logOptions = words("max-size max-file max-buffer-size compress labels labels-regex env env-regex tag mode")
+
+func (w *world) checkLogOptions(f *file, at spot, options map[string]any) {
+	if m := lazy.Regexp(`"log-driver"\s*:\s*"([^"]*)"`).FindStringSubmatch(f.text); m != nil && m[1] != "json-file" && m[1] != "local" {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(options)) {
+		if !slices.Contains(logOptions, name) {
+			w.hint(near(name, logOptions)).report("docker-key", at, "the log driver has no option %q: no container starts", name)
+		}
+	}
+}
+
 // keyIn is the place of a key in a JSON file.
 func keyIn(f *file, key string) spot {
 	for i, line := range f.lines() {
@@ -133,7 +148,21 @@ func (w *world) checkDaemonKey(f *file, key string, raw json.RawMessage) {
 		return
 	}
 	switch key {
+	case "registry-mirrors":
+		for _, one := range value.([]any) {
+			if text, _ := one.(string); !strings.HasPrefix(text, "http://") && !strings.HasPrefix(text, "https://") {
+				w.hint("https://...").report("docker-value", at, "%q is no URL: Docker does not start", text)
+			}
+		}
+	case "exec-opts":
+		for _, one := range value.([]any) {
+			text, _ := one.(string)
+			if driver, ok := strings.CutPrefix(text, "native.cgroupdriver="); ok && driver != "systemd" && driver != "cgroupfs" {
+				w.hint("systemd or cgroupfs").report("docker-value", at, "there is no cgroup driver %q: Docker does not start", driver)
+			}
+		}
 	case "log-opts":
+		w.checkLogOptions(f, at, value.(map[string]any))
 		for name, v := range value.(map[string]any) {
 			if _, text := v.(string); !text {
 				w.hint(`write numbers in quotes: "max-file": "3"`).report("docker-value", at, "the value of %q must be text: Docker does not start", name)

@@ -249,6 +249,9 @@ func checkCron(w *world) {
 				continue
 			}
 			w.checkCronLine(f.at(i, 0, len(line)), strings.Fields(text))
+			if lazy.Regexp(`(?:^|[^\\])%`).MatchString(text) && strings.Contains(text, "date") {
+				w.hint(`write \%`).report("cron-syntax", f.at(i, strings.IndexByte(line, '%'), 1), "cron ends the command at %%")
+			}
 		}
 		if f.text != "" && !strings.HasSuffix(f.text, "\n") {
 			w.report("cron-syntax", f.at(len(f.lines())-1, 0, 1), "cron ignores the last line, because no line break follows")

@@ -62,6 +62,7 @@ func checkFormats(w *world) {
 }
 
 func (w *world) checkDaemonConf(f *file, known []string) {
+	inSection := false
 	for i, line := range f.lines() {
 		text := strings.TrimSpace(line)
 		key, value, ok := strings.Cut(text, "=")
@@ -70,11 +71,14 @@ func (w *world) checkDaemonConf(f *file, known []string) {
 		switch {
 		case text == "" || text[0] == '#' || text[0] == ';':
 		case text[0] == '[':
+			inSection = true
 			if section := strings.Trim(text, "[]"); section != known[0] {
 				w.hint("write ["+known[0]+"]").report("file-syntax", at, "there is no section [%s] here: it is ignored", section)
 			}
 		case !ok:
 			w.report("file-syntax", at, "this line has no =: it is ignored")
+		case !inSection:
+			w.hint("write ["+known[0]+"] before it").report("file-syntax", at, "this line is before the first [Section]: it is ignored")
 		case !slices.Contains(known[1:], key):
 			w.hint(near2(key, known[1:])).report("file-syntax", at, "there is no setting %s here: it is ignored", key)
 		case key == "Storage" && !slices.Contains(storages, value):
@@ -169,7 +173,7 @@ func (w *world) checkLogrotate(f *file) {
 // lineForms are the lines that a directory's reader accepts.
 var lineForms = map[string]lazy.Regexp{
 	"/etc/modprobe.d":        lazy.Regexp(`^(?:alias|blacklist|options|install|remove|softdep|weakdep|config)\s+\S`),
-	"/etc/security/limits.d": lazy.Regexp(`^\S+\s+(?:soft|hard|-)\s+[a-z]+\s+\S+`),
+	"/etc/security/limits.d": lazy.Regexp(`^\S+\s+(?:soft|hard|-)\s+(?:core|data|fsize|memlock|nofile|rss|stack|cpu|nproc|as|maxlogins|maxsyslogins|nonewprivs|priority|locks|sigpending|msgqueue|nice|rtprio|chroot)\s+\S+`),
 	"/etc/tmpfiles.d":        lazy.Regexp(`^[a-zA-Z][-+!=~^$?]*\s+(?:"[^"]*"|\S+)(?:\s+[~:]*(?:-|[0-7]{3,4})(?:\s+\S+(?:\s+\S+.*)?)?)?\s*$|^[a-zA-Z][-+!=~^$?]*\s+\S+\s+-`),
 	"/etc/modules-load.d":    lazy.Regexp(`^[A-Za-z0-9_-]+$`),
 	"/etc/audit/rules.d":     lazy.Regexp(`^-(?:D|b|e|f|r|i|c|-backlog_wait_time|-loginuid-immutable|a|A|w|W|d|k|C|t|q|-reset-lost)(?:\s|$)`),

@@ -164,10 +164,10 @@ func TestJudges(t *testing.T) {
 		said        string
 	}{
 		"visudo": {judgeBox(), "/etc/sudoers.d/x", "ops ALL=(root) /bin/true\nops ALL=(root /bin/false\n", "ops ALL=(root) /bin/true\nops ALL=(root) /bin/false\n", 2, "syntax error"},
-		"sshd": {sshdBox(t), "/etc/ssh/sshd_config.d/00-x.conf", "X11Forwarding no\nRekeyLimit 1X\n", "X11Forwarding no\nRekeyLimit 1G\nInclude /etc/ssh/more.d/*.conf\n", 2,
-			"Bad RekeyLimit number"},
-		"systemd-analyze": {judgeBox(), "/etc/systemd/system/x.service", "[Service]\nType=dbus\nExecStart=/usr/bin/only-in-the-guest\n",
-			"[Unit]\nRequires=only-in-the-guest.service\n[Service]\nExecStart=/usr/bin/only-in-the-guest\n", 1, "no D-Bus service name"},
+		"sshd": {sshdBox(t), "/etc/ssh/sshd_config.d/00-x.conf", "X11Forwarding no\nCASignatureAlgorithms foo\n", "X11Forwarding no\nRekeyLimit 1G\nInclude /etc/ssh/more.d/*.conf\n", 2,
+			"foo"},
+		"systemd-analyze": {judgeBox(), "/etc/systemd/system/x.service", "[Service]\nType=oneshot\nExitType=cgroup\nExecStart=/usr/bin/only-in-the-guest\n",
+			"[Unit]\nRequires=only-in-the-guest.service\n[Service]\nExecStart=/usr/bin/only-in-the-guest\n", 1, "ExitType=cgroup"},
 		"dockerd": {standIn(t, "dockerd", `[ "$1 $2" = "--validate --config-file" ] || exit 9
 read -r line <"$3"
 case $line in *max-nonsense*) echo "the following directives don't match any configuration option: max-nonsense in $3" >&2; exit 1 ;; esac

@@ -36,6 +36,7 @@ func checkNetwork(w *world, root *doc.Node) {
 		kinds := words("physical bond bridge vlan infiniband nameserver route loopback")
 		if list := n.Get("config"); list != nil {
 			for i, item := range list.Items {
+				w.checkSubnets(item, fmt.Sprintf("config[%d]", i))
 				if kind := item.Get("type"); kind == nil || !slices.Contains(kinds, kind.Text) {
 					w.report("network-key", spot{node: item, path: fmt.Sprintf("config[%d]", i)}, "version 1 has physical, bond, bridge, vlan, nameserver and route, and each entry is one of them")
 				}
@@ -54,6 +55,7 @@ func checkNetwork(w *world, root *doc.Node) {
 		w.hint(near2(r.Text, words("networkd NetworkManager"))).report("network-value", spot{node: r, path: "renderer"}, "the renderer is networkd or NetworkManager, not %q", r.Text)
 	}
 	w.checkDevices(n)
+	w.checkLinks(n)
 	var physical, waiting []doc.Pair
 	if cards := n.Get("ethernets"); cards != nil {
 		for _, pair := range cards.Pairs {
@@ -257,6 +259,18 @@ func checkMeta(w *world, n *doc.Node) {
 	}
 	if mode := n.Get("dsmode"); mode != nil && !slices.Contains(words("local net pass disabled"), mode.Text) {
 		w.hint(near(mode.Text, words("local net"))).report("meta-dsmode", spot{node: mode, path: "dsmode"}, "dsmode is local or net, not %q", mode.Text)
+	}
+	for _, pair := range n.Pairs {
+		if meant, wrong := map[string]string{"hostname": "local-hostname", "instance_id": "instance-id", "local_hostname": "local-hostname", "public_keys": "public-keys", "instanceid": "instance-id"}[pair.Key.Text]; wrong {
+			w.hint("write "+meant).report("key-unknown", spot{node: pair.Key, path: pair.Key.Text}, "NoCloud reads %s, and not %s", meant, pair.Key.Text)
+		}
+	}
+	if keys := n.Get("public-keys"); keys != nil && keys.Kind == doc.String {
+		for line := range strings.Lines(keys.Text) {
+			if text := strings.TrimSpace(line); text != "" && !slices.Contains(keyTypes, strings.Fields(text)[0]) && !strings.Contains(text, " ssh-") {
+				w.warn("users-key", spot{node: keys, path: "public-keys"}, "this is no public key")
+			}
+		}
 	}
 	if name := n.Get("local-hostname"); name != nil && !slices.ContainsFunc([]string{name.Text}, func(s string) bool {
 		return !slices.ContainsFunc(strings.Split(s, "."), func(l string) bool { return !hostLabel.MatchString(strings.ToLower(l)) })

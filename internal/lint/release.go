@@ -62,7 +62,7 @@ func (w *world) schema(r Release, found []schema.Finding, worst Severity) {
 	said := map[place]bool{}
 	for _, f := range found {
 		p := f.Problem
-		if said[place{p.Pos.String(), p.Path}] || w.said(f) || w.isOldKey(p) {
+		if said[place{p.Pos.String(), p.Path}] || w.said(f) || w.isOldKey(p) || netplanOnly.MatchString(p.Message) && strings.Contains(p.Path, "routes[") {
 			continue
 		}
 		said[place{p.Pos.String(), p.Path}] = true
@@ -103,6 +103,9 @@ func isWord(p diag.Problem) bool {
 }
 
 var wordOfCommand = lazy.Regexp(`^(?:runcmd|bootcmd)\[\d+\]\[\d+\]$`)
+
+// netplanOnly is said of keys of a route that netplan has and cloud-init's schema not.
+var netplanOnly = lazy.Regexp(`^unknown key "(?:on-link|scope|type|table|from|metric|mtu|congestion-window|advertised-receive-window|advmss)"`)
 
 // isOldKey reports a key that older releases know and this schema does not.
 func (w *world) isOldKey(p diag.Problem) bool {

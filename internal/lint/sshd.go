@@ -46,6 +46,24 @@ var (
 	matchWords = words("user group host address localaddress localport rdomain all exec version invalid-user tagged sessiontype command localnetwork originalhost final canonical")
 )
 
+// sshdForms are values of some keywords; they are what sshd -t takes.
+var sshdForms = map[string]struct {
+	as   lazy.Regexp
+	want string
+}{
+	"maxstartups":           {`^[0-9]+(?::[0-9]+:[0-9]+)?$`, "a number, or start:rate:full such as 10:30:100"},
+	"rekeylimit":            {`(?i)^(?:default|none|[0-9]+[KMG]?)(?:\s+(?:none|[0-9]+[smhdw]?(?:[0-9]+[smhdw])*))?$`, "an amount such as 1G and a time such as 1h"},
+	"ipqos":                 {`(?i)^(?:af[1-4][1-3]|cs[0-7]|ef|le|lowdelay|throughput|reliability|none|[0-9]+|0x[0-9a-f]+)(?:\s+(?:af[1-4][1-3]|cs[0-7]|ef|le|lowdelay|throughput|reliability|none|[0-9]+|0x[0-9a-f]+))?$`, "such as af21 cs1, or none"},
+	"authorizedkeyscommand": {`^(?:none$|"?/)`, "an absolute path, or none"},
+	"authenticationmethods": {`^(?:any|(?:(?:publickey|password|keyboard-interactive|gssapi-with-mic|hostbased|none)(?::[a-z-]+)?)(?:[,\s]+(?:publickey|password|keyboard-interactive|gssapi-with-mic|hostbased|none)(?::[a-z-]+)?)*)$`, "publickey, password, keyboard-interactive, hostbased or any"},
+	"permitlisten":          {`^(?:any|none|(?:(?:\S+:)?(?:[0-9]+|\*))(?:\s+(?:\S+:)?(?:[0-9]+|\*))*)$`, "a port, or HOST:PORT"},
+	"permitopen":            {`^(?:any|none|\S+:(?:[0-9]+|\*)(?:\s+\S+:(?:[0-9]+|\*))*)$`, "HOST:PORT"},
+	"syslogfacility":        {`(?i)^(?:DAEMON|USER|AUTH|AUTHPRIV|LOCAL[0-7])$`, "AUTH, AUTHPRIV, DAEMON, USER or LOCAL0 to LOCAL7"},
+	"listenaddress":         {`^(?:[0-9]{1,2}|1[0-9]{2}|2[0-4][0-9]|25[0-5])(?:\.(?:[0-9]{1,2}|1[0-9]{2}|2[0-4][0-9]|25[0-5])){3}(?::[0-9]+)?(?:\s+rdomain\s+\S+)?$|^[0-9.]*[A-Za-z:\[*$]`, "an address"},
+	"addressfamily":         {`^(?:any|inet|inet6)$`, "any, inet or inet6"},
+	"persourcemaxstartups":  {`^(?:none|[0-9]+)$`, "a number, or none"},
+}
+
 // algorithms that sshd knows; true for those that nobody should use.
 var algorithms = map[string]map[string]bool{
 	"ciphers": list(`aes128-ctr aes192-ctr aes256-ctr aes128-gcm@openssh.com aes256-gcm@openssh.com chacha20-poly1305@openssh.com`, `3des-cbc aes128-cbc aes192-cbc aes256-cbc rijndael-cbc@lysator.liu.se arcfour arcfour128 arcfour256 blowfish-cbc cast128-cbc`),
@@ -156,6 +174,10 @@ func (w *world) checkSSHDLine(l sshdLine) {
 		}
 	case kind == "number" && !onlyDigits(value) && !(more == "time" && timeSpan.MatchString(value)):
 		wrong("a number")
+		return
+	}
+	if form := sshdForms[l.key]; form.as != "" && !form.as.MatchString(value) {
+		wrong(form.want)
 		return
 	}
 	switch l.key {

@@ -87,7 +87,7 @@ func sudoLines(f *file) []sudoLine {
 var (
 	sudoAlias  = lazy.Regexp(`^(User|Runas|Host|Cmnd|Cmd)_Alias\s+(.*)$`)
 	aliasName  = lazy.Regexp(`^[A-Z][A-Z0-9_]*$`)
-	sudoTag    = lazy.Regexp(`^([A-Z_]+):\s*`)
+	sudoTag    = lazy.Regexp(`^([A-Z_]+)\s*:\s*`)
 	sudoOption = lazy.Regexp(`^(CWD|CHROOT|ROLE|TYPE|TIMEOUT|NOTBEFORE|NOTAFTER|APPARMOR_PROFILE)=\S+\s+`)
 	sudoDigest = lazy.Regexp(`^(?:sha224|sha256|sha384|sha512):[A-Za-z0-9+/=]+\s*,?\s*`)
 	sudoUsers  = lazy.Regexp(`^!?[%+:]*[A-Za-z0-9_.@#*\\-]+$|^ALL$`)
@@ -148,11 +148,24 @@ func splitUnquoted(text string, at byte) []string {
 	return append(out, text[start:])
 }
 
+// sudoDefaults are names of settings.
+var sudoDefaults = words(`always_query_group_plugin always_set_home authenticate case_insensitive_group case_insensitive_user closefrom_override compress_io env_editor env_reset exec_background fast_glob fqdn
+	ignore_audit_errors ignore_dot ignore_iolog_errors ignore_local_sudoers ignore_logfile_errors ignore_unknown_defaults insults intercept log_allowed log_denied log_exit_status log_host log_input log_output log_year
+	long_otp_prompt mail_all_cmnds mail_always mail_badpass mail_no_host mail_no_perms mail_no_user match_group_by_gid netgroup_tuple noexec pam_session pam_setcred passprompt_override path_info preserve_groups
+	pwfeedback requiretty root_sudo rootpw runas_allow_unknown_id runas_check_shell runaspw selinux set_home set_logname set_utmp setenv shell_noargs stay_setuid sudoedit_checkdir sudoedit_follow targetpw tty_tickets
+	umask_override use_loginclass use_netgroups use_pty user_command_timeouts utmp_runas visiblepw closefrom loglinelen maxseq passwd_timeout passwd_tries timestamp_timeout umask badpass_message editor iolog_dir iolog_file
+	passprompt runas_default secure_path sudoers_locale syslog_badpri syslog_goodpri timestampdir timestampowner timestamp_type env_file exempt_group fdexec group_plugin lecture lecture_file listpw logfile mailerflags mailerpath
+	mailfrom mailsub mailto syslog verifypw env_check env_delete env_keep role type privs limitprivs pam_service pam_login_service rlimit_core command_timeout iolog_group iolog_mode iolog_user iolog_flush sudo_command mail_all`)
+
 func (w *world) checkSudoDefaults(l sudoLine) {
 	_, setting, _ := strings.Cut(l.text, " ")
 	for _, one := range splitUnquoted(setting, ',') {
 		one = strings.TrimSpace(one)
 		name := strings.Trim(strings.FieldsFunc(one+" ", func(r rune) bool { return strings.ContainsRune("=+- \t", r) })[0], " ")
+		if meant, is := typo(strings.TrimPrefix(name, "!"), sudoDefaults); is {
+			w.hint("did you mean "+meant+"?").report("sudoers-syntax", l.at, "sudo has no setting %s", strings.TrimPrefix(name, "!"))
+			continue
+		}
 		switch {
 		case name == "!authenticate" || name == "!env_reset" || name == "setenv" || name == "!requiretty" && false:
 			w.report("sudoers-environment", l.at, "%s gives away what makes sudo safe", name)
