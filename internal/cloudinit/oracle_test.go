@@ -1,24 +1,21 @@
 package cloudinit
 
 import (
-	"bufio"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"bake/internal/doc"
+	"bake/internal/oracle"
 	"bake/internal/pyyaml"
 )
 
@@ -31,7 +28,7 @@ type answer struct {
 	Files  map[string]string `json:"files"` // contents in hex
 }
 
-// canonical writes a value as testdata/oracle.py does.
+// canonical writes a value as canonical.py of internal/oracle does.
 func canonical(n *doc.Node) string {
 	list := func(nodes []*doc.Node) []string {
 		var texts []string
@@ -77,48 +74,14 @@ func canonical(n *doc.Node) string {
 	return "{" + strings.Join(texts, ",") + "}"
 }
 
-// start starts cloud-init of a Debian release. Without it the test is skipped,
-// but not where CI=true.
+// startCloudInit starts cloud-init of a Debian release.
 func startCloudInit(t testing.TB, release string) func(data []byte) answer {
 	t.Helper()
-	script, err := filepath.Abs("../../testdata/lab/cloud-init-modules")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(script); err != nil {
-		t.Skip(err)
-	}
-	cache := os.Getenv("XDG_CACHE_HOME")
-	if cache == "" {
-		cache = filepath.Join(os.Getenv("HOME"), ".cache")
-	}
-	if ready, _ := filepath.Glob(filepath.Join(cache, "bake/lab/cloud-init-"+release+"-*")); len(ready) == 0 && os.Getenv("CI") != "true" {
-		t.Skip("testdata/lab/cloud-init-modules --fetch has not been run")
-	}
-	path, err := exec.CommandContext(t.Context(), script, release).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), "/usr/bin/python3", "testdata/oracle.py")
-	cmd.Env = append(os.Environ(), "PYTHONPATH="+strings.TrimSpace(string(path)), "PYTHONDONTWRITEBYTECODE=1")
-	cmd.Stderr = os.Stderr
-	in, err1 := cmd.StdinPipe()
-	out, err2 := cmd.StdoutPipe()
-	if err := errors.Join(err1, err2, cmd.Start()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { in.Close(); cmd.Wait() })
-	answers := bufio.NewReader(out)
+	ask := oracle.Start(t, oracle.CloudInit(t, release))
 	return func(data []byte) (a answer) {
 		t.Helper()
-		fmt.Fprintf(in, "%d\n", len(data))
-		in.Write(data)
-		line, err := answers.ReadBytes('\n')
-		if err == nil {
-			err = json.Unmarshal(line, &a)
-		}
-		if err != nil && err != io.EOF {
-			t.Fatalf("cloud-init has died of %q: %v", data, err)
+		if err := json.Unmarshal([]byte(ask(string(data))), &a); err != nil {
+			t.Fatalf("what cloud-init says of %q: %v", data, err)
 		}
 		return a
 	}

@@ -1,24 +1,22 @@
 package pyyaml
 
 import (
-	"bufio"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"bake/internal/doc"
+	"bake/internal/oracle"
 )
 
-// canonical writes a value as testdata/oracle.py does.
+// canonical writes a value as canonical.py of internal/oracle does.
 func canonical(n *doc.Node) string {
 	all := func(nodes []*doc.Node) []string {
 		var texts []string
@@ -93,43 +91,6 @@ func ours(text string) string {
 	return canonical(value)
 }
 
-// oracle starts PyYAML. Without it the test is skipped, but not where CI=true.
-func oracle(t testing.TB) func(text string) string {
-	t.Helper()
-	const python = "/usr/bin/python3" // the one the package python3-yaml is for
-	if out, err := exec.CommandContext(t.Context(), python, "-c", "import yaml").CombinedOutput(); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("python3-yaml is missing: %v: %s", err, out)
-		}
-		t.Skipf("python3-yaml is missing: %v", err)
-	}
-	cmd := exec.CommandContext(t.Context(), python, "testdata/oracle.py")
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { in.Close(); cmd.Wait() })
-	answers := bufio.NewReader(out)
-	return func(text string) string {
-		t.Helper()
-		fmt.Fprintf(in, "%d\n", len(text))
-		io.WriteString(in, text)
-		answer, err := answers.ReadString('\n')
-		if err != nil {
-			t.Fatalf("PyYAML has died of %q: %v", text, err)
-		}
-		return strings.TrimSuffix(answer, "\n")
-	}
-}
-
 // pieces are what the documents of the test are made of.
 var pieces = []string{
 	"a: 1\n", "b: [x, 'y', \"z\"]\n", "c: {d: e, f: [g, {h: i}]}\n", "- j\n- k: l\n  m: n\n", "runcmd:\n- [ls, -l]\n- echo hi\n",
@@ -179,7 +140,8 @@ func document(random *rand.Rand) string {
 
 // What this package and PyYAML make of the same texts is the same.
 func TestLikePyYAML(t *testing.T) {
-	ask := oracle(t)
+	oracle.Demand(t, "yaml", "python3-yaml")
+	ask := oracle.Start(t)
 	count := 4000
 	if n, err := strconv.Atoi(os.Getenv("BAKE_DIFFERENTIAL")); err == nil {
 		count = n

@@ -1,43 +1,23 @@
 package schema
 
 import (
-	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
+	"bake/internal/oracle"
 	"bake/internal/pyyaml"
 )
 
-// lab finds the modules of cloud-init of a Debian release. Without them the test
-// is skipped, but not where CI=true.
+// lab finds the modules of cloud-init of a Debian release, and its schema.
 func lab(t testing.TB, release string) (pythonPath string, cloudConfig []byte) {
 	t.Helper()
-	script, err := filepath.Abs("../../testdata/lab/cloud-init-modules")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cache := os.Getenv("XDG_CACHE_HOME")
-	if cache == "" {
-		cache = filepath.Join(os.Getenv("HOME"), ".cache")
-	}
-	if ready, _ := filepath.Glob(filepath.Join(cache, "bake/lab/cloud-init-"+release+"-*")); len(ready) == 0 && os.Getenv("CI") != "true" {
-		t.Skip("testdata/lab/cloud-init-modules --fetch has not been run")
-	}
-	out, err := exec.CommandContext(t.Context(), script, release).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	pythonPath = strings.TrimSpace(string(out))
+	pythonPath = oracle.CloudInit(t, release)
 	dir, _, _ := strings.Cut(pythonPath, ":")
 	data, err := os.ReadFile(dir + "/cloudinit/config/schemas/schema-cloud-config-v1.json")
 	if err != nil {
@@ -51,25 +31,11 @@ type verdict struct{ Errors, Deprecated []string }
 
 func validator(t testing.TB, pythonPath string) func(text string) verdict {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "/usr/bin/python3", "testdata/oracle.py")
-	cmd.Env = append(os.Environ(), "PYTHONPATH="+pythonPath, "PYTHONDONTWRITEBYTECODE=1")
-	cmd.Stderr = os.Stderr
-	in, err1 := cmd.StdinPipe()
-	out, err2 := cmd.StdoutPipe()
-	if err := errors.Join(err1, err2, cmd.Start()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { in.Close(); cmd.Wait() })
-	answers := bufio.NewReader(out)
+	ask := oracle.Start(t, pythonPath)
 	return func(text string) (v verdict) {
-		fmt.Fprintf(in, "%d\n", len(text))
-		io.WriteString(in, text)
-		line, err := answers.ReadBytes('\n')
-		if err == nil {
-			err = json.Unmarshal(line, &v)
-		}
-		if err != nil {
-			t.Fatalf("cloud-init has died of %q: %v", text, err)
+		t.Helper()
+		if err := json.Unmarshal([]byte(ask(text)), &v); err != nil {
+			t.Fatalf("what cloud-init says of %q: %v", text, err)
 		}
 		return v
 	}

@@ -4,17 +4,16 @@ A user-data is its length in bytes on a line, and the bytes. The answer is a lin
 form of type answer in oracle_test.go. PYTHONPATH says whose cloud-init it is; its classes are
 driven as its stages drive them. Nothing is fetched but the addresses below, and no boothook runs.
 """
-import datetime
 import importlib
 import json
 import logging
 import os
 import shutil
-import struct
 import sys
 import tempfile
 
 import yaml
+from canonical import canonical
 from cloudinit import handlers, helpers, stages, subp, url_helper, user_data
 from cloudinit.settings import PER_INSTANCE
 
@@ -24,28 +23,6 @@ PAGES = {
     "http://lab.invalid/empty": b"",
     "http://lab.invalid/again": b"#include\nhttp://lab.invalid/config\n",
 }
-
-
-def canonical(value):
-    if value is None:
-        return "n"
-    if isinstance(value, bool):
-        return "b1" if value else "b0"
-    if isinstance(value, int):
-        return f"i{value}"
-    if isinstance(value, float):
-        return "fnan" if value != value else "f" + struct.pack(">d", value).hex()
-    if isinstance(value, str):
-        return "s" + value.encode("utf-8", "surrogatepass").hex()
-    if isinstance(value, bytes):
-        return "y" + value.hex()
-    if isinstance(value, (datetime.date, datetime.datetime)):
-        return "d" + value.isoformat()
-    if isinstance(value, (list, tuple)):
-        return "[" + ",".join(map(canonical, value)) + "]"
-    if isinstance(value, set):
-        return "(" + ",".join(sorted(map(canonical, value))) + ")"
-    return "{" + ",".join(sorted(canonical(k) + "=" + canonical(v) for k, v in value.items())) + "}"
 
 
 class Response:
