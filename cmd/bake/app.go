@@ -204,6 +204,24 @@ func (a *app) prepare(names []string) ([]ready, error) {
 	return all, problems.Err()
 }
 
+// ready is prepare for hosts that are to be made: their words are held against the rules,
+// of which the warnings are said once nothing else is wrong, and their secrets are found.
+// With images, the schema of the base image is held against the words when it is read.
+func (a *app) ready(ctx context.Context, names []string, images bool) ([]ready, error) {
+	all, err := a.prepare(names)
+	var warnings func()
+	if err == nil {
+		warnings, err = a.lintAll(all, images)
+	}
+	if err == nil {
+		err = a.resolve(ctx, all)
+	}
+	if err == nil {
+		warnings()
+	}
+	return all, err
+}
+
 // words merges a host's layers, with the program that attests in it and what is
 // known of its payload.
 func (a *app) words(h *host.Host, load *seed.Payload) (seed.Seed, error) {

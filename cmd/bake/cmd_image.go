@@ -66,18 +66,10 @@ func readDiskFlags(c *cli.Context) (diskForm, error) {
 }
 
 func runImage(ctx context.Context, a *app, o imageOptions) error {
-	all, err := a.prepare(o.hosts)
-	var warnings func()
-	if err == nil {
-		warnings, err = a.lintAll(all, true)
-	}
-	if err == nil {
-		err = a.resolve(ctx, all)
-	}
+	all, err := a.ready(ctx, o.hosts, true)
 	if err != nil {
 		return err
 	}
-	warnings()
 	var baked []artifact.Generation
 	for _, h := range all {
 		generation, secrets, err := a.bake(ctx, h, o)

@@ -46,18 +46,10 @@ func seedCommand(a *app) *cli.Command {
 }
 
 func runSeed(ctx context.Context, a *app, o seedOptions) error {
-	all, err := a.prepare(o.hosts)
-	var warnings func()
-	if err == nil {
-		warnings, err = a.lintAll(all, false)
-	}
-	if err == nil {
-		err = a.resolve(ctx, all)
-	}
+	all, err := a.ready(ctx, o.hosts, false)
 	if err != nil {
 		return err
 	}
-	warnings()
 	for _, h := range all {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -123,11 +123,7 @@ func (a *app) trees(ctx context.Context, h *host.Host) ([]payload.Tree, error) {
 	if !slices.ContainsFunc(h.Layers, func(l layer.Rendered) bool { return slices.Contains(l.Payload, layer.OpenClaw) }) {
 		return nil, nil
 	}
-	pair, err := openclaw.Of(a.config)
-	if err != nil {
-		return nil, err
-	}
-	hold, depot, err := a.claws(ctx)
+	pair, depot, hold, err := a.claws(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -136,27 +132,27 @@ func (a *app) trees(ctx context.Context, h *host.Host) ([]payload.Tree, error) {
 	return []payload.Tree{{Path: layer.OpenClaw, Dir: tree.Dir, Digest: tree.Digest, Check: tree.Check}}, err
 }
 
-// claws is where trees of OpenClaw are built, by one run at a time.
-func (a *app) claws(ctx context.Context) (io.Closer, openclaw.Depot, error) {
+// claws is the pair of OpenClaw and Node that the configuration names, and where its tree
+// is built, by one run at a time until hold is closed.
+func (a *app) claws(ctx context.Context) (pair openclaw.Pair, depot openclaw.Depot, hold io.Closer, err error) {
+	if pair, err = openclaw.Of(a.config); err != nil {
+		return pair, depot, nil, err
+	}
 	dir := a.cacheDir()
 	if dir == "" {
-		return nil, openclaw.Depot{}, lackError{errors.New("there is no directory to keep OpenClaw in: set HOME or XDG_CACHE_HOME")}
+		return pair, depot, nil, lackError{errors.New("there is no directory to keep OpenClaw in: set HOME or XDG_CACHE_HOME")}
 	}
-	depot := openclaw.Depot{Dir: filepath.Join(dir, layer.OpenClaw), Tools: a.Tools, Stage: func(text string) { a.stage("%s", text) }}
+	depot = openclaw.Depot{Dir: filepath.Join(dir, layer.OpenClaw), Tools: a.Tools, Stage: func(text string) { a.stage("%s", text) }}
 	if err := os.MkdirAll(depot.Dir, 0o700); err != nil {
-		return nil, depot, err
+		return pair, depot, nil, err
 	}
-	hold, err := base.Own(ctx, depot.Dir)
-	return hold, depot, err
+	hold, err = base.Own(ctx, depot.Dir)
+	return pair, depot, hold, err
 }
 
 // pullOpenClaw moves the pair of OpenClaw and Node to what is newest.
 func (a *app) pullOpenClaw(ctx context.Context) (changes []string, err error) {
-	before, err := openclaw.Of(a.config)
-	if err != nil {
-		return nil, err
-	}
-	hold, depot, err := a.claws(ctx)
+	before, depot, hold, err := a.claws(ctx)
 	if err != nil {
 		return nil, err
 	}
