@@ -59,12 +59,8 @@ func checkCommands(w *world) {
 
 // checkShapes looks at how the entries of runcmd and bootcmd are written.
 func (w *world) checkShapes() {
-	for _, key := range []string{"bootcmd", "runcmd"} {
-		list := w.config.Get(key)
-		if list == nil || list.Kind != doc.List {
-			continue
-		}
-		for i, item := range list.Items {
+	for key, items := range w.commandLists() {
+		for i, item := range items {
 			at := spot{node: item, path: fmt.Sprintf("%s[%d]", key, i)}
 			switch item.Kind {
 			case doc.Map:

@@ -3,6 +3,7 @@ package lint
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -102,13 +103,20 @@ func (c *command) inner() *command {
 	return out.inner()
 }
 
-func (w *world) readCommands() {
-	for _, key := range []string{"bootcmd", "runcmd"} {
-		list := w.config.Get(key)
-		if list == nil || list.Kind != doc.List {
-			continue
+// commandLists are the lists of commands, in the order in which they run.
+func (w *world) commandLists() iter.Seq2[string, []*doc.Node] {
+	return func(yield func(string, []*doc.Node) bool) {
+		for _, key := range []string{"bootcmd", "runcmd"} {
+			if list := w.config.Get(key); list != nil && list.Kind == doc.List && !yield(key, list.Items) {
+				return
+			}
 		}
-		for i, item := range list.Items {
+	}
+}
+
+func (w *world) readCommands() {
+	for key, items := range w.commandLists() {
+		for i, item := range items {
 			at := spot{node: item, path: fmt.Sprintf("%s[%d]", key, i)}
 			if key == "bootcmd" && item.Pos.Line == 0 && w.host != nil {
 				continue // a file of a layer, which is looked at as one

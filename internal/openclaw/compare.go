@@ -44,19 +44,30 @@ func (e entry) fits(arch string) bool {
 // anyNode takes out of a lock which Node each package wants: npm would compare it with
 // the one that it runs on itself.
 func anyNode(lock []byte) ([]byte, error) {
-	var tree map[string]any
+	tree, _, err := without(lock, "engines")
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(tree)
+}
+
+// without reads a lock and takes fields out of each of its packages, which it returns as
+// well: they are part of the tree.
+func without(lock []byte, fields ...string) (tree, packages map[string]any, err error) {
 	decoder := json.NewDecoder(bytes.NewReader(lock))
 	decoder.UseNumber()
 	if err := decoder.Decode(&tree); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	packages, _ := tree["packages"].(map[string]any)
-	for _, e := range packages {
-		if fields, ok := e.(map[string]any); ok {
-			delete(fields, "engines")
+	packages, _ = tree["packages"].(map[string]any)
+	for _, one := range packages {
+		if one, ok := one.(map[string]any); ok {
+			for _, field := range fields {
+				delete(one, field)
+			}
 		}
 	}
-	return json.Marshal(tree)
+	return tree, packages, nil
 }
 
 // compare demands that npm has installed what the lock has for an architecture, and

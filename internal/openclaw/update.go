@@ -86,18 +86,9 @@ func (d Depot) ask(ctx context.Context, scratch, node string) ([]byte, error) {
 // plain takes out of a lock what is no business of an installation: where the registry
 // was, and who wants money. The versions stand where "latest" stood.
 func plain(lock []byte) ([]byte, error) {
-	var tree map[string]any
-	decoder := json.NewDecoder(bytes.NewReader(lock))
-	decoder.UseNumber()
-	if err := decoder.Decode(&tree); err != nil {
+	tree, packages, err := without(lock, "resolved", "funding")
+	if err != nil {
 		return nil, err
-	}
-	packages, _ := tree["packages"].(map[string]any)
-	for _, entry := range packages {
-		if fields, ok := entry.(map[string]any); ok {
-			delete(fields, "resolved")
-			delete(fields, "funding")
-		}
 	}
 	if root, ok := packages[""].(map[string]any); ok {
 		for _, kind := range []string{"dependencies", "optionalDependencies"} {
@@ -113,6 +104,6 @@ func plain(lock []byte) ([]byte, error) {
 	encoder := json.NewEncoder(&out)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
-	err := encoder.Encode(tree)
+	err = encoder.Encode(tree)
 	return out.Bytes(), err
 }

@@ -324,9 +324,16 @@ func (s *scanner) blockEntry() {
 }
 
 func (s *scanner) key() {
+	s.beginEntry("a key cannot stand here")
+	s.add(keyToken, 1)
+}
+
+// beginEntry begins a mapping, in a block where there is none yet, for a ? or a : that no
+// key stands before.
+func (s *scanner) beginEntry(misplaced string) {
 	if s.flow == 0 {
 		if !s.allowKey {
-			s.fail("a key cannot stand here")
+			s.fail("%s", misplaced)
 		}
 		if s.addIndent(s.at.col) {
 			s.add(blockMappingStart, 0)
@@ -334,7 +341,6 @@ func (s *scanner) key() {
 	}
 	s.allowKey = s.flow == 0
 	s.removeKey()
-	s.add(keyToken, 1)
 }
 
 func (s *scanner) value() {
@@ -347,16 +353,7 @@ func (s *scanner) value() {
 		}
 		s.allowKey = false
 	} else {
-		if s.flow == 0 {
-			if !s.allowKey {
-				s.fail("a second colon, or a key that does not fit the lines above")
-			}
-			if s.addIndent(s.at.col) {
-				s.add(blockMappingStart, 0)
-			}
-		}
-		s.allowKey = s.flow == 0
-		s.removeKey()
+		s.beginEntry("a second colon, or a key that does not fit the lines above")
 	}
 	s.add(valueToken, 1)
 }
