@@ -178,7 +178,7 @@ func (a *app) bucket(ctx context.Context, name string, o backupOptions) error {
 	case b == nil:
 		return usageError{errors.New("its repository is not on S3")}
 	case o.policy != "":
-		document, err := backup.Document(b.Policy(o.policy == string(backup.Pruner)))
+		document, err := b.Policy(backup.Role(o.policy))
 		if err != nil {
 			return err
 		}

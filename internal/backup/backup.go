@@ -7,11 +7,11 @@
 //
 // There are two kinds of [Store]:
 //
-//   - [Restic]: a restic repository, on S3, over sftp, on a rest server or in a local
+//   - restic: a restic repository, on S3, over sftp, on a rest server or in a local
 //     directory. One snapshot is the two files, tagged bake and generation=G, under the
 //     name of its host. Encrypted before it leaves, and stored once however often it
 //     comes.
-//   - [Tree]: a directory with the files of each backup as they were, those that did not
+//   - tree: a directory with the files of each backup as they were, those that did not
 //     change as hard links to the backup before. To look into with ls. It lies there
 //     unencrypted.
 //
@@ -22,9 +22,9 @@
 // It promises:
 //   - No password and no key is in the arguments of a program, in a file or in an error.
 //     A program gets them in its own environment and no other secret of bake's.
-//   - What a store could not do is a [*Fault]: whose the fault is, in words, and what
+//   - What a store could not do is an error that says whose the fault is, in words, and what
 //     to do about it. What the program said is in it too.
-//   - A store that has vanished is not begun anew: [Restic.Init] is a command of its
+//   - A store that has vanished is not begun anew: beginning one is a command of its
 //     own. A backup that silently goes to a new, empty place has lost all that was.
 //   - A dead process's lock stops nothing. That of a live one does, and is named.
 //   - When bake is killed, however, its restic ends too, and until it has, nobody else
@@ -79,19 +79,19 @@ type Snapshot struct {
 	Added      int64     `json:"added,omitempty"` // to the store, when it has just been saved
 }
 
-// A Keep says which backups of a host stay. The newest always does.
-type Keep struct {
+// keep says which backups of a host stay. The newest always does.
+type keep struct {
 	Within                 time.Duration // all that are younger, whatever the numbers say
 	Daily, Weekly, Monthly int
 }
 
 // oldest is how old a backup may get.
-func (k Keep) oldest() time.Duration {
+func (k keep) oldest() time.Duration {
 	const day = 24 * time.Hour
 	return max(k.Within, time.Duration(k.Daily)*day, time.Duration(k.Weekly)*7*day, time.Duration(k.Monthly)*31*day)
 }
 
-// A Store keeps backups. Every method's error may be a *Fault, and every one ends when
+// A Store keeps backups. Every method's error may be a *fault, and every one ends when
 // its context does.
 type Store interface {
 	// String says where it is, without secrets.
@@ -103,7 +103,7 @@ type Store interface {
 	// Fetch puts the two files of a backup into a directory that exists.
 	Fetch(ctx context.Context, s Snapshot, dir string) error
 	// Prune removes what need not stay, and returns it. Dry only says what that is.
-	Prune(ctx context.Context, host string, keep Keep, dry bool) ([]Snapshot, error)
+	Prune(ctx context.Context, host string, keep keep, dry bool) ([]Snapshot, error)
 	// Check reads the store through: its structure, and of what it holds as much as
 	// subset says, such as 5% or 1G, "" for none.
 	Check(ctx context.Context, subset string) error
@@ -111,5 +111,5 @@ type Store interface {
 	Unlock(ctx context.Context) error
 }
 
-// Progress is told how many bytes of how many are stored.
-type Progress func(done, total int64)
+// progress is told how many bytes of how many are stored.
+type progress func(done, total int64)

@@ -25,7 +25,7 @@ type Bucket struct {
 // waits.
 const attempts = 3
 
-func newBucket(u *url.URL, name, prefix, region string, keys Keys) (*Bucket, error) {
+func newBucket(u *url.URL, name, prefix, region string, keys keys) (*Bucket, error) {
 	client, err := minio.New(u.Host, &minio.Options{
 		Creds:  credentials.NewStaticV4(string(keys.Access.Reveal()), string(keys.Secret.Reveal()), ""),
 		Secure: u.Scheme == "https", Region: region, MaxRetries: attempts, BucketLookup: minio.BucketLookupPath,
@@ -41,8 +41,8 @@ func (b *Bucket) String() string { return b.client.EndpointURL().Host + "/" + b.
 
 func (b *Bucket) fault(err error) error { return answered(b.String(), err) }
 
-// A Finding is one thing that a bucket must be, and whether it is.
-type Finding struct {
+// finding is one thing that a bucket must be, and whether it is.
+type finding struct {
 	What string `json:"what"`
 	OK   bool   `json:"ok"`
 	Said string `json:"said,omitempty"` // what it is instead, and what to do
@@ -88,7 +88,7 @@ const margin = 14
 // Need is for how many days a bucket must lock what it is given so that every backup
 // that is kept is locked. A pack is stored once and used for as long as it is needed: by
 // backups that come when its lock is half over, too. Renewing locks makes that moot.
-func (k Keep) Need(renews bool) uint {
+func (k keep) Need(renews bool) uint {
 	if renews {
 		return margin
 	}
@@ -98,20 +98,20 @@ func (k Keep) Need(renews bool) uint {
 // Check says whether a bucket keeps what it is given, for so many days at least, and
 // whether this key, the writer's, can do nothing about it. For that it stores an object
 // of a few bytes and tries.
-func (b *Bucket) Check(ctx context.Context, days uint) ([]Finding, error) {
+func (b *Bucket) Check(ctx context.Context, days uint) ([]finding, error) {
 	is, err := b.client.BucketExists(ctx, b.name)
 	if err != nil {
 		return nil, b.fault(err)
 	}
 	if !is {
-		return nil, &Fault{Store: b.String(), Cause: NoBucket, Hint: "bake backup bucket --create makes it as it should be"}
+		return nil, &fault{Store: b.String(), Cause: causeNoBucket, Hint: "bake backup bucket --create makes it as it should be"}
 	}
 	all := b.settings(ctx, days)
 	info, err := b.put(ctx, path.Join(b.prefix, probeName), "what bake backup bucket tries to delete\n")
 	if err != nil {
-		return append(all, Finding{What: "the writer can store", Said: b.fault(err).Error()}), nil
+		return append(all, finding{What: "the writer can store", Said: b.fault(err).Error()}), nil
 	}
-	return append(append(all, Finding{What: "the writer can store", OK: true}), b.trials(ctx, info)...), nil
+	return append(append(all, finding{What: "the writer can store", OK: true}), b.trials(ctx, info)...), nil
 }
 
 const probeName = "bake-probe"
@@ -122,9 +122,9 @@ func (b *Bucket) put(ctx context.Context, key, text string) (minio.UploadInfo, e
 }
 
 // settings are what a bucket says of itself. A writer need not be allowed to ask.
-func (b *Bucket) settings(ctx context.Context, days uint) []Finding {
+func (b *Bucket) settings(ctx context.Context, days uint) []finding {
 	versions, err := b.client.GetBucketVersioning(ctx, b.name)
-	keeps := Finding{What: "every version of an object is kept", OK: err == nil && versions.Enabled()}
+	keeps := finding{What: "every version of an object is kept", OK: err == nil && versions.Enabled()}
 	switch {
 	case err != nil:
 		keeps.Said = b.fault(err).Error()
@@ -132,7 +132,7 @@ func (b *Bucket) settings(ctx context.Context, days uint) []Finding {
 		keeps.Said = "versioning is off"
 	}
 	on, mode, validity, unit, err := b.client.GetObjectLockConfig(ctx, b.name)
-	locks := Finding{What: fmt.Sprintf("what is stored cannot be deleted for at least %d days", days)}
+	locks := finding{What: fmt.Sprintf("what is stored cannot be deleted for at least %d days", days)}
 	switch {
 	case err != nil && minio.ToErrorResponse(err).Code == "ObjectLockConfigurationNotFoundError", err == nil && on != "Enabled":
 		locks.Said = "object lock is off, and most servers can only turn it on for a new bucket: bake backup bucket --create makes one"
@@ -151,14 +151,14 @@ func (b *Bucket) settings(ctx context.Context, days uint) []Finding {
 			locks.Said = fmt.Sprintf("%d days, %s", has, *mode)
 		}
 	}
-	return []Finding{keeps, locks}
+	return []finding{keeps, locks}
 }
 
 // trials are what the writer must not be able to do. The order is from the harmless to
 // what destroys the probe.
-func (b *Bucket) trials(ctx context.Context, probe minio.UploadInfo) []Finding {
+func (b *Bucket) trials(ctx context.Context, probe minio.UploadInfo) []finding {
 	governance, past := minio.Governance, b.now().Add(time.Hour).UTC()
-	return []Finding{
+	return []finding{
 		refused("the writer cannot turn versions off", b.client.SuspendVersioning(ctx, b.name), func() { _ = b.client.EnableVersioning(ctx, b.name) }),
 		refused("the writer cannot shorten a lock", b.client.PutObjectRetention(ctx, b.name, probe.Key,
 			minio.PutObjectRetentionOptions{GovernanceBypass: true, Mode: &governance, RetainUntilDate: &past, VersionID: probe.VersionID}), nil),
@@ -168,18 +168,18 @@ func (b *Bucket) trials(ctx context.Context, probe minio.UploadInfo) []Finding {
 }
 
 // refused demands that a server said no. Anything else than yes or no is no answer.
-func refused(what string, err error, undo func()) Finding {
+func refused(what string, err error, undo func()) finding {
 	said := minio.ToErrorResponse(err)
 	switch {
 	case err == nil:
 		if undo != nil {
 			undo()
 		}
-		return Finding{What: what, Said: "it can: give it the policy that bake backup bucket --policy prints"}
+		return finding{What: what, Said: "it can: give it the policy that bake backup bucket --policy prints"}
 	case said.StatusCode >= 400 && said.StatusCode < 500:
-		return Finding{What: what, OK: true, Said: said.Code}
+		return finding{What: what, OK: true, Said: said.Code}
 	}
-	return Finding{What: what, Said: answered("the server did not say", err).Error()}
+	return finding{What: what, Said: answered("the server did not say", err).Error()}
 }
 
 // Renew has every object of the repository that is in use locked for as long as one

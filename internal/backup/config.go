@@ -56,8 +56,8 @@ type plan struct {
 	subset                                            string
 	password                                          []secret.Ref
 	keys                                              map[Role]keyRefs
-	keep                                              *Keep
-	limits                                            *Limits
+	keep                                              *keep
+	limits                                            *limits
 	maxAge                                            time.Duration
 	drill                                             *drill
 }
@@ -208,8 +208,8 @@ func readKeys(n *doc.Node, path string, problems *diag.List) keyRefs {
 	return keyRefs{reference(get("key"), path, "key", problems), reference(get("secret"), path, "secret", problems)}
 }
 
-func readKeep(n *doc.Node, path string, problems *diag.List) *Keep {
-	k := &Keep{}
+func readKeep(n *doc.Node, path string, problems *diag.List) *keep {
+	k := &keep{}
 	get := n.Fields(path, problems, "daily", "weekly", "monthly", "within")
 	for key, to := range map[string]*int{"daily": &k.Daily, "weekly": &k.Weekly, "monthly": &k.Monthly} {
 		v := get(key)
@@ -228,8 +228,8 @@ func readKeep(n *doc.Node, path string, problems *diag.List) *Keep {
 	return k
 }
 
-func readLimits(n *doc.Node, path string, problems *diag.List) *Limits {
-	l := &Limits{}
+func readLimits(n *doc.Node, path string, problems *diag.List) *limits {
+	l := &limits{}
 	get := n.Fields(path, problems, "upload", "download", "time", "stall")
 	for key, to := range map[string]*int64{"upload": &l.Upload, "download": &l.Download} {
 		if v := get(key); v != nil {

@@ -52,7 +52,7 @@ func TestPlan(t *testing.T) {
 	}
 	r := zap.Restic
 	if string(r.Password.Reveal()) != word || string(r.Keys.Access.Reveal()) != "AK" || string(r.Keys.Secret.Reveal()) != "SK" || r.Region != "eu-1" ||
-		r.Limits.Upload != 10<<20 || r.Limits.Time != 2*time.Hour || zap.Keep != (Keep{Daily: 3, Within: 48 * time.Hour}) ||
+		r.Limits.Upload != 10<<20 || r.Limits.Time != 2*time.Hour || zap.Keep != (keep{Daily: 3, Within: 48 * time.Hour}) ||
 		zap.MaxAge != 26*time.Hour || !filepath.IsAbs(zap.Identity) || zap.User != "bake-backup" || len(zap.Stores()) != 1 {
 		t.Errorf("%+v, %+v", zap, r)
 	}
@@ -76,7 +76,7 @@ func TestPlan(t *testing.T) {
 		t.Errorf("there is no owner: %v", err)
 	}
 	zip, err := c.Plan(t.Context(), "zip", Pruner, secret.Finder{Dir: finder.Dir, Getenv: func(string) string { return "x" }})
-	if err != nil || len(zip.Stores()) != 2 || zip.Keep != (Keep{Monthly: 1}) || zip.Subset != "5%" {
+	if err != nil || len(zip.Stores()) != 2 || zip.Keep != (keep{Monthly: 1}) || zip.Subset != "5%" {
 		t.Errorf("%+v, %v", zip, err)
 	}
 	if bucket, err := zip.Bucket(); bucket != nil || err != nil {

@@ -127,7 +127,7 @@ func isSparse(h *tar.Header) bool {
 // it was. A nil out only looks.
 func join(ctx context.Context, dir string, out io.Writer) (err error) {
 	damaged := func(format string, args ...any) error {
-		return &Fault{Store: dir, Cause: Damaged, Said: fmt.Sprintf(format, args...)}
+		return &fault{Store: dir, Cause: causeDamaged, Said: fmt.Sprintf(format, args...)}
 	}
 	content, err := os.ReadFile(filepath.Join(dir, cutsName))
 	if err != nil {

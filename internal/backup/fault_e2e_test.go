@@ -113,7 +113,7 @@ func TestE2ECut(t *testing.T) {
 			cut := repositoryAt(newWire(t, s.Host, at).Addr().String(), Writer)
 			cut.Limits.Stall = patience
 			_, err := cut.Save(t.Context(), j)
-			f := caused(t, err, Unreachable)
+			f := caused(t, err, causeUnreachable)
 			if !f.Network() || f.Said == "" {
 				t.Errorf("it is %q", err)
 			}
@@ -144,7 +144,7 @@ func TestE2EUnwell(t *testing.T) {
 	var asked atomic.Int64
 	over := make(chan struct{}) // a server does not see who hangs up on what it does not read
 	defer close(over)
-	through := func(ill func(n int64, out http.ResponseWriter, in *http.Request) bool) *Restic {
+	through := func(ill func(n int64, out http.ResponseWriter, in *http.Request) bool) *restic {
 		proxy := httputil.NewSingleHostReverseProxy(s.URL)
 		front := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, in *http.Request) {
 			if !ill(asked.Add(1), out, in) {
@@ -169,7 +169,7 @@ func TestE2EUnwell(t *testing.T) {
 	})
 	never.Limits.Stall = patience
 	_, err := never.Save(t.Context(), state(t, 2<<20))
-	if caused(t, err, Unreachable); !strings.Contains(err.Error(), "reduce your request rate") {
+	if caused(t, err, causeUnreachable); !strings.Contains(err.Error(), "reduce your request rate") {
 		t.Error(err)
 	}
 	t.Log(err)
@@ -182,12 +182,12 @@ func TestE2EUnwell(t *testing.T) {
 	})
 	silent.Limits.Stall = patience
 	_, err = silent.Save(t.Context(), state(t, 2<<20))
-	caused(t, err, Stalled)
+	caused(t, err, causeStalled)
 	t.Log(err)
 	slow := through(func(int64, http.ResponseWriter, *http.Request) bool { return false })
-	slow.Limits = Limits{Upload: 64 << 10, Time: 3 * time.Second}
+	slow.Limits = limits{Upload: 64 << 10, Time: 3 * time.Second}
 	_, err = slow.Save(t.Context(), state(t, 4<<20))
-	if f := caused(t, err, Stalled); !strings.Contains(f.Said, "within 3s") {
+	if f := caused(t, err, causeStalled); !strings.Contains(f.Said, "within 3s") {
 		t.Error(err)
 	}
 	isWhole(t, s.repository(Writer), save(t, s.repository(Writer), j), j)

@@ -9,7 +9,7 @@ import (
 // surplus returns what need not stay of the backups of one host, the oldest first. The
 // rules are restic's: of each of the last so many days that have one, the last backup
 // stays, and so on, and with Within all that are younger than the newest by that much.
-func (k Keep) surplus(all []Snapshot) (gone []Snapshot) {
+func (k keep) surplus(all []Snapshot) (gone []Snapshot) {
 	if len(all) == 0 {
 		return nil
 	}

@@ -41,7 +41,7 @@ func (e *BusyError) Error() string {
 func (e *BusyError) Lack() bool { return true }
 
 // Enter makes a host's place below root and takes its lock. The lock is the kernel's and
-// lasts as long as this process and the programs it was given to (see [Restic.Hold]): a
+// lasts as long as this process and the programs it was given to (see Restic.Hold of a Plan): a
 // killed bake whose restic still runs has not left.
 func Enter(root, host string) (*Place, error) {
 	dir := filepath.Join(root, host)

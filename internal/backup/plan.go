@@ -17,9 +17,9 @@ import (
 
 // A Plan is where the backups of one host go, with all that it takes to get there.
 type Plan struct {
-	Restic   *Restic // nil: there is no repository
-	Tree     *Tree   // nil: there is none
-	Keep     Keep
+	Restic   *restic // nil: there is no repository
+	Tree     *tree   // nil: there is none
+	Keep     keep
 	MaxAge   time.Duration // 0: backups do not age
 	Subset   string        // for Check
 	User     string        // who fetches from the machine
@@ -29,8 +29,8 @@ type Plan struct {
 
 // usual is what holds where backup.yaml says nothing.
 var usual = plan{
-	keep:   &Keep{Daily: 7, Weekly: 4, Monthly: 6, Within: 7 * 24 * time.Hour},
-	limits: &Limits{}, user: "bake-backup",
+	keep:   &keep{Daily: 7, Weekly: 4, Monthly: 6, Within: 7 * 24 * time.Hour},
+	limits: &limits{}, user: "bake-backup",
 }
 
 // Plan finds the secrets of a host's stores, as far as a role needs them. The error is a
@@ -60,7 +60,7 @@ func (c Config) Plan(ctx context.Context, host string, as Role, finder secret.Fi
 		plan.Identity = filepath.Join(filepath.Dir(c.file), plan.Identity)
 	}
 	if p.tree != "" {
-		plan.Tree = &Tree{Dir: p.tree, Tools: finder.Tools}
+		plan.Tree = &tree{Dir: p.tree, Tools: finder.Tools}
 	}
 	if p.repository == "" {
 		return plan, nil
@@ -98,8 +98,8 @@ func (p plan) over(q plan) plan {
 	return p
 }
 
-func (p plan) restic(ctx context.Context, as Role, finder secret.Finder) (*Restic, error) {
-	r := &Restic{Tools: finder.Tools, Repository: p.repository, Region: p.region, Limits: *p.limits}
+func (p plan) restic(ctx context.Context, as Role, finder secret.Finder) (*restic, error) {
+	r := &restic{Tools: finder.Tools, Repository: p.repository, Region: p.region, Limits: *p.limits}
 	var problems diag.List
 	for _, s := range []struct {
 		refs []secret.Ref

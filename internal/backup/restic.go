@@ -17,45 +17,45 @@ import (
 // tag marks what bake has stored in a repository that others may use too.
 const tag = "bake"
 
-// Keys are how an S3 server knows somebody. Empty for other stores.
-type Keys struct {
+// keys are how an S3 server knows somebody. Empty for other stores.
+type keys struct {
 	Access, Secret secret.Value
 }
 
-func (k Keys) isSet() bool { return len(k.Access.Reveal()) > 0 }
+func (k keys) isSet() bool { return len(k.Access.Reveal()) > 0 }
 
-// Limits keep a store from taking all there is. Zero values are no limits, but for
+// limits keep a store from taking all there is. Zero values are no limits, but for
 // Stall.
-type Limits struct {
+type limits struct {
 	Upload, Download int64         // bytes a second
 	Time             time.Duration // for one backup
 	Stall            time.Duration // without a byte; 10 minutes when 0
 }
 
-// Restic is a repository.
-type Restic struct {
+// restic is a repository.
+type restic struct {
 	Tools      tool.Box
 	Repository string // as restic's -r has it, without a password in it
 	Password   secret.Value
-	Keys       Keys // of S3
+	Keys       keys // of S3
 	Region     string
-	Limits     Limits
+	Limits     limits
 	Cache      string // a directory of restic's own, "" for none
-	Progress   Progress
+	Progress   progress
 	Hold       *os.File // a lock that is to last as long as restic does; nil: none
 }
 
 // String is the repository.
-func (r *Restic) String() string { return r.Repository }
+func (r *restic) String() string { return r.Repository }
 
 // Init begins a repository where there is none.
-func (r *Restic) Init(ctx context.Context) error {
+func (r *restic) Init(ctx context.Context) error {
 	_, err := r.run(ctx, call{args: []string{"init"}})
 	return err
 }
 
 // Save stores a backup as a snapshot.
-func (r *Restic) Save(ctx context.Context, j Job) (Snapshot, error) {
+func (r *restic) Save(ctx context.Context, j Job) (Snapshot, error) {
 	saved := Snapshot{Host: j.Host, Generation: j.Generation, Time: j.Time.UTC().Truncate(time.Second), Store: r.String()}
 	args := []string{"backup", "--json", "--host", j.Host, "--tag", tag, "--time", saved.Time.Format(time.DateTime)}
 	if j.Generation != "" {
@@ -63,7 +63,7 @@ func (r *Restic) Save(ctx context.Context, j Job) (Snapshot, error) {
 	}
 	if r.Limits.Time > 0 {
 		limited, stop := context.WithTimeoutCause(ctx, r.Limits.Time,
-			&Fault{Store: r.String(), Cause: Stalled, Said: fmt.Sprintf("it was not done within %v", r.Limits.Time)})
+			&fault{Store: r.String(), Cause: causeStalled, Said: fmt.Sprintf("it was not done within %v", r.Limits.Time)})
 		defer stop()
 		ctx = limited
 	}
@@ -74,15 +74,15 @@ func (r *Restic) Save(ctx context.Context, j Job) (Snapshot, error) {
 			return moved
 		}})
 		if err == nil && files != 2 && saved.ID != "" { // restic skips what is not there, and is content
-			err = &Fault{Store: r.String(), Cause: Partial, Said: fmt.Sprintf("%d of 2 files", files)}
+			err = &fault{Store: r.String(), Cause: causePartial, Said: fmt.Sprintf("%d of 2 files", files)}
 		}
 		return err
 	})
-	if partial := (*Fault)(nil); errors.As(err, &partial) && partial.Cause == Partial && saved.ID != "" {
+	if partial := (*fault)(nil); errors.As(err, &partial) && partial.Cause == causePartial && saved.ID != "" {
 		err = errors.Join(err, r.forget(ctx, saved.ID)) // half a backup is none
 	}
 	if err == nil && saved.ID == "" {
-		err = &Fault{Store: r.String(), Cause: Failed, Said: "restic ended well and named no snapshot"}
+		err = &fault{Store: r.String(), Cause: causeFailed, Said: "restic ended well and named no snapshot"}
 	}
 	if err != nil {
 		return Snapshot{}, err
@@ -92,7 +92,7 @@ func (r *Restic) Save(ctx context.Context, j Job) (Snapshot, error) {
 
 // read takes in what restic says while it stores: how many files there were when it is
 // at the end, and whether it got on.
-func (r *Restic) read(line []byte, saved *Snapshot) (files int, moved bool) {
+func (r *restic) read(line []byte, saved *Snapshot) (files int, moved bool) {
 	var said struct {
 		Type  string `json:"message_type"`
 		Done  int64  `json:"bytes_done"`
@@ -133,7 +133,7 @@ type listed struct {
 	Paths []string  `json:"paths"`
 }
 
-func (r *Restic) snapshot(l listed) Snapshot {
+func (r *restic) snapshot(l listed) Snapshot {
 	s := Snapshot{ID: l.ID, Host: l.Host, Time: l.Time.UTC(), Store: r.String()}
 	for _, t := range l.Tags {
 		if generation, ok := strings.CutPrefix(t, "generation="); ok {
@@ -144,7 +144,7 @@ func (r *Restic) snapshot(l listed) Snapshot {
 }
 
 // List returns the snapshots of a host.
-func (r *Restic) List(ctx context.Context, host string) ([]Snapshot, error) {
+func (r *restic) List(ctx context.Context, host string) ([]Snapshot, error) {
 	out, err := r.run(ctx, call{args: []string{"snapshots", "--json", "--no-lock", "--tag", tag, "--host", host}})
 	if err != nil {
 		return nil, err
@@ -162,13 +162,13 @@ func (r *Restic) List(ctx context.Context, host string) ([]Snapshot, error) {
 }
 
 // Fetch restores a snapshot's two files.
-func (r *Restic) Fetch(ctx context.Context, s Snapshot, dir string) error {
+func (r *restic) Fetch(ctx context.Context, s Snapshot, dir string) error {
 	_, err := r.run(ctx, call{args: []string{"restore", s.ID, "--no-lock", "--target", dir}, patient: true})
 	return err
 }
 
 // Prune forgets and removes, with the key that may.
-func (r *Restic) Prune(ctx context.Context, host string, keep Keep, dry bool) (removed []Snapshot, err error) {
+func (r *restic) Prune(ctx context.Context, host string, keep keep, dry bool) (removed []Snapshot, err error) {
 	args := []string{"forget", "--json", "--tag", tag, "--host", host, "--group-by", "host", "--keep-last", "1"}
 	for _, rule := range []struct {
 		flag   string
@@ -204,7 +204,7 @@ func (r *Restic) Prune(ctx context.Context, host string, keep Keep, dry bool) (r
 
 // forgotten reads what restic forgets. It says nothing at all where there is no
 // snapshot.
-func (r *Restic) forgotten(out []byte) (removed []Snapshot, err error) {
+func (r *restic) forgotten(out []byte) (removed []Snapshot, err error) {
 	if len(strings.TrimSpace(string(out))) == 0 {
 		return nil, nil
 	}
@@ -222,13 +222,13 @@ func (r *Restic) forgotten(out []byte) (removed []Snapshot, err error) {
 	return removed, nil
 }
 
-func (r *Restic) forget(ctx context.Context, id string) error {
+func (r *restic) forget(ctx context.Context, id string) error {
 	_, err := r.run(context.WithoutCancel(ctx), call{args: []string{"forget", id}})
 	return err
 }
 
 // Check has restic check itself, and read some of what it stores.
-func (r *Restic) Check(ctx context.Context, subset string) error {
+func (r *restic) Check(ctx context.Context, subset string) error {
 	args := []string{"check"}
 	if subset != "" {
 		args = append(args, "--read-data-subset", subset)
@@ -240,15 +240,15 @@ func (r *Restic) Check(ctx context.Context, subset string) error {
 }
 
 // Unlock removes all locks.
-func (r *Restic) Unlock(ctx context.Context) error {
+func (r *restic) Unlock(ctx context.Context) error {
 	_, err := r.run(ctx, call{args: []string{"unlock", "--remove-all"}})
 	return err
 }
 
 // locking does what needs a lock, once more when the one in its way was dead.
-func (r *Restic) locking(ctx context.Context, do func() error) error {
+func (r *restic) locking(ctx context.Context, do func() error) error {
 	err := do()
-	if fault := (*Fault)(nil); !errors.As(err, &fault) || fault.Cause != Locked {
+	if fault := (*fault)(nil); !errors.As(err, &fault) || fault.Cause != causeLocked {
 		return err
 	}
 	if _, failed := r.run(ctx, call{args: []string{"unlock"}}); failed != nil { // stale ones only

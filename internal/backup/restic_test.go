@@ -53,10 +53,10 @@ func put(t *testing.T, path string, content []byte) {
 }
 
 // repository is a restic repository in a directory.
-func repository(t *testing.T) *Restic {
+func repository(t *testing.T) *restic {
 	t.Helper()
 	needs(t, "restic")
-	r := &Restic{Repository: filepath.Join(t.TempDir(), "repo"), Password: secret.New("password", []byte(word))}
+	r := &restic{Repository: filepath.Join(t.TempDir(), "repo"), Password: secret.New("password", []byte(word))}
 	if err := r.Init(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -92,9 +92,9 @@ func isWhole(t *testing.T, s Store, snapshot Snapshot, j Job) {
 }
 
 // caused demands a fault of one cause, and returns it.
-func caused(t *testing.T, err error, want Cause) *Fault {
+func caused(t *testing.T, err error, want cause) *fault {
 	t.Helper()
-	var f *Fault
+	var f *fault
 	if !errors.As(err, &f) || f.Cause != want {
 		t.Fatalf("error %v, want %q", err, want)
 	}
@@ -141,7 +141,7 @@ func TestPrune(t *testing.T) {
 	}
 	save(t, r, Job{Dir: j.Dir, Host: "zip", Time: j.Time})
 	for _, dry := range []bool{true, false} {
-		removed, err := r.Prune(t.Context(), "zap", Keep{Daily: 3}, dry)
+		removed, err := r.Prune(t.Context(), "zap", keep{Daily: 3}, dry)
 		if err != nil || len(removed) != 9 {
 			t.Fatalf("dry %v: removed %v, %v", dry, removed, err)
 		}
@@ -151,10 +151,10 @@ func TestPrune(t *testing.T) {
 			t.Errorf("%s has %v, %v", host, list, err)
 		}
 	}
-	if removed, err := r.Prune(t.Context(), "zap", Keep{}, false); err != nil || len(removed) != 2 {
+	if removed, err := r.Prune(t.Context(), "zap", keep{}, false); err != nil || len(removed) != 2 {
 		t.Errorf("removed %v, %v: the newest stays without any rule", removed, err)
 	}
-	if removed, err := r.Prune(t.Context(), "zop", Keep{Daily: 1}, false); err != nil || len(removed) != 0 {
+	if removed, err := r.Prune(t.Context(), "zop", keep{Daily: 1}, false); err != nil || len(removed) != 0 {
 		t.Errorf("a host without backups: removed %v, %v", removed, err)
 	}
 }
@@ -170,7 +170,7 @@ func TestFaults(t *testing.T) {
 		wrong.Password = secret.New("password", []byte("tr0ub4dor"))
 		j := state(t, 1<<10)
 		_, err := wrong.Save(t.Context(), j)
-		if f := caused(t, err, Password); !f.Lack() || f.Network() || f.Integrity() || strings.Contains(err.Error(), "tr0ub4dor") {
+		if f := caused(t, err, causePassword); !f.Lack() || f.Network() || f.Integrity() || strings.Contains(err.Error(), "tr0ub4dor") {
 			t.Errorf("it is %q", err)
 		}
 		isWhole(t, r, save(t, r, j), j)
@@ -184,7 +184,7 @@ func TestFaults(t *testing.T) {
 		}
 		j := state(t, 1<<10)
 		_, err := r.Save(t.Context(), j)
-		caused(t, err, Absent)
+		caused(t, err, causeAbsent)
 		if _, err := os.Stat(r.Repository); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("there is a new one: %v", err)
 		}
@@ -199,11 +199,11 @@ func TestFaults(t *testing.T) {
 		j := state(t, 3<<20)
 		saved := save(t, r, j)
 		spoil(t, r.Repository)
-		f := caused(t, r.Check(t.Context(), "100%"), Damaged)
+		f := caused(t, r.Check(t.Context(), "100%"), causeDamaged)
 		if !f.Integrity() {
 			t.Errorf("%v is not called so", f)
 		}
-		caused(t, r.Fetch(t.Context(), saved, t.TempDir()), Damaged)
+		caused(t, r.Fetch(t.Context(), saved, t.TempDir()), causeDamaged)
 	})
 	t.Run("unreadable", func(t *testing.T) {
 		t.Parallel()
@@ -213,14 +213,14 @@ func TestFaults(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := r.Save(t.Context(), j)
-		caused(t, err, Partial)
+		caused(t, err, causePartial)
 		if list, err := r.List(t.Context(), j.Host); err != nil || len(list) > 0 {
 			t.Errorf("half a backup is kept: %v, %v", list, err)
 		}
 	})
 	t.Run("no restic", func(t *testing.T) {
 		t.Parallel()
-		r := &Restic{Repository: t.TempDir()}
+		r := &restic{Repository: t.TempDir()}
 		r.Tools.Getenv = func(string) string { return "" }
 		if _, err := r.List(t.Context(), "zap"); err == nil || !strings.Contains(err.Error(), "apt-get install restic") {
 			t.Error(err)
@@ -255,7 +255,7 @@ func TestLocked(t *testing.T) {
 	j := state(t, 1<<10)
 	holder := lockedBy(t, r)
 	_, err := r.Save(t.Context(), j)
-	if f := caused(t, err, Locked); !f.Network() || !strings.Contains(f.Said, "PID") {
+	if f := caused(t, err, causeLocked); !f.Network() || !strings.Contains(f.Said, "PID") {
 		t.Errorf("it is %q", err)
 	}
 	_ = holder.Process.Kill() // SIGKILL: its lock stays
@@ -270,10 +270,10 @@ func TestLocked(t *testing.T) {
 }
 
 // lockedBy starts a restic that holds an exclusive lock for as long as it lives.
-func lockedBy(t *testing.T, r *Restic) *exec.Cmd {
+func lockedBy(t *testing.T, r *restic) *exec.Cmd {
 	t.Helper()
 	big := *r
-	big.Limits = Limits{Download: 1 << 10} // which makes a check of a pack take for ever
+	big.Limits = limits{Download: 1 << 10} // which makes a check of a pack take for ever
 	save(t, r, state(t, 2<<20))
 	ctx, stop := context.WithCancel(context.Background())
 	t.Cleanup(stop)

@@ -34,8 +34,8 @@ const (
 	goodbye      = 10 * time.Second // for restic to remove its lock
 )
 
-// run runs restic. The error is a *Fault, a *tool.MissingError or the context's.
-func (r *Restic) run(ctx context.Context, c call) ([]byte, error) {
+// run runs restic. The error is a *fault, a *tool.MissingError or the context's.
+func (r *restic) run(ctx context.Context, c call) ([]byte, error) {
 	stall := r.Limits.Stall
 	if stall == 0 {
 		stall = defaultStall
@@ -73,8 +73,8 @@ func (r *Restic) run(ctx context.Context, c call) ([]byte, error) {
 		if f.Said == "" {
 			f.Said = exit.Error()
 		}
-		if c.checks && f.Cause == Failed {
-			f.Cause = Damaged
+		if c.checks && f.Cause == causeFailed {
+			f.Cause = causeDamaged
 		}
 		return nil, f
 	case err != nil:
@@ -85,12 +85,12 @@ func (r *Restic) run(ctx context.Context, c call) ([]byte, error) {
 
 // stalled says why a program that goes on trying does not get on. One that does not say
 // so itself may just have nobody to talk to.
-func stalled(repository string, after time.Duration, said string) *Fault {
+func stalled(repository string, after time.Duration, said string) *fault {
 	f := diagnose(repository, said, 0)
-	if f.Cause == Failed {
-		f.Cause = Stalled
+	if f.Cause == causeFailed {
+		f.Cause = causeStalled
 		if err := knock(repository); err != nil {
-			f.Cause, f.Said = Unreachable, err.Error()
+			f.Cause, f.Said = causeUnreachable, err.Error()
 		}
 	}
 	f.Said = strings.TrimSuffix(fmt.Sprintf("no progress for %v: %s", after, f.Said), ": ")
@@ -119,7 +119,7 @@ func knock(repository string) error {
 }
 
 // command prepares restic. All that is secret is in its environment.
-func (r *Restic) command(ctx context.Context, c call) (*exec.Cmd, error) {
+func (r *restic) command(ctx context.Context, c call) (*exec.Cmd, error) {
 	var args []string
 	if r.Limits.Upload > 0 {
 		args = append(args, fmt.Sprintf("--limit-upload=%d", max(r.Limits.Upload>>10, 1)))

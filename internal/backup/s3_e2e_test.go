@@ -31,8 +31,8 @@ type server struct {
 
 const bucketName = "zap"
 
-func keysOf(who Role) Keys {
-	return Keys{secret.New("key", []byte(who)), secret.New("secret", []byte(who+"-secret"))}
+func keysOf(who Role) keys {
+	return keys{secret.New("key", []byte(who)), secret.New("secret", []byte(who+"-secret"))}
 }
 
 // serve starts a server with a bucket that locks for so many days.
@@ -92,21 +92,21 @@ func serve(t *testing.T, lock Lock) *server {
 }
 
 // permit hangs the policies of writer and pruner at the bucket.
-func (s *server) permit(t *testing.T, more ...Statement) {
+func (s *server) permit(t *testing.T, more ...statement) {
 	t.Helper()
 	all := more
 	for _, who := range []Role{Writer, Pruner} {
-		for _, statement := range s.as(t, who).Policy(who == Pruner) {
+		for _, statement := range s.as(t, who).statements(who == Pruner) {
 			statement.Principal = map[string][]string{"AWS": {string(who)}}
 			all = append(all, statement)
 		}
 	}
-	document, err := Document(all)
+	policy, err := document(all)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.as(t, Owner).client.SetBucketPolicy(t.Context(), bucketName, string(document)); err != nil {
-		t.Fatalf("%v\n%s", err, document)
+	if err := s.as(t, Owner).client.SetBucketPolicy(t.Context(), bucketName, string(policy)); err != nil {
+		t.Fatalf("%v\n%s", err, policy)
 	}
 }
 
@@ -120,14 +120,14 @@ func (s *server) as(t *testing.T, who Role) *Bucket {
 }
 
 // repository is one in the bucket, as somebody sees it.
-func (s *server) repository(who Role) *Restic { return repositoryAt(s.Host, who) }
+func (s *server) repository(who Role) *restic { return repositoryAt(s.Host, who) }
 
-func repositoryAt(host string, who Role) *Restic {
-	return &Restic{Repository: "s3:http://" + host + "/" + bucketName + "/bake", Password: secret.New("password", []byte(word)),
+func repositoryAt(host string, who Role) *restic {
+	return &restic{Repository: "s3:http://" + host + "/" + bucketName + "/bake", Password: secret.New("password", []byte(word)),
 		Keys: keysOf(who)}
 }
 
-func failing(all []Finding) (names []string) {
+func failing(all []finding) (names []string) {
 	for _, f := range all {
 		if !f.OK {
 			names = append(names, f.What+": "+f.Said)
@@ -144,7 +144,7 @@ func TestE2EBucket(t *testing.T) {
 	if err != nil || len(failing(found)) > 0 || len(found) != 6 {
 		t.Fatalf("%v, %+v", err, found)
 	}
-	falsify := func(what, want string, find func() ([]Finding, error)) {
+	falsify := func(what, want string, find func() ([]finding, error)) {
 		t.Helper()
 		found, err := find()
 		if bad := strings.Join(failing(found), "\n"); err != nil || !strings.Contains(bad, want) {
@@ -152,34 +152,34 @@ func TestE2EBucket(t *testing.T) {
 		}
 	}
 	ctx := t.Context()
-	falsify("longer", "for at least 31 days: it is locked for 30, GOVERNANCE", func() ([]Finding, error) { return s.as(t, Writer).Check(ctx, 31) })
-	falsify("the owner's key", "the writer cannot delete a version: it can", func() ([]Finding, error) { return s.as(t, Owner).Check(ctx, 30) })
+	falsify("longer", "for at least 31 days: it is locked for 30, GOVERNANCE", func() ([]finding, error) { return s.as(t, Writer).Check(ctx, 31) })
+	falsify("the owner's key", "the writer cannot delete a version: it can", func() ([]finding, error) { return s.as(t, Owner).Check(ctx, 30) })
 	resource := []string{"arn:aws:s3:::" + bucketName + "/*"}
 	whom := map[string][]string{"AWS": {string(Writer)}}
-	s.permit(t, Statement{"Allow", whom, []string{"s3:PutObjectRetention", "s3:BypassGovernanceRetention"}, resource})
-	falsify("retention", "the writer cannot shorten a lock: it can", func() ([]Finding, error) { return s.as(t, Writer).Check(ctx, 30) })
-	s.permit(t, Statement{"Allow", whom, []string{"s3:DeleteObjectVersion", "s3:BypassGovernanceRetention"}, resource})
-	falsify("deletes", "the writer cannot delete a version: it can", func() ([]Finding, error) { return s.as(t, Writer).Check(ctx, 30) })
-	s.permit(t, Statement{"Allow", whom, []string{"s3:PutBucketVersioning"}, []string{"arn:aws:s3:::" + bucketName}})
+	s.permit(t, statement{"Allow", whom, []string{"s3:PutObjectRetention", "s3:BypassGovernanceRetention"}, resource})
+	falsify("retention", "the writer cannot shorten a lock: it can", func() ([]finding, error) { return s.as(t, Writer).Check(ctx, 30) })
+	s.permit(t, statement{"Allow", whom, []string{"s3:DeleteObjectVersion", "s3:BypassGovernanceRetention"}, resource})
+	falsify("deletes", "the writer cannot delete a version: it can", func() ([]finding, error) { return s.as(t, Writer).Check(ctx, 30) })
+	s.permit(t, statement{"Allow", whom, []string{"s3:PutBucketVersioning"}, []string{"arn:aws:s3:::" + bucketName}})
 	if _, err := s.as(t, Writer).Check(ctx, 30); err != nil { // a bucket with object lock refuses, whoever asks
 		t.Error(err)
 	}
-	s.permit(t, Statement{"Deny", whom, []string{"s3:PutObject"}, resource})
-	falsify("stores", "the writer can store: ", func() ([]Finding, error) { return s.as(t, Writer).Check(ctx, 30) })
+	s.permit(t, statement{"Deny", whom, []string{"s3:PutObject"}, resource})
+	falsify("stores", "the writer can store: ", func() ([]finding, error) { return s.as(t, Writer).Check(ctx, 30) })
 
 	plain := s.as(t, Owner)
 	plain.name = "plain"
 	if err := plain.client.MakeBucket(ctx, "plain", minio.MakeBucketOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	falsify("no versions", "versioning is off", func() ([]Finding, error) { return plain.Check(ctx, 30) })
-	falsify("no lock", "object lock is off", func() ([]Finding, error) { return plain.Check(ctx, 30) })
+	falsify("no versions", "versioning is off", func() ([]finding, error) { return plain.Check(ctx, 30) })
+	falsify("no lock", "object lock is off", func() ([]finding, error) { return plain.Check(ctx, 30) })
 	if made, err := plain.Create(ctx, Lock{Days: 1}); made || err != nil {
 		t.Errorf("a bucket that is there was made: %v, %v", made, err)
 	}
 	plain.name = "absent"
 	_, err = plain.Check(ctx, 30)
-	caused(t, err, NoBucket)
+	caused(t, err, causeNoBucket)
 }
 
 // TestE2ES3Words: what can be wrong with a bucket and its keys, in words.
@@ -187,20 +187,20 @@ func TestE2ES3Words(t *testing.T) {
 	t.Parallel()
 	s := serve(t, Lock{Days: 1})
 	j := state(t, 1<<10)
-	with := func(change func(*Restic)) *Restic {
+	with := func(change func(*restic)) *restic {
 		r := s.repository(Writer)
 		change(r)
 		return r
 	}
 	for name, test := range map[string]struct {
-		r    *Restic
-		want Cause
+		r    *restic
+		want cause
 	}{
-		"no such key":   {with(func(r *Restic) { r.Keys.Access = secret.New("key", []byte("nobody")) }), Refused},
-		"wrong secret":  {with(func(r *Restic) { r.Keys.Secret = secret.New("secret", []byte("hunter2")) }), Refused},
-		"no bucket":     {with(func(r *Restic) { r.Repository = "s3:" + s.String() + "/none/bake"; r.Keys = keysOf(Owner) }), NoBucket},
-		"no repository": {with(func(*Restic) {}), Absent},
-		"no server":     {with(func(r *Restic) { r.Repository = "s3:http://127.0.0.1:1/zap/bake" }), Unreachable},
+		"no such key":   {with(func(r *restic) { r.Keys.Access = secret.New("key", []byte("nobody")) }), causeRefused},
+		"wrong secret":  {with(func(r *restic) { r.Keys.Secret = secret.New("secret", []byte("hunter2")) }), causeRefused},
+		"no bucket":     {with(func(r *restic) { r.Repository = "s3:" + s.String() + "/none/bake"; r.Keys = keysOf(Owner) }), causeNoBucket},
+		"no repository": {with(func(*restic) {}), causeAbsent},
+		"no server":     {with(func(r *restic) { r.Repository = "s3:http://127.0.0.1:1/zap/bake" }), causeUnreachable},
 	} {
 		_, err := test.r.Save(t.Context(), j)
 		if f := caused(t, err, test.want); strings.Contains(err.Error(), "hunter2") || !f.Network() {
@@ -255,7 +255,7 @@ func TestE2EAttack(t *testing.T) {
 		_ = worse.client.RemoveObject(t.Context(), bucketName, object.Key, minio.RemoveObjectOptions{})
 	}
 	_, err := s.repository(Writer).List(t.Context(), "zap")
-	caused(t, err, Absent)
+	caused(t, err, causeAbsent)
 
 	owner := s.as(t, Owner)
 	would, err := owner.Revive(t.Context(), true)
@@ -336,12 +336,12 @@ func TestE2EKeysPrune(t *testing.T) {
 	newest := save(t, s.repository(Writer), j)
 	denied := s.repository(Writer)
 	denied.Limits.Stall = patience // restic asks again and again
-	_, err := denied.Prune(t.Context(), "zap", Keep{}, false)
+	_, err := denied.Prune(t.Context(), "zap", keep{}, false)
 	if err == nil {
 		t.Fatal("the writer has pruned")
 	}
 	t.Logf("the writer: %v", err)
-	if removed, err := s.repository(Pruner).Prune(t.Context(), "zap", Keep{}, false); err != nil || len(removed) != 1 {
+	if removed, err := s.repository(Pruner).Prune(t.Context(), "zap", keep{}, false); err != nil || len(removed) != 1 {
 		t.Fatalf("%v, %v", removed, err)
 	}
 	if err := s.repository(Writer).Check(t.Context(), "100%"); err != nil {

@@ -66,24 +66,24 @@ func TestSheet(t *testing.T) {
 // TestDiagnose is what restic and servers say that cannot be had from them here.
 func TestDiagnose(t *testing.T) {
 	t.Parallel()
-	for said, want := range map[string]Cause{
-		"Fatal: unable to save snapshot: client.PutObject: We encountered an internal error, please try again.": Unreachable,
-		"Save(<data/0>) returned error, retrying after 1s: client.PutObject: Please reduce your request rate.":  Unreachable,
-		"Fatal: unable to open config file: Stat: 503 Service Unavailable\nIs there a repository":               Unreachable,
-		"Fatal: client.GetObject: Access Denied.":                                                               Refused,
-		"subprocess ssh: Permission denied (publickey).\nFatal: unable to open repository":                      Refused,
-		"subprocess ssh: ssh: connect to host x port 22: Connection timed out\nFatal: unable to start":          Unreachable,
-		"The difference between the request time and the current time is too large.":                            Refused,
-		"Fatal: repository 1234 contains errors":                                                                Damaged,
-		"write /srv/x: no space left on device":                                                                 Full,
-		"something else":                                                                                        Failed,
-		"":                                                                                                      Failed,
+	for said, want := range map[string]cause{
+		"Fatal: unable to save snapshot: client.PutObject: We encountered an internal error, please try again.": causeUnreachable,
+		"Save(<data/0>) returned error, retrying after 1s: client.PutObject: Please reduce your request rate.":  causeUnreachable,
+		"Fatal: unable to open config file: Stat: 503 Service Unavailable\nIs there a repository":               causeUnreachable,
+		"Fatal: client.GetObject: Access Denied.":                                                               causeRefused,
+		"subprocess ssh: Permission denied (publickey).\nFatal: unable to open repository":                      causeRefused,
+		"subprocess ssh: ssh: connect to host x port 22: Connection timed out\nFatal: unable to start":          causeUnreachable,
+		"The difference between the request time and the current time is too large.":                            causeRefused,
+		"Fatal: repository 1234 contains errors":                                                                causeDamaged,
+		"write /srv/x: no space left on device":                                                                 causeFull,
+		"something else":                                                                                        causeFailed,
+		"":                                                                                                      causeFailed,
 	} {
 		if got := diagnose("store", said, 1); got.Cause != want {
 			t.Errorf("%q is %q, want %q", said, got.Cause, want)
 		}
 	}
-	for status, want := range map[int]Cause{3: Partial, 10: Absent, 11: Locked, 12: Password, 1: Failed} {
+	for status, want := range map[int]cause{3: causePartial, 10: causeAbsent, 11: causeLocked, 12: causePassword, 1: causeFailed} {
 		if got := diagnose("store", "in another tongue", status); got.Cause != want {
 			t.Errorf("status %d is %q, want %q", status, got.Cause, want)
 		}

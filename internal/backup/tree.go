@@ -18,7 +18,7 @@ import (
 	"bake/internal/tool"
 )
 
-// A Tree is a store in a directory of this machine:
+// tree is a store in a directory of this machine:
 //
 //	zap/20261128T030000Z/tree/            the state, under the paths it has in the machine
 //	zap/20261128T030000Z/manifest.json    what the machine said is in it
@@ -30,7 +30,7 @@ import (
 // rsync makes a file that is as it was in the backup before a hard link to that, by its
 // content and not by its time, which a machine may make up. Owners, and what else a user
 // may not give a file, are in rest.tar: what Fetch returns is state.tar to the byte.
-type Tree struct {
+type tree struct {
 	Dir   string
 	Tools tool.Box
 }
@@ -46,10 +46,10 @@ const (
 )
 
 // String is the directory.
-func (t *Tree) String() string { return t.Dir }
+func (t *tree) String() string { return t.Dir }
 
 // Save adds a backup.
-func (t *Tree) Save(ctx context.Context, j Job) (s Snapshot, err error) {
+func (t *tree) Save(ctx context.Context, j Job) (s Snapshot, err error) {
 	s = Snapshot{ID: j.Time.UTC().Format(nameLayout), Host: j.Host, Generation: j.Generation, Time: j.Time.UTC().Truncate(time.Second), Store: t.String()}
 	dir := filepath.Join(t.Dir, j.Host)
 	defer func() {
@@ -97,7 +97,7 @@ var transferred = lazy.Regexp(`(?m)^Total transferred file size: ([0-9]+) bytes$
 
 // link copies a tree, with links into the newest one that there is, and returns how many
 // bytes were no links.
-func (t *Tree) link(ctx context.Context, dir, from, to string) (added int64, err error) {
+func (t *tree) link(ctx context.Context, dir, from, to string) (added int64, err error) {
 	args := []string{"--archive", "--hard-links", "--xattrs", "--sparse", "--checksum", "--fsync", "--stats", "--no-human-readable"}
 	if before, err := filepath.EvalSymlinks(filepath.Join(dir, latestName)); err == nil {
 		if before, err = filepath.Abs(filepath.Join(before, treeName)); err != nil {
@@ -112,7 +112,7 @@ func (t *Tree) link(ctx context.Context, dir, from, to string) (added int64, err
 	return added, err
 }
 
-func (t *Tree) describe(j Job, s Snapshot, to string) error {
+func (t *tree) describe(j Job, s Snapshot, to string) error {
 	manifest, err := os.ReadFile(filepath.Join(j.Dir, manifestFile))
 	if err == nil {
 		err = replace(filepath.Join(to, manifestFile), manifest)
@@ -128,7 +128,7 @@ func (t *Tree) describe(j Job, s Snapshot, to string) error {
 }
 
 // point makes latest name a backup, in one step.
-func (t *Tree) point(dir, id string) error {
+func (t *tree) point(dir, id string) error {
 	link := filepath.Join(dir, draftStart+latestName)
 	if err := os.Symlink(id, link); err != nil {
 		return err
@@ -137,7 +137,7 @@ func (t *Tree) point(dir, id string) error {
 }
 
 // tidy removes what killed runs have left.
-func (t *Tree) tidy(dir string) error {
+func (t *tree) tidy(dir string) error {
 	entries, err := os.ReadDir(dir)
 	for _, entry := range entries {
 		if strings.HasPrefix(entry.Name(), draftStart) || strings.HasPrefix(entry.Name(), goneStart) {
@@ -159,11 +159,11 @@ func removeAll(dir string) error {
 }
 
 // List returns the backups of a host.
-func (t *Tree) List(ctx context.Context, host string) (found []Snapshot, err error) {
+func (t *tree) List(ctx context.Context, host string) (found []Snapshot, err error) {
 	entries, err := os.ReadDir(filepath.Join(t.Dir, host))
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Stat(t.Dir); err != nil {
-			return nil, t.fault(ctx, &Fault{Store: t.String(), Cause: Absent, Said: err.Error(), Hint: "a disk that is not mounted?", Err: err})
+			return nil, t.fault(ctx, &fault{Store: t.String(), Cause: causeAbsent, Said: err.Error(), Hint: "a disk that is not mounted?", Err: err})
 		}
 		return nil, nil
 	}
@@ -177,7 +177,7 @@ func (t *Tree) List(ctx context.Context, host string) (found []Snapshot, err err
 		}
 		var s Snapshot
 		if err := json.Unmarshal(content, &s); err != nil {
-			return nil, &Fault{Store: t.String(), Cause: Damaged, Said: entry.Name() + ": " + err.Error()}
+			return nil, &fault{Store: t.String(), Cause: causeDamaged, Said: entry.Name() + ": " + err.Error()}
 		}
 		s.ID, s.Host, s.Store = entry.Name(), host, t.String()
 		found = append(found, s)
@@ -187,7 +187,7 @@ func (t *Tree) List(ctx context.Context, host string) (found []Snapshot, err err
 }
 
 // Fetch makes the two files anew.
-func (t *Tree) Fetch(ctx context.Context, s Snapshot, dir string) (err error) {
+func (t *tree) Fetch(ctx context.Context, s Snapshot, dir string) (err error) {
 	from := filepath.Join(t.Dir, s.Host, filepath.Base(s.ID))
 	file, err := os.OpenFile(filepath.Join(dir, stateFile), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -205,7 +205,7 @@ func (t *Tree) Fetch(ctx context.Context, s Snapshot, dir string) (err error) {
 }
 
 // Prune removes backups. What others are linked to stays as long as they do.
-func (t *Tree) Prune(ctx context.Context, host string, keep Keep, dry bool) (removed []Snapshot, err error) {
+func (t *tree) Prune(ctx context.Context, host string, keep keep, dry bool) (removed []Snapshot, err error) {
 	all, err := t.List(ctx, host)
 	if err != nil {
 		return nil, err
@@ -228,7 +228,7 @@ func (t *Tree) Prune(ctx context.Context, host string, keep Keep, dry bool) (rem
 
 // Check puts every backup together and looks whether it is what was stored. It reads all
 // of it, however little is asked for.
-func (t *Tree) Check(ctx context.Context, _ string) error {
+func (t *tree) Check(ctx context.Context, _ string) error {
 	hosts, err := os.ReadDir(t.Dir)
 	if err != nil {
 		return t.fault(ctx, err)
@@ -246,11 +246,11 @@ func (t *Tree) Check(ctx context.Context, _ string) error {
 
 // Unlock does nothing: a tree has no locks but those of the host's place, which are the
 // kernel's.
-func (t *Tree) Unlock(context.Context) error { return nil }
+func (t *tree) Unlock(context.Context) error { return nil }
 
 // fault says where an error happened, and whose it is where its text shows that.
-func (t *Tree) fault(ctx context.Context, err error) error {
-	var f *Fault
+func (t *tree) fault(ctx context.Context, err error) error {
+	var f *fault
 	var refused *archive.RefusedError
 	var missing *tool.MissingError
 	switch {
@@ -261,7 +261,7 @@ func (t *Tree) fault(ctx context.Context, err error) error {
 	case errors.As(err, &f), errors.As(err, &refused), errors.As(err, &missing):
 		return err
 	}
-	if f = diagnose(t.String(), err.Error(), 0); f.Cause == Full {
+	if f = diagnose(t.String(), err.Error(), 0); f.Cause == causeFull {
 		f.Err = err
 		return f
 	}

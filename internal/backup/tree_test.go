@@ -24,7 +24,7 @@ func files() map[string]string {
 func TestTree(t *testing.T) {
 	t.Parallel()
 	needs(t, "rsync")
-	s := &Tree{Dir: filepath.Join(t.TempDir(), "store")}
+	s := &tree{Dir: filepath.Join(t.TempDir(), "store")}
 	j := received(t, first, files())
 	one := save(t, s, j)
 	isWhole(t, s, one, j)
@@ -79,9 +79,9 @@ func TestTree(t *testing.T) {
 func TestTreeFaults(t *testing.T) {
 	t.Parallel()
 	needs(t, "rsync")
-	s := &Tree{Dir: filepath.Join(t.TempDir(), "store")}
+	s := &tree{Dir: filepath.Join(t.TempDir(), "store")}
 	_, err := s.List(t.Context(), "zap")
-	caused(t, err, Absent)
+	caused(t, err, causeAbsent)
 	j := received(t, first, files())
 	one := save(t, s, j)
 	for _, left := range []string{".new-123/from/var", ".gone-20261001T030000Z/tree"} {
@@ -99,8 +99,8 @@ func TestTreeFaults(t *testing.T) {
 	}
 	content[77]++
 	put(t, big, content)
-	caused(t, s.Check(t.Context(), ""), Damaged)
-	caused(t, s.Fetch(t.Context(), one, t.TempDir()), Damaged)
+	caused(t, s.Check(t.Context(), ""), causeDamaged)
+	caused(t, s.Fetch(t.Context(), one, t.TempDir()), causeDamaged)
 
 	next := received(t, first.Add(time.Hour), files())
 	isWhole(t, s, save(t, s, next), next) // not linked to what is damaged
@@ -124,14 +124,14 @@ func TestTreeFaults(t *testing.T) {
 func TestTreePrune(t *testing.T) {
 	t.Parallel()
 	needs(t, "rsync")
-	s := &Tree{Dir: t.TempDir()}
+	s := &tree{Dir: t.TempDir()}
 	var last Job
 	for day := range 4 {
 		last = received(t, first.Add(time.Duration(day)*24*time.Hour), files())
 		save(t, s, last)
 	}
 	for _, dry := range []bool{true, false} {
-		if removed, err := s.Prune(t.Context(), "zap", Keep{Daily: 2}, dry); err != nil || len(removed) != 2 || removed[0].ID != "20261101T030000Z" {
+		if removed, err := s.Prune(t.Context(), "zap", keep{Daily: 2}, dry); err != nil || len(removed) != 2 || removed[0].ID != "20261101T030000Z" {
 			t.Fatalf("removed %v, %v", removed, err)
 		}
 	}
@@ -153,7 +153,7 @@ func TestKeep(t *testing.T) {
 		}
 		all = append(all, Snapshot{ID: at.Format(nameLayout), Time: at})
 	}
-	kept := func(k Keep) (ids []string) {
+	kept := func(k keep) (ids []string) {
 		gone := map[string]bool{}
 		for _, s := range k.surplus(all) {
 			gone[s.ID] = true
@@ -166,14 +166,14 @@ func TestKeep(t *testing.T) {
 		return ids
 	}
 	for _, test := range []struct {
-		keep Keep
+		keep keep
 		want int
-	}{{Keep{}, 1}, {Keep{Daily: 7}, 7}, {Keep{Daily: 7, Weekly: 4}, 9}, {Keep{Monthly: 100}, 7}, {Keep{Within: 48 * time.Hour}, 4}, {Keep{Daily: 500}, 190}} {
+	}{{keep{}, 1}, {keep{Daily: 7}, 7}, {keep{Daily: 7, Weekly: 4}, 9}, {keep{Monthly: 100}, 7}, {keep{Within: 48 * time.Hour}, 4}, {keep{Daily: 500}, 190}} {
 		if got := kept(test.keep); len(got) != test.want {
 			t.Errorf("%+v keeps %d and not %d: %v", test.keep, len(got), test.want, got)
 		}
 	}
-	if (Keep{}).surplus(nil) != nil {
+	if (keep{}).surplus(nil) != nil {
 		t.Error("of nothing something is surplus")
 	}
 }
