@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -166,5 +167,39 @@ func TestFlattenRefuses(t *testing.T) {
 				t.Errorf("a disk is left behind: %v", err)
 			}
 		})
+	}
+}
+
+// TestReceive: what came as a part of another file is stored if it is what was wanted and
+// a base image, and else not at all.
+func TestReceive(t *testing.T) {
+	s := newStore(t)
+	good := plain()
+	around := append(append([]byte("before"), good...), "behind"...)
+	part := func() *io.SectionReader {
+		return io.NewSectionReader(bytes.NewReader(around), 6, int64(len(good)))
+	}
+	_, err := s.Receive(t.Context(), part(), strings.Repeat("0", 64))
+	var wrong *IntegrityError
+	if !errors.As(err, &wrong) || wrong.Got != sum(good) {
+		t.Errorf("with another digest: %v", err)
+	}
+	page := []byte("<!DOCTYPE html>")
+	var refused *RefusedError
+	if _, err := s.Receive(t.Context(), io.NewSectionReader(bytes.NewReader(page), 0, int64(len(page))), sum(page)); !errors.As(err, &refused) {
+		t.Errorf("what is no image: %v", err)
+	}
+	if all, err := s.List(); err != nil || len(all) != 0 {
+		t.Errorf("%v, %v", all, err)
+	}
+	blob, err := s.Receive(t.Context(), part(), sum(good))
+	if err != nil || blob.SHA256 != sum(good) || blob.Size != int64(len(good)) {
+		t.Fatalf("%+v, %v", blob, err)
+	}
+	if stored, err := os.ReadFile(blob.Path); err != nil || !bytes.Equal(stored, good) {
+		t.Errorf("other bytes were stored: %v", err)
+	}
+	if again, err := s.Receive(t.Context(), io.NewSectionReader(bytes.NewReader(nil), 0, 0), sum(good)); err != nil || again.Path != blob.Path {
+		t.Errorf("one that is there: %+v, %v", again, err)
 	}
 }
