@@ -183,13 +183,28 @@ func TestE2EBackup(t *testing.T) {
 	c.fullCircle(t, c.do(t, 0, "up", "--generation", "latest").Addresses[0], "/var/lib/keeper", "keeper", "none")
 }
 
-// TestFullBackup is the same with the real gateway, whose state it is, too.
+// TestFullBackup is the same with the real gateway, whose state it is, too. Then it moves
+// to another generation, and with its newest backup into a machine that is thrown away.
 func TestFullBackup(t *testing.T) {
 	c := newCircle(t, "4GiB", "  - service-hardening\n  - openclaw\n")
 	c.image(t)
 	address := c.do(t, 0, "up", "--generation", "latest").Addresses[0]
 	c.ssh(t, address, "sudo /usr/local/lib/bake/restore ready 1500")
 	c.fullCircle(t, address, "/var/lib/openclaw", "openclaw", "ready")
+	file := filepath.Join(c.config, "hosts/zap.yaml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.write(t, "hosts/zap.yaml", string(text)+"  - sysctl: {swappiness: 20}\n")
+	const kept = "sudo sh -c 'cat /etc/ssh/ssh_host_ed25519_key.pub; cd /var/lib/openclaw/ours && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum'"
+	before := c.ssh(t, c.do(t, 0, "up", "--generation", "latest").Addresses[0], kept)
+	next := c.do(t, 0, "deploy", "--generation", c.image(t))
+	address = next.Addresses[0]
+	c.ssh(t, address, "sudo /usr/local/lib/bake/restore ready 1500")
+	if after := c.ssh(t, address, "cat /proc/sys/vm/swappiness; "+kept); !next.Attested || after != "20\n"+before {
+		t.Errorf("%+v, before\n%s\nafter\n%s", next, before, after)
+	}
 	c.in(t, 0, "drill", "--host", "zap", "--generation", "latest", "--deadline", "45m")
 	c.in(t, 0, "drill", "--host", "zap", "--max-age", "8d")
 }
