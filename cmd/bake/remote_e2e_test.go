@@ -34,6 +34,7 @@ func (h *rack) overSSH(t *testing.T) (uri, known string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	command(t, sshd, "--fetch") // here: there is no network where it runs
 	server := fmt.Sprintf("nsenter --net --mount --target %d %s %s %s.pub", h.pid, sshd, hostKey, user)
 	for name, content := range map[string]string{
 		"known_hosts": "hv " + string(public),
