@@ -126,14 +126,12 @@ func escape(dir string) string {
 // take copies the source into the store under its digest, unless that is there
 // already and whole. The lock is held.
 func (s Store) take(ctx context.Context, source *os.File, seen identity) (Blob, error) {
-	copied, err := os.CreateTemp(s.Dir, newPrefix+"*")
+	copied, err := s.begin()
 	if err != nil {
 		return Blob{}, err
 	}
-	defer os.Remove(copied.Name()) // fails when all went well: the name is gone
-	defer copied.Close()
-
-	sum, err := copyAndHash(ctx, copied, source)
+	defer copied.discard()
+	sum, err := copyAndHash(ctx, copied.File, source)
 	if err != nil {
 		return Blob{}, fmt.Errorf("copying into %s: %w", s.Dir, err)
 	}
@@ -143,14 +141,68 @@ func (s Store) take(ctx context.Context, source *os.File, seen identity) (Blob, 
 	if blob, err := s.check(ctx, sum); !errors.Is(err, fs.ErrNotExist) {
 		return blob, err
 	}
-	h, err := s.vet(ctx, copied, seen.Size)
+	return s.keep(ctx, copied, sum, seen.Size)
+}
+
+// Receive stores an image that came as a part of something else, vetted as Add does. The
+// error is an *IntegrityError when the part has another digest than was wanted; then
+// nothing is stored. One that is there already is not read again.
+func (s Store) Receive(ctx context.Context, part *io.SectionReader, want string) (Blob, error) {
+	blob, err := s.receive(ctx, part, want)
+	if err != nil {
+		return Blob{}, fmt.Errorf("base image %s: %w", want, err)
+	}
+	return blob, nil
+}
+
+func (s Store) receive(ctx context.Context, part *io.SectionReader, want string) (Blob, error) {
+	unlock, err := s.lock(ctx)
 	if err != nil {
 		return Blob{}, err
 	}
-	if err := s.publish(copied, sum); err != nil {
+	defer unlock()
+	if blob, err := s.check(ctx, want); !errors.Is(err, fs.ErrNotExist) {
+		return blob, err
+	}
+	copied, err := s.begin()
+	if err != nil {
 		return Blob{}, err
 	}
-	return Blob{Path: s.path(sum), SHA256: sum, Size: seen.Size, VirtualSize: int64(h.Size)}, nil
+	defer copied.discard()
+	got, err := digest(ctx, copied, part)
+	if err != nil {
+		return Blob{}, fmt.Errorf("copying into %s: %w", s.Dir, err)
+	}
+	if got != want {
+		return Blob{}, &IntegrityError{Path: "what came", Want: want, Got: got}
+	}
+	return s.keep(ctx, copied, want, part.Size())
+}
+
+// unfinished is a copy on its way into the store: a file that no digest names yet.
+type unfinished struct{ *os.File }
+
+func (s Store) begin() (unfinished, error) {
+	file, err := os.CreateTemp(s.Dir, newPrefix+"*")
+	return unfinished{file}, err
+}
+
+// discard closes the copy, and removes it unless it was kept.
+func (u unfinished) discard() {
+	_ = u.Close()
+	_ = os.Remove(u.Name()) // fails when all went well: the name is gone
+}
+
+// keep vets a copy whose digest is known, and gives it its name.
+func (s Store) keep(ctx context.Context, copied unfinished, sum string, size int64) (Blob, error) {
+	h, err := s.vet(ctx, copied.File, size)
+	if err != nil {
+		return Blob{}, err
+	}
+	if err := s.publish(copied.File, sum); err != nil {
+		return Blob{}, err
+	}
+	return Blob{Path: s.path(sum), SHA256: sum, Size: size, VirtualSize: int64(h.Size)}, nil
 }
 
 // vet judges the copy, not the source: these are the bytes that will be used.

@@ -61,18 +61,15 @@ func (s Store) flatten(ctx context.Context, blob Blob, path string, size int64, 
 // convert never uses -W: out of order writes would make the bytes a matter of
 // luck.
 func (s Store) convert(ctx context.Context, source, path string, size int64, form Form) error {
-	format, options := "qcow2", overlayOptions
-	if form.Compress {
-		options = zstdOptions
-	}
+	format := "qcow2"
 	args := []string{"convert", "-q", "-f", "qcow2"}
 	switch {
 	case form.Raw:
 		format = "raw"
 	case form.Compress:
-		args = append(args, "-c", "-o", options)
+		args = append(args, "-c", "-o", zstdOptions)
 	default:
-		args = append(args, "-o", options)
+		args = append(args, "-o", overlayOptions)
 	}
 	most := limits{limitConvertMemory, limitConvertCPU, fmt.Sprintf("--fsize=%d", blobLimit(size))}
 	if err := s.qemuImg(ctx, most, append(args, "-O", format, source, path)...); err != nil {

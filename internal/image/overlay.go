@@ -29,7 +29,7 @@ var (
 	creating = limits{limitMemory, limitCPU, limitOverlay}
 )
 
-// overlayOptions pins what qemu-img would otherwise choose by its own version's
+// pinnedOptions pins what qemu-img would otherwise choose by its own version's
 // defaults, and so the bytes of the overlay.
 const (
 	pinnedOptions = "compat=1.1,cluster_size=65536,extended_l2=off,lazy_refcounts=off," +

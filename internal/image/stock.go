@@ -62,49 +62,6 @@ func (s Store) Verify(ctx context.Context, sum string) error {
 	return nil
 }
 
-// Receive stores an image that came as a part of something else, vetted as Add does. The
-// error is an *IntegrityError when the part has another digest than was wanted; then
-// nothing is stored. One that is there already is not read again.
-func (s Store) Receive(ctx context.Context, part *io.SectionReader, want string) (Blob, error) {
-	blob, err := s.receive(ctx, part, want)
-	if err != nil {
-		return Blob{}, fmt.Errorf("base image %s: %w", want, err)
-	}
-	return blob, nil
-}
-
-func (s Store) receive(ctx context.Context, part *io.SectionReader, want string) (Blob, error) {
-	unlock, err := s.lock(ctx)
-	if err != nil {
-		return Blob{}, err
-	}
-	defer unlock()
-	if blob, err := s.check(ctx, want); !errors.Is(err, fs.ErrNotExist) {
-		return blob, err
-	}
-	copied, err := os.CreateTemp(s.Dir, newPrefix+"*")
-	if err != nil {
-		return Blob{}, err
-	}
-	defer os.Remove(copied.Name()) // fails when all went well: the name is gone
-	defer copied.Close()
-	got, err := digest(ctx, copied, part)
-	if err != nil {
-		return Blob{}, fmt.Errorf("copying into %s: %w", s.Dir, err)
-	}
-	if got != want {
-		return Blob{}, &IntegrityError{Path: "what came", Want: want, Got: got}
-	}
-	h, err := s.vet(ctx, copied, part.Size())
-	if err != nil {
-		return Blob{}, err
-	}
-	if err := s.publish(copied, want); err != nil {
-		return Blob{}, err
-	}
-	return Blob{Path: s.path(want), SHA256: want, Size: part.Size(), VirtualSize: int64(h.Size)}, nil
-}
-
 // Remove removes a stored image. Whoever calls it knows that no overlay stands
 // on it: the store does not. One that is not there is no error.
 func (s Store) Remove(ctx context.Context, sum string) error {
