@@ -58,9 +58,9 @@ func (r *resolver) mirrors(n *doc.Node) {
 	}
 }
 
-// CheckMirror says why a URL cannot be the mirror of a distribution's images
-// (debian or ubuntu) or of packages. It is for options and the environment; a host file's mirrors have
-// passed it.
+// CheckMirror says why a URL cannot be the mirror of a distribution's images (debian or
+// ubuntu) or of packages. It is for options and the environment; a host file's mirrors
+// have passed it.
 func CheckMirror(distribution, text string) error {
 	if !slices.Contains(mirrored, distribution) {
 		return fmt.Errorf("unknown distribution %q: %s", distribution, diag.DidYouMean(distribution, mirrored))

@@ -57,9 +57,9 @@
 // first whatever the order: it shuts the door behind which the others work.
 // List it to set its parameters. A layer that replaces it takes over that duty.
 //
-// 2026-11: the MAC address and, later, every other identity comes from the
-// host's name, so that a rebuilt machine keeps its DHCP lease and the same host
-// file gives the same bytes anywhere.
+// 2026-11: the MAC address comes from the host's name, as every other identity does (the
+// UUID, see package domain), so that a rebuilt machine keeps its DHCP lease and the same
+// host file gives the same bytes anywhere.
 //
 // 2026-11: a host with secrets has the layer secrets, first, whether it is listed
 // or not. A secret that is named and does not arrive would be found out by the

@@ -1,19 +1,15 @@
 package host
 
-import (
-	"slices"
+import "bake/internal/layer"
 
-	"bake/internal/doc"
-	"bake/internal/layer"
-)
-
-// stateLayer finds and mounts the disk that outlives the root disk.
+// stateLayer finds and mounts the disk that outlives the root disk; the key of machine
+// has the same name.
 const stateLayer = "state"
 
 // keeping puts the layer that mounts the state disk before all others if there is
 // such a disk.
 func (r *resolver) keeping(all []chosen, shelf layer.Shelf) []chosen {
-	listed := slices.IndexFunc(all, func(c chosen) bool { return c.name.Text == stateLayer })
+	listed := find(all, stateLayer)
 	machine := r.node.Get("machine")
 	wanted := machine != nil && machine.Get(stateLayer) != nil
 	switch {
@@ -21,18 +17,10 @@ func (r *resolver) keeping(all []chosen, shelf layer.Shelf) []chosen {
 		r.problems.Add(all[listed].name.Problem(all[listed].path, "remove it, or write machine: {state: 20GiB}, which brings the layer along",
 			"the machine has no disk that the layer could mount"))
 		return all
-	case listed >= 0:
-		c := all[listed]
-		return slices.Insert(slices.Delete(all, listed, listed+1), 0, c)
-	case !wanted || r.host.Machine.State == 0: // of no size: reported already
+	case listed < 0 && (!wanted || r.host.Machine.State == 0): // of no size: reported already
 		return all
 	}
-	at := slices.IndexFunc(machine.Pairs, func(p doc.Pair) bool { return p.Key.Text == stateLayer })
-	c, ok := r.choose(machine.Pairs[at].Key, "machine."+stateLayer, shelf)
-	if !ok {
-		return all
-	}
-	return slices.Insert(all, 0, c)
+	return r.first(all, keyOf(machine, stateLayer), "machine."+stateLayer, shelf)
 }
 
 // outliving lists what the layers want to keep, and reports two layers of which one

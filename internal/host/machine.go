@@ -33,25 +33,10 @@ func (r *resolver) machine(n *doc.Node) {
 		m.VCPUs, _ = strconv.Atoi(text)
 	}
 	// Less than 512 MiB does not hold cloud-init and apt; 12 TiB is QEMU's q35 default limit.
-	if text, ok := r.read(get("memory"), "machine.memory", layer.Param{Type: "size", Min: at(512 * mib), Max: at(12 << 40)}); ok {
-		m.Memory, _ = strconv.ParseInt(text, 10, 64)
-	}
-	if text, ok := r.read(get("disk"), "machine.disk", layer.Param{Type: "size", Min: at(1 * gib), Max: at(16 << 40)}); ok {
-		m.Disk, _ = strconv.ParseInt(text, 10, 64)
-		if m.Disk%mib != 0 {
-			r.problems.Add(get("disk").Problem("machine.disk", "", "%d bytes is not a whole number of MiB", m.Disk))
-		}
-	}
+	r.size(get("memory"), "machine.memory", 512*mib, 12<<40, &m.Memory)
+	r.size(get("disk"), "machine.disk", 1*gib, 16<<40, &m.Disk)
 	// Less than 64 MiB is all journal; more than 16 TiB ext4 does not number with 32 bits.
-	if text, ok := r.read(get("state"), "machine.state", layer.Param{Type: "size", Min: at(64 * mib), Max: at(16 << 40)}); ok {
-		m.State, _ = strconv.ParseInt(text, 10, 64)
-		if m.State%mib != 0 {
-			r.problems.Add(get("state").Problem("machine.state", "", "%d bytes is not a whole number of MiB", m.State))
-		}
-	}
-	if n := get("memory"); n != nil && m.Memory%mib != 0 {
-		r.problems.Add(n.Problem("machine.memory", "", "%d bytes is not a whole number of MiB", m.Memory))
-	}
+	r.size(get("state"), "machine.state", 64*mib, 16<<40, &m.State)
 	if text, ok := r.read(get("firmware"), "machine.firmware",
 		layer.Param{Type: "enum", Of: []string{string(UEFI), string(UEFISecure)}}); ok {
 		m.Firmware = Firmware(text)
@@ -77,6 +62,18 @@ func (r *resolver) read(n *doc.Node, path string, p layer.Param) (string, bool) 
 		return "", false
 	}
 	return elements[0], true
+}
+
+// size reads an optional size in whole MiB; to stays what it is when there is none.
+func (r *resolver) size(n *doc.Node, path string, least, most int64, to *int64) {
+	text, ok := r.read(n, path, layer.Param{Type: "size", Min: at(least), Max: at(most)})
+	if !ok {
+		return
+	}
+	*to, _ = strconv.ParseInt(text, 10, 64) // read has checked it
+	if *to%mib != 0 {
+		r.problems.Add(n.Problem(path, "", "%d bytes is not a whole number of MiB", *to))
+	}
 }
 
 func (r *resolver) network(n *doc.Node, name string) {

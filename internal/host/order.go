@@ -121,49 +121,58 @@ func (r *resolver) packages(all []chosen, n *doc.Node, shelf layer.Shelf) []chos
 				c.name.Text, strings.Join(c.layer.Payload, ", ")))
 		}
 	}
-	listed := slices.IndexFunc(all, func(c chosen) bool { return c.name.Text == payloadLayer })
-	switch {
-	case listed >= 0 && !r.host.Offline:
-		r.problems.Add(all[listed].name.Problem(all[listed].path, "remove it: it comes along with payload: offline and a layer that needs packages",
-			"there are no packages that the layer could install"))
-		return all
-	case listed >= 0:
-		c := all[listed]
-		return slices.Insert(slices.Delete(all, listed, listed+1), 0, c)
-	case !r.host.Offline:
+	if !r.host.Offline {
+		if listed := find(all, payloadLayer); listed >= 0 {
+			r.problems.Add(all[listed].name.Problem(all[listed].path, "remove it: it comes along with payload: offline and a layer that needs packages",
+				"there are no packages that the layer could install"))
+		}
 		return all
 	}
 	own := *n
 	own.Kind, own.Text, own.Items = doc.String, payloadLayer, nil
-	c, ok := r.choose(&own, payloadLayer, shelf)
+	return r.first(all, &own, payloadLayer, shelf)
+}
+
+// secretsLayer delivers the secrets; the host file's key has the same name.
+const secretsLayer = "secrets"
+
+// delivery puts the layer that delivers the secrets before all others if there
+// are any.
+func (r *resolver) delivery(all []chosen, shelf layer.Shelf) []chosen {
+	if len(r.host.Secrets) == 0 {
+		listed := find(all, secretsLayer)
+		if n := r.node.Get(secretsLayer); listed >= 0 && (n == nil || len(n.Pairs) == 0) {
+			r.problems.Add(all[listed].name.Problem(all[listed].path, "remove it, or write secrets: {NAME: {file: PATH}}, which brings the layer along",
+				"the host has no secrets that the layer could deliver"))
+		}
+		return all
+	}
+	return r.first(all, keyOf(r.node, secretsLayer), secretsLayer, shelf)
+}
+
+// find says where a layer is listed, -1 for nowhere.
+func find(all []chosen, name string) int {
+	return slices.IndexFunc(all, func(c chosen) bool { return c.name.Text == name })
+}
+
+// first puts a layer that comes along by itself before all others: as it is listed, with
+// its parameters, or else as name has it, which stands where it comes from.
+func (r *resolver) first(all []chosen, name *doc.Node, path string, shelf layer.Shelf) []chosen {
+	if listed := find(all, name.Text); listed >= 0 {
+		c := all[listed]
+		return slices.Insert(slices.Delete(all, listed, listed+1), 0, c)
+	}
+	c, ok := r.choose(name, path, shelf)
 	if !ok {
 		return all
 	}
 	return slices.Insert(all, 0, c)
 }
 
-// delivery puts the layer that delivers the secrets before all others if there
-// are any.
-func (r *resolver) delivery(all []chosen, shelf layer.Shelf) []chosen {
-	const name = "secrets"
-	listed := slices.IndexFunc(all, func(c chosen) bool { return c.name.Text == name })
-	if len(r.host.Secrets) == 0 {
-		if n := r.node.Get(name); listed >= 0 && (n == nil || len(n.Pairs) == 0) {
-			r.problems.Add(all[listed].name.Problem(all[listed].path, "remove it, or write secrets: {NAME: {file: PATH}}, which brings the layer along",
-				"the host has no secrets that the layer could deliver"))
-		}
-		return all
-	}
-	if listed >= 0 {
-		c := all[listed]
-		return slices.Insert(slices.Delete(all, listed, listed+1), 0, c)
-	}
-	at := slices.IndexFunc(r.node.Pairs, func(p doc.Pair) bool { return p.Key.Text == name })
-	c, ok := r.choose(r.node.Pairs[at].Key, name, shelf)
-	if !ok {
-		return all
-	}
-	return slices.Insert(all, 0, c)
+// keyOf is a key that a map has, as a node.
+func keyOf(n *doc.Node, key string) *doc.Node {
+	at := slices.IndexFunc(n.Pairs, func(p doc.Pair) bool { return p.Key.Text == key })
+	return n.Pairs[at].Key
 }
 
 // add takes over the problems of an error made elsewhere.
