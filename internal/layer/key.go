@@ -1,55 +1,39 @@
 package layer
 
-import (
-	"crypto"
-	"crypto/rsa"
-	"fmt"
-	"strings"
-
-	"golang.org/x/crypto/ssh"
-)
-
-// KeyHint says where an acceptable public key is found.
-const KeyHint = "put the line here that `cat ~/.ssh/id_ed25519.pub` prints; `ssh-keygen -t ed25519` makes one"
-
-// CheckKey says why a line is not an acceptable public key: not in
-// authorized_keys form, with options, DSA, or RSA under 3072 bits
-// (NIST SP 800-57: 128-bit strength from 2030 on).
-func CheckKey(line string) error {
-	if !oneLine(line) {
-		return fmt.Errorf("a key is one line of printable text")
-	}
-	if strings.Contains(line, "PRIVATE KEY") {
-		return fmt.Errorf("this is of a private key, which must stay where it is")
-	}
-	key, _, options, rest, err := ssh.ParseAuthorizedKey([]byte(line))
-	switch {
-	case err != nil:
-		return fmt.Errorf("not a public key in authorized_keys form")
-	case len(options) > 0 || len(rest) > 0:
-		return fmt.Errorf("options before the key are not accepted")
-	}
-	switch key.Type() {
-	case ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521,
-		ssh.KeyAlgoSKED25519, ssh.KeyAlgoSKECDSA256:
-		return nil
-	case ssh.KeyAlgoRSA:
-		plain, ok := key.(ssh.CryptoPublicKey)
-		if !ok {
-			return fmt.Errorf("not a usable RSA key")
-		}
-		if bits := rsaBits(plain.CryptoPublicKey()); bits < 3072 {
-			return fmt.Errorf("an RSA key of %d bits is too short, want 3072 or an ed25519 key", bits)
-		}
-		return nil
-	}
-	return fmt.Errorf("keys of type %s are not accepted, want ed25519, ecdsa or rsa", key.Type())
+// A Key is a key of layer.yaml.
+type Key struct {
+	Name  string
+	Form  string // text, list or map
+	About string // one line
 }
 
-// rsaBits returns the length of an RSA key's modulus, 0 for another key.
-func rsaBits(key crypto.PublicKey) int {
-	if key, ok := key.(*rsa.PublicKey); ok {
-		return key.N.BitLen()
+// Keys describes every key of layer.yaml, in the order in which they stand.
+func Keys() []Key {
+	var all []Key
+	for _, name := range keyOrder {
+		all = append(all, Key{name, keyForms[name][0], keyForms[name][1]})
 	}
-	return 0
+	return all
 }
+
+var keyForms = map[string][2]string{
+	"layer":        {"text", "the folder's name"},
+	"replaces":     {"text", "the name of the built-in layer whose place this takes: its own"},
+	"summary":      {"text", "what it does, in one line"},
+	"threat":       {"text", "what it defends against, or none"},
+	"refs":         {"list", "where to read more: man pages, benchmarks"},
+	"requires":     {"list", "layers that must be there"},
+	"after":        {"list", "layers that come before this one if they are there"},
+	"params":       {"map", "what a host file may set, by name"},
+	"packages":     {"list", "Debian packages that it needs"},
+	"payload":      {"list", "what else the payload must hold"},
+	"state":        {"list", "directories that outlive the root disk"},
+	"logins":       {"list", "accounts that it makes for others to log in by a key"},
+	"files":        {"map", "exceptions to 0644 root:root early for files of the folder files/, by guest path"},
+	"cloud-config": {"map", "cloud-init's own keys"},
+	"domain":       {"map", "what it needs of the machine"},
+	"checks":       {"map", "the claims that prove it, inside and outside"},
+}
+
+// ParamTypes lists the types of parameters.
+func ParamTypes() []string { return typeNames() }

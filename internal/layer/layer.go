@@ -25,7 +25,7 @@
 //	files         guest path: {mode, owner, when} where it is not 0644 root:root early
 //	cloud-config  cloud-init's own keys
 //	domain        what the machine must have: share: {dir, tag, readonly}
-//	checks        inside and outside, see Check; parallel: true if the commands
+//	checks        inside and outside, see claim.Check; parallel: true if the commands
 //	              inside only look, and may run beside those of other such layers
 //
 // Parameters enter a layer in two ways only. ((name)) in a scalar of the parsed
@@ -160,8 +160,8 @@ func (r Rendered) emit() (string, error) {
 }
 
 // Digest returns the SHA-256, in hex, of all that the layer puts into the
-// guest, needs from the machine or claims about it. It does not depend on where the layer was loaded
-// from.
+// guest, needs from the machine or claims about it. It does not depend on where the layer
+// was loaded from.
 func (r Rendered) Digest() (string, error) {
 	config := ""
 	if r.CloudConfig != nil {

@@ -19,7 +19,7 @@ import (
 // A Param is a parameter that a host file may set.
 type Param struct {
 	Name     string
-	Type     string // one of the keys of paramTypes
+	Type     string // one of the names in paramTypes
 	Required bool
 	Min, Max *int64 // bounds of numbers, ports, seconds, bytes; of the length of a string
 	Of       []string
@@ -74,7 +74,8 @@ var paramTypes = []struct{ name, form string }{
 	{"secret", "the name of one of the host's secrets"},
 }
 
-// itemTypes says what a list type is a list of.
+// itemTypes says what a list type is a list of; ssh_key and user_key are no types of
+// their own.
 var itemTypes = map[string]string{"ports": "port", "ssh_keys": "ssh_key", "names": "name", "paths": "path", "cidrs": "cidr",
 	"users": "user", "user_keys": "user_key", "words": "word"}
 
@@ -312,4 +313,23 @@ func oneLine(text string) bool {
 func (p Param) Read(n *doc.Node, path string, problems *diag.List) (elements []string, ok bool) {
 	v, ok := p.bind(n, path, problems)
 	return v.text, ok
+}
+
+// Documented returns the parameter's default as it would stand in a host
+// file, "" when the parameter is required.
+func (p Param) Documented() string {
+	if p.Default == nil {
+		return ""
+	}
+	if p.Default.Kind != doc.List {
+		return p.Default.Text
+	}
+	text := "["
+	for i, item := range p.Default.Items {
+		if i > 0 {
+			text += ", "
+		}
+		text += item.Text
+	}
+	return text + "]"
 }

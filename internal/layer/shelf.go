@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"bake/internal/diag"
-	"bake/internal/doc"
 )
 
 // A Shelf holds the layers that a host file can name: the built-in ones and,
@@ -94,23 +93,4 @@ func contents(fsys fs.FS, name string) map[string][]byte {
 		})
 	}
 	return found
-}
-
-// Documented returns the parameter's default as it would stand in a host
-// file, "" when the parameter is required.
-func (p Param) Documented() string {
-	if p.Default == nil {
-		return ""
-	}
-	if p.Default.Kind != doc.List {
-		return p.Default.Text
-	}
-	text := "["
-	for i, item := range p.Default.Items {
-		if i > 0 {
-			text += ", "
-		}
-		text += item.Text
-	}
-	return text + "]"
 }
