@@ -3,7 +3,6 @@ package main
 // How the state of a machine comes here.
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -11,13 +10,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strings"
 	"syscall"
 	"time"
 
 	"bake/internal/archive"
 	"bake/internal/backup"
 	"bake/internal/host"
+	"bake/internal/tool"
 )
 
 // fetchState receives what a machine sends of its state.
@@ -69,8 +68,8 @@ func receiveState(ctx context.Context, program string, argv []string, stage stri
 	cmd.Env = os.Environ() // its agent, its home: as bake ssh
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
 	cmd.WaitDelay = 5 * time.Second
-	var said tailOf
-	cmd.Stderr = &said
+	said := &tool.Ending{Most: 4 << 10}
+	cmd.Stderr = said
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return m, err
@@ -89,7 +88,7 @@ func receiveState(ctx context.Context, program string, argv []string, stage stri
 	case ctx.Err() != nil:
 		return m, context.Cause(ctx)
 	case failed != nil && (err == nil || errors.As(err, &refused)): // it broke off, and that is why
-		return m, remoteError{fmt.Errorf("the machine gave no state: %s (%w)", cmp.Or(said.line(), "ssh said nothing"), failed)}
+		return m, remoteError{fmt.Errorf("the machine gave no state: %s (%w)", cmp.Or(said.Lines(1), "ssh said nothing"), failed)}
 	}
 	return m, err
 }
@@ -129,22 +128,4 @@ func (c *counter) Read(p []byte) (int, error) {
 		c.show(c.n)
 	}
 	return n, err
-}
-
-// tailOf keeps the end of what is written to it.
-type tailOf []byte
-
-func (t *tailOf) Write(p []byte) (int, error) {
-	const most = 4 << 10
-	*t = append(*t, p...)
-	*t = bytes.Clone((*t)[max(0, len(*t)-most):])
-	return len(p), nil
-}
-
-// line is the last line that says something.
-func (t *tailOf) line() (last string) {
-	for line := range strings.Lines(string(*t)) {
-		last = cmp.Or(strings.TrimSpace(line), last)
-	}
-	return last
 }

@@ -2,7 +2,6 @@ package backup
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -30,7 +28,6 @@ type call struct {
 const (
 	defaultStall = 10 * time.Minute
 	maxOutput    = 64 << 20
-	maxSaid      = 16 << 10
 	goodbye      = 10 * time.Second // for restic to remove its lock
 )
 
@@ -40,11 +37,11 @@ func (r *restic) run(ctx context.Context, c call) ([]byte, error) {
 	if stall == 0 {
 		stall = defaultStall
 	}
-	said := &complaints{}
+	said := &tool.Ending{}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	watch := time.AfterFunc(stall, func() {
-		stop(stalled(r.Repository, stall, said.text()))
+		stop(stalled(r.Repository, stall, said.String()))
 	})
 	defer watch.Stop()
 	if c.patient {
@@ -69,7 +66,7 @@ func (r *restic) run(ctx context.Context, c call) ([]byte, error) {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case errors.As(err, &exit):
-		f := diagnose(r.String(), said.text(), exit.ExitCode())
+		f := diagnose(r.String(), said.String(), exit.ExitCode())
 		if f.Said == "" {
 			f.Said = exit.Error()
 		}
@@ -171,24 +168,4 @@ func consume(out io.Reader, line func([]byte) bool, moved func()) (kept []byte, 
 	}
 	_, _ = io.Copy(io.Discard, out)
 	return nil, lines.Err()
-}
-
-// complaints keeps the end of what is written to it.
-type complaints struct {
-	mutex sync.Mutex
-	kept  []byte
-}
-
-func (c *complaints) Write(p []byte) (int, error) {
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
-	c.kept = append(c.kept, p...)
-	c.kept = bytes.Clone(c.kept[max(0, len(c.kept)-maxSaid):])
-	return len(p), nil
-}
-
-func (c *complaints) text() string {
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
-	return string(c.kept)
 }

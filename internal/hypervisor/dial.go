@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -60,7 +59,7 @@ func (p place) dialSSH(ctx context.Context, tools tool.Box) (net.Conn, error) {
 	ours, theirs := os.NewFile(uintptr(ends[0]), "libvirt"), os.NewFile(uintptr(ends[1]), "ssh")
 	defer ours.Close()
 	defer theirs.Close()
-	link := &sshLink{cmd: cmd, done: make(chan struct{})}
+	link := &sshLink{cmd: cmd, said: tool.Ending{Most: 2 << 10}, done: make(chan struct{})}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs, theirs, &link.said
 	if link.Conn, err = net.FileConn(ours); err != nil {
 		return nil, err
@@ -89,7 +88,7 @@ func (p place) helper() string {
 type sshLink struct {
 	net.Conn
 	cmd  *exec.Cmd
-	said ending
+	said tool.Ending
 	done chan struct{}
 }
 
@@ -102,32 +101,11 @@ func (l *sshLink) Close() error {
 		_ = l.cmd.Process.Kill() // it was asked by the end of its input
 		<-l.done
 	}
-	if text := l.said.String(); text != "" {
+	if text := strings.Join(strings.Fields(l.said.String()), " "); text != "" {
 		return errors.New("ssh: " + text)
 	}
 	if errors.Is(err, net.ErrClosed) {
 		return nil
 	}
 	return err
-}
-
-// ending keeps the last of what is written to it, as a line.
-type ending struct {
-	mutex sync.Mutex
-	text  []byte
-}
-
-func (e *ending) Write(p []byte) (int, error) {
-	const most = 2 << 10
-	e.mutex.Lock()
-	defer e.mutex.Unlock()
-	e.text = append(e.text, p...)
-	e.text = e.text[max(0, len(e.text)-most):]
-	return len(p), nil
-}
-
-func (e *ending) String() string {
-	e.mutex.Lock()
-	defer e.mutex.Unlock()
-	return strings.Join(strings.Fields(string(e.text)), " ")
 }

@@ -51,7 +51,7 @@ func (f Finder) run(ctx context.Context, ref Ref) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, path, ref.Command[1:]...)
 	cmd.Dir = f.Dir
 	var stdout capped
-	var stderr ending
+	stderr := tool.Ending{Most: 4 << 10}
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	cmd.WaitDelay = time.Second // a killed program's child may hold its output open for ever
 	err = cmd.Run()
@@ -62,9 +62,9 @@ func (f Finder) run(ctx context.Context, ref Ref) ([]byte, error) {
 	case len(content) > maxSize:
 		return nil, failed("", errLarge)
 	case err != nil:
-		return nil, failed(stderr.lines(3), err)
+		return nil, failed(stderr.Lines(3), err)
 	case len(content) == 0:
-		return nil, failed(stderr.lines(3), errSilent)
+		return nil, failed(stderr.Lines(3), errSilent)
 	}
 	return content, nil
 }
@@ -96,25 +96,4 @@ func (c *capped) Write(p []byte) (int, error) {
 		return room, errLarge
 	}
 	return room, nil
-}
-
-// ending keeps the end of what is written to it.
-type ending []byte
-
-func (e *ending) Write(p []byte) (int, error) {
-	const most = 4 << 10
-	*e = append(*e, p[max(0, len(p)-most):]...)
-	*e = (*e)[max(0, len(*e)-most):]
-	return len(p), nil
-}
-
-// lines returns the last n lines that are not empty, joined.
-func (e ending) lines(n int) string {
-	var all []string
-	for line := range strings.Lines(string(e)) {
-		if line = strings.TrimSpace(line); line != "" {
-			all = append(all, line)
-		}
-	}
-	return strings.Join(all[max(0, len(all)-n):], "; ")
 }

@@ -19,6 +19,7 @@ package tool
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -128,20 +130,19 @@ func (b Box) Run(ctx context.Context, program string, args ...string) ([]byte, e
 		return nil, err
 	}
 	var stdout bytes.Buffer
-	var stderr ending
+	var stderr Ending
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	cmd.WaitDelay = time.Second // a killed program's child may hold its output open for ever
 	if err := cmd.Run(); err != nil {
-		return nil, runError(ctx, program, string(stderr), err)
+		return nil, runError(ctx, program, stderr.Lines(3), err)
 	}
 	return stdout.Bytes(), nil
 }
 
-func runError(ctx context.Context, program, stderr string, err error) error {
+func runError(ctx context.Context, program, said string, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", program, context.Cause(ctx))
 	}
-	said := tail(stderr, 3)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && said != "" {
 		return fmt.Errorf("%s: %s (%w)", program, said, err)
@@ -149,21 +150,39 @@ func runError(ctx context.Context, program, stderr string, err error) error {
 	return fmt.Errorf("%s: %w", program, err)
 }
 
-// ending keeps the end of what is written to it: a program fed with a hostile
-// file can complain without end.
-type ending []byte
+// usualEnding is how much an Ending keeps that does not say.
+const usualEnding = 16 << 10
 
-func (e *ending) Write(p []byte) (int, error) {
-	const most = 16 << 10
-	*e = append(*e, p[max(0, len(p)-most):]...)
-	*e = (*e)[max(0, len(*e)-most):]
+// An Ending keeps the end of what is written to it, for those who run a program
+// themselves: one that is fed with a hostile file can complain without end. It may be
+// written to and read at the same time.
+type Ending struct {
+	Most int // bytes that are kept, 0 for 16 KiB
+
+	mutex sync.Mutex
+	kept  []byte
+}
+
+func (e *Ending) Write(p []byte) (int, error) {
+	e.mutex.Lock()
+	defer e.mutex.Unlock()
+	most := cmp.Or(e.Most, usualEnding)
+	e.kept = append(e.kept, p[max(0, len(p)-most):]...)
+	e.kept = append(e.kept[:0], e.kept[max(0, len(e.kept)-most):]...)
 	return len(p), nil
 }
 
-// tail returns the last n non-empty lines of text joined by "; ".
-func tail(text string, n int) string {
+// String is all that is kept.
+func (e *Ending) String() string {
+	e.mutex.Lock()
+	defer e.mutex.Unlock()
+	return string(e.kept)
+}
+
+// Lines returns the last n lines that say something, joined by "; ".
+func (e *Ending) Lines(n int) string {
 	var lines []string
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(e.String()) {
 		if line = strings.TrimSpace(line); line != "" {
 			lines = append(lines, line)
 		}

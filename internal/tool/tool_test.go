@@ -155,12 +155,22 @@ func TestStderrIsBounded(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "the end (exit status 1)") || len(err.Error()) > 20<<10 {
 		t.Errorf("%d bytes: %.80v", len(err.Error()), err)
 	}
-	var e ending
-	for _, size := range []int{0, 1, 16 << 10, 1 << 20, 5} {
-		n, err := e.Write(make([]byte, size))
-		if n != size || err != nil || len(e) > 16<<10 {
-			t.Errorf("%d bytes: %d, %v, %d kept", size, n, err, len(e))
+	for most, kept := range map[int]int{0: 16 << 10, 9: 9} {
+		e := Ending{Most: most}
+		all := ""
+		for _, size := range []int{0, 1, 16 << 10, 1 << 20, 5} {
+			text := strings.Repeat("0123456789", size/10+1)[:size]
+			all += text
+			n, err := e.Write([]byte(text))
+			want := all[max(0, len(all)-kept):]
+			if got := e.String(); n != size || err != nil || got != want {
+				t.Errorf("%d bytes, of which %d are to be kept: %d, %v, and %d are", size, kept, n, err, len(got))
+			}
 		}
+	}
+	var e Ending
+	if _, err := e.Write([]byte("one\n\n two \n\nthree\n \n")); err != nil || e.Lines(2) != "two; three" || e.Lines(9) != "one; two; three" {
+		t.Errorf("its last lines: %v, %q, %q", err, e.Lines(2), e.Lines(9))
 	}
 }
 
