@@ -18,11 +18,7 @@ type Part struct {
 // Explain lists the merged cloud-config, entry by entry: each top-level value
 // and each item of a top-level list. The error is that of Build.
 func Explain(h *host.Host, program []byte) ([]Part, error) {
-	s, err := withClaims(h, program)
-	if err != nil {
-		return nil, err
-	}
-	config, err := merge(h, s, nil)
+	config, err := Config(h, program)
 	if err != nil {
 		return nil, err
 	}
@@ -59,8 +55,7 @@ func Network(h *host.Host) (*doc.Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("writing network-config: %w", err)
 	}
-	root, err := doc.Parse("network-config of "+h.File, text)
-	return root, err
+	return doc.Parse("network-config of "+h.File, text)
 }
 
 func oneLine(n *doc.Node) string {

@@ -19,8 +19,8 @@
 // before the network comes up: bootcmd and write_files run in
 // cloud-init-local.service, which is ordered before network-pre.target.
 //
-// The instance id is derived from the other two files, so that the same words
-// are the same instance and changed words a new one.
+// The instance id is derived from user-data and network-config, so that the same
+// words are the same instance and changed words a new one.
 //
 // The merge, in the order of the layers: maps recurse, lists append, equal
 // scalars agree, unequal scalars are an error that names both lines. The
@@ -93,9 +93,8 @@ func Build(h *host.Host, program []byte, payload *Payload) (Seed, error) {
 	if s.NetworkConfig, err = doc.Emit(network(h)); err != nil {
 		return Seed{}, fmt.Errorf("writing network-config: %w", err)
 	}
-	meta := new(doc.Node)
-	meta.Kind = doc.Map
-	meta.Set("instance-id", doc.Text(s.instance(h.Name))).
+	meta := (&doc.Node{Kind: doc.Map}).
+		Set("instance-id", doc.Text(s.instance(h.Name))).
 		Set("local-hostname", doc.Text(h.Name)).
 		Set("dsmode", doc.Text("local"))
 	if s.MetaData, err = doc.Emit(meta); err != nil {
