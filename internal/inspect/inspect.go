@@ -68,9 +68,8 @@
 //
 // 2026-11: qcow2 is read by go-qcow2reader 0.7.1. What makes it unfit for
 // foreign files alone is its header: it opens a backing file of any name and
-// allocates an L1 table of up to 32 GiB. So the header is vetted first, in 60
-// lines that repeat what the image store vets, because this package must hold
-// without it. It unpacks a cluster per read, and a second time when the first
+// allocates an L1 table of up to 32 GiB. So the header is vetted first, as the store
+// of images vets it ([image.ReadHeader]). It unpacks a cluster per read, and a second time when the first
 // answer was short: a cache of 32 MiB and decompressors that answer in full
 // take care of that. They are klauspost's, for both methods, process-wide as
 // the library has it. Would change if the library got a safe way to open.

@@ -34,7 +34,7 @@ func (w *world) checkService(u *unit) {
 	}
 }
 
-// imagePrograms are those that systemd finds by name in every image.
+// checkExec judges the program of a command line, which systemd finds without a shell.
 func (w *world) checkExec(u *unit, d directive) {
 	value := execPrefix.ReplaceAllString(d.value, "")
 	fields := strings.Fields(value)

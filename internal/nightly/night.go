@@ -12,7 +12,7 @@ import (
 type Outcome struct {
 	Host       string   `json:"host"`
 	Verdict    Verdict  `json:"verdict"`
-	Stage      string   `json:"stage,omitempty"`  // where it ended: wait, refresh, plan, build, verify
+	Stage      string   `json:"stage,omitempty"`  // where it ended: wait, refresh, plan, build, verify, deploy
 	Reason     string   `json:"reason,omitempty"` // why
 	Exit       int      `json:"exit"`
 	Generation string   `json:"generation,omitempty"` // that was wanted

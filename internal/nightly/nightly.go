@@ -59,9 +59,9 @@
 // was last from its number: a clock that jumps changes neither.
 //
 // 2026-11: a machine at work is changed on the night on which its generation is proven,
-// or the first after it on which it may be (Policy), and not again: a generation that its hypervisor does not bear would otherwise shut it
-// down every night. What it runs is looked at on every other night, and red if it is
-// not the current generation.
+// or the first after it on which it may be (Policy), and not again: a generation that its
+// hypervisor does not bear would otherwise shut it down every night. What it runs is
+// looked at on every other night, and red if it is not the current generation.
 package nightly
 
 import (

@@ -1,10 +1,11 @@
 // Package schema checks cloud-config and network-config against cloud-init's
 // own JSON Schema, the one of the very cloud-init that will read them.
 //
-// The schema is not part of bake: it is read out of the base image (package
-// inspect) or wherever the caller has it. cloud-init validates with it as well,
-// but in the guest, after the boot, and only to warn. Here every finding has the
-// line and column of the value, in whichever file that stands.
+// The schema is read out of the base image (package inspect). Before anybody has
+// looked into that, the one of the newest cloud-init known takes its place: Newest,
+// which is part of bake. cloud-init validates with its own as well, but in the guest,
+// after the boot, and only to warn. Here every finding has the line and column of the
+// value, in whichever file that stands.
 //
 // It promises that a document is valid here exactly if cloud-init finds it so,
 // but for the formats of text (a URI, a host name), which cloud-init checks only
