@@ -70,10 +70,8 @@ func (a *app) backupPlan(ctx context.Context, o backupOptions, name string, as b
 	if err != nil || plan.Restic == nil {
 		return plan, err
 	}
-	if dir := a.Getenv("XDG_CACHE_HOME"); filepath.IsAbs(dir) {
-		plan.Restic.Cache = filepath.Join(dir, "bake", "restic")
-	} else if home := a.Getenv("HOME"); filepath.IsAbs(home) {
-		plan.Restic.Cache = filepath.Join(home, ".cache", "bake", "restic")
+	if dir := a.cacheDir(); dir != "" {
+		plan.Restic.Cache = filepath.Join(dir, "restic")
 	}
 	plan.Restic.Progress = a.meter(name + ": storing").tell
 	return plan, nil

@@ -95,12 +95,8 @@ func receiveState(ctx context.Context, program string, argv []string, stage stri
 
 // addressOf asks libvirt where a machine is.
 func (a *app) addressOf(ctx context.Context, h *host.Host, uri string) (string, error) {
-	w := &watched{name: h.Name, host: h}
-	if err := a.ask(ctx, w, uri); err != nil {
-		return "", err
-	}
-	d, err := w.domainOf()
-	if err := errors.Join(err, w.Close()); err != nil {
+	d, err := a.askDomain(ctx, h, uri)
+	if err != nil {
 		return "", err
 	}
 	if d.State != "running" {

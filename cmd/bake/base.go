@@ -151,18 +151,6 @@ func (a *app) wanted(c *cli.Context) ([]wanted, []ready, error) {
 	return all, hosts, nil
 }
 
-// stateDir is where bake remembers what nobody can tell it again: the newest
-// signed lists it has seen.
-func (a *app) stateDir() string {
-	if dir := a.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "bake")
-	}
-	if home := a.Getenv("HOME"); filepath.IsAbs(home) {
-		return filepath.Join(home, ".local", "state", "bake")
-	}
-	return ""
-}
-
 // tell says which image it is and why it is believed.
 func (a *app) tell(ref origin.Ref, found base.Image) {
 	text := cmp.Or(found.Serial, found.Algorithm+" "+found.Digest[:12]+"...") + ", " + found.Trust

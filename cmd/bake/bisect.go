@@ -317,17 +317,6 @@ func failedClaims(r verify.Report) (all []string) {
 	return all
 }
 
-func readReport(g artifact.Generation) (r verify.Report, err error) {
-	content, err := os.ReadFile(g.Path("report.json"))
-	if err == nil {
-		err = json.Unmarshal(content, &r)
-	}
-	if err == nil && r.Generation != g.Manifest.Generation {
-		err = fmt.Errorf("%s is of generation %s", g.Path("report.json"), r.Generation)
-	}
-	return r, err
-}
-
 // keepAnswer puts what was found beside the bad generation's report.
 func (h *hunt) keepAnswer(ctx context.Context, v bisectView) error {
 	content, err := json.MarshalIndent(v, "", "  ")

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -123,15 +122,20 @@ func (a *app) throwaway(ctx context.Context, generation artifact.Generation, o b
 
 // canBoot refuses a machine of another architecture than the throwaway ones have.
 func canBoot(g artifact.Generation) error {
-	text, err := os.ReadFile(g.Path("domain.xml"))
-	if err != nil {
-		return err
-	}
-	needs, err := domain.ReadNeeds(text)
+	needs, err := needsOf(g)
 	if err == nil && needs.Arch != "x86_64" {
 		err = lackError{fmt.Errorf("%s is a machine for %s, and nobody here boots one: bake up --generation latest does, where there is one", g.Manifest.Host, needs.Arch)}
 	}
 	return err
+}
+
+// needsOf is what a generation's machine must find on its hypervisor.
+func needsOf(g artifact.Generation) (domain.Needs, error) {
+	text, err := os.ReadFile(g.Path("domain.xml"))
+	if err != nil {
+		return domain.Needs{}, err
+	}
+	return domain.ReadNeeds(text)
 }
 
 // bootAll verifies what was baked. The product stays its path: the report is a
@@ -177,15 +181,4 @@ func (a *app) conclude(generation artifact.Generation, report verify.Report) err
 		return claimError{err}
 	}
 	return generation.Promote()
-}
-
-// cacheDir is where bake remembers what it can find out again.
-func (a *app) cacheDir() string {
-	if dir := a.Getenv("XDG_CACHE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "bake")
-	}
-	if home := a.Getenv("HOME"); filepath.IsAbs(home) {
-		return filepath.Join(home, ".cache", "bake")
-	}
-	return ""
 }

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -15,7 +14,6 @@ import (
 	"bake/internal/artifact"
 	"bake/internal/base"
 	"bake/internal/origin"
-	"bake/internal/verify"
 )
 
 // pruneHost removes the generations of a host that need not stay.
@@ -119,7 +117,6 @@ func (a *app) isProven(g artifact.Generation) bool { return wasProven(g) && a.pr
 
 // wasProven says whether its report says so, whoever wrote that: for what is kept.
 func wasProven(g artifact.Generation) bool {
-	var report verify.Report
-	data, err := os.ReadFile(g.Path("report.json"))
-	return err == nil && json.Unmarshal(data, &report) == nil && report.Generation == g.Manifest.Generation && report.Err() == nil
+	report, err := readReport(g)
+	return err == nil && report.Err() == nil
 }

@@ -140,11 +140,7 @@ func (a *app) rehearse(ctx context.Context, d *drill, o drillOptions, dir string
 	if err != nil {
 		return err
 	}
-	for _, result := range report.Results {
-		if result.OK {
-			d.Claims++
-		}
-	}
+	d.Claims = heldClaims(report)
 	if err := report.Err(); err != nil {
 		return claimError{err}
 	}

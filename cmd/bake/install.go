@@ -140,11 +140,8 @@ func (a *app) systemUnits(isUser bool) (string, error) {
 	if !isUser {
 		return "/etc/systemd/system", nil
 	}
-	if dir := a.Getenv("XDG_CONFIG_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "systemd", "user"), nil
-	}
-	if home := a.Getenv("HOME"); filepath.IsAbs(home) {
-		return filepath.Join(home, ".config", "systemd", "user"), nil
+	if dir := a.userDir("XDG_CONFIG_HOME", ".config", "systemd/user"); dir != "" {
+		return dir, nil
 	}
 	return "", lackError{errors.New("there is no directory for units: set HOME, or --unit-dir")}
 }

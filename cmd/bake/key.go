@@ -24,13 +24,7 @@ func (a *app) keyPath() string {
 	if path := cmp.Or(a.key, a.Getenv(keyVariable)); path != "" {
 		return path
 	}
-	if dir := a.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "bake", keyName)
-	}
-	if home := a.Getenv("HOME"); filepath.IsAbs(home) {
-		return filepath.Join(home, ".local", "share", "bake", keyName)
-	}
-	return ""
+	return a.userDir("XDG_DATA_HOME", ".local/share", "bake", keyName)
 }
 
 // readKey returns this user's key, nil when there is none.

@@ -79,12 +79,8 @@ func (a *app) live(ctx context.Context, name string, o verifyOptions) (report ve
 	}
 	address, which := o.live.address, cmp.Or(o.generation, "current")
 	if uri := cmp.Or(o.live.uri, h.Domain.URI); uri != "" && (address == "" || o.generation == "") {
-		w := &watched{name: name, host: h}
-		if err := a.ask(ctx, w, uri); err != nil {
-			return report, err
-		}
-		d, err := w.domainOf()
-		if err := errors.Join(err, w.Close()); err != nil {
+		d, err := a.askDomain(ctx, h, uri)
+		if err != nil {
 			return report, err
 		}
 		if d.State != "running" {

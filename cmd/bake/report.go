@@ -67,6 +67,29 @@ func (a *app) lastSubject(name, which string, live bool) (report.Subject, error)
 	return a.told(g, r), nil
 }
 
+// readReport is what the last boot of a generation came to. The error wraps
+// fs.ErrNotExist when there was none.
+func readReport(g artifact.Generation) (r verify.Report, err error) {
+	content, err := os.ReadFile(g.Path("report.json"))
+	if err == nil {
+		err = json.Unmarshal(content, &r)
+	}
+	if err == nil && r.Generation != g.Manifest.Generation {
+		err = fmt.Errorf("%s is of generation %s", g.Path("report.json"), r.Generation)
+	}
+	return r, err
+}
+
+// heldClaims is how many claims of a report held.
+func heldClaims(r verify.Report) (n int) {
+	for _, result := range r.Results {
+		if result.OK {
+			n++
+		}
+	}
+	return n
+}
+
 // formatReport writes reports in one of reportFormats.
 func formatReport(all []report.Subject, format string) ([]byte, error) {
 	switch format {

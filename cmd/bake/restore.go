@@ -94,12 +94,8 @@ func (a *app) machineIsThere(ctx context.Context, o restoreOptions, h *host.Host
 	if uri == "" || o.address != "" {
 		return true, nil // whoever names an address knows
 	}
-	w := &watched{name: o.host, host: h}
-	if err := a.ask(ctx, w, uri); err != nil {
-		return false, err
-	}
-	d, err := w.domainOf()
-	if err := errors.Join(err, w.Close()); err != nil {
+	d, err := a.askDomain(ctx, h, uri)
+	if err != nil {
 		return false, err
 	}
 	return d.State == "running", nil
@@ -137,12 +133,7 @@ func (a *app) restore(ctx context.Context, o restoreOptions, dir string, m archi
 		return err
 	}
 	failed := report.Err()
-	view.RTO, view.Attested = time.Since(begun).Seconds(), failed == nil
-	for _, result := range report.Results {
-		if result.OK {
-			view.Claims++
-		}
-	}
+	view.RTO, view.Attested, view.Claims = time.Since(begun).Seconds(), failed == nil, heldClaims(report)
 	if failed != nil {
 		failed = claimError{failed}
 	}

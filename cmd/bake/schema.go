@@ -43,20 +43,31 @@ func (k keptSchemas) set() (schema.Set, error) {
 // schemasOf returns the schemas of the cloud-init in a base image. An image
 // whose cloud-init has none is not an error: ok is false.
 func (a *app) schemasOf(ctx context.Context, blob image.Blob) (kept keptSchemas, ok bool, err error) {
-	path := a.schemaPath(blob.SHA256)
-	if path != "" {
-		if data, err := os.ReadFile(path); err == nil && json.Unmarshal(data, &kept) == nil {
-			return kept, len(kept.Files) > 0, nil
-		}
+	if kept, ok = a.knownSchemas(blob.SHA256); ok {
+		return kept, len(kept.Files) > 0, nil
 	}
 	kept, err = readSchemas(ctx, blob.Path)
 	if err != nil {
 		return kept, false, err
 	}
-	if path != "" {
-		keep(path, kept) // only the next time would be faster
+	if path := a.schemaPath(blob.SHA256); path != "" {
+		keepSchemas(path, kept) // only the next time would be faster
 	}
 	return kept, len(kept.Files) > 0, nil
+}
+
+// knownSchemas are those that are kept of an image; ok is false where it was not looked
+// into yet.
+func (a *app) knownSchemas(sum string) (kept keptSchemas, ok bool) {
+	path := a.schemaPath(sum)
+	if path == "" {
+		return kept, false
+	}
+	data, err := os.ReadFile(path)
+	if err != nil || json.Unmarshal(data, &kept) != nil {
+		return keptSchemas{}, false
+	}
+	return kept, true
 }
 
 func readSchemas(ctx context.Context, path string) (kept keptSchemas, err error) {
@@ -86,8 +97,8 @@ func readSchemas(ctx context.Context, path string) (kept keptSchemas, err error)
 	return kept, err
 }
 
-// keep writes a file of the cache whole or not at all.
-func keep(path string, kept keptSchemas) {
+// keepSchemas writes a file of the cache whole or not at all.
+func keepSchemas(path string, kept keptSchemas) {
 	data, err := json.Marshal(kept)
 	if err != nil || os.MkdirAll(filepath.Dir(path), 0o700) != nil {
 		return
@@ -141,16 +152,14 @@ func (a *app) release(h *host.Host) (r lint.Release, from string) {
 	if names, ok := a.packages().Names(sum); ok {
 		r.HasPackage = names.Has
 	}
-	var kept keptSchemas
-	if path := a.schemaPath(sum); path != "" {
-		if data, err := os.ReadFile(path); err == nil && json.Unmarshal(data, &kept) == nil {
-			r.CloudInit = "cloud-init " + kept.CloudInit
-			if len(kept.Files) == 0 {
-				return r, "not held against a schema: the image's " + r.CloudInit + " has none"
-			}
-			if r.Schema, err = kept.set(); err == nil {
-				return r, "held against the schema of the image's " + r.CloudInit
-			}
+	if kept, ok := a.knownSchemas(sum); ok {
+		r.CloudInit = "cloud-init " + kept.CloudInit
+		if len(kept.Files) == 0 {
+			return r, "not held against a schema: the image's " + r.CloudInit + " has none"
+		}
+		var err error
+		if r.Schema, err = kept.set(); err == nil {
+			return r, "held against the schema of the image's " + r.CloudInit
 		}
 	}
 	r.Schema, r.CloudInit = schema.Newest(), "cloud-init "+schema.NewestVersion
@@ -159,11 +168,8 @@ func (a *app) release(h *host.Host) (r lint.Release, from string) {
 
 // modules returns which modules the cloud-init of a host runs, and where that is from.
 func (a *app) modules(h *host.Host) (m seed.Modules, from string) {
-	var kept keptSchemas
-	if path := a.schemaPath(a.knownBase(h)); path != "" {
-		if data, err := os.ReadFile(path); err == nil && json.Unmarshal(data, &kept) == nil && kept.Modules != nil {
-			return *kept.Modules, "the image's cloud-init " + kept.CloudInit
-		}
+	if kept, ok := a.knownSchemas(a.knownBase(h)); ok && kept.Modules != nil {
+		return *kept.Modules, "the image's cloud-init " + kept.CloudInit
 	}
 	if strings.HasPrefix(h.Ref.Distro, "ubuntu") {
 		return seed.UsualModules("ubuntu"), "Ubuntu's cloud.cfg; bake image reads the image's own"

@@ -63,7 +63,7 @@ func (a *app) watch(ctx context.Context, name string, o statusOptions) (*watched
 		return nil, err
 	}
 	if uri := cmp.Or(o.uri, domainURI(h)); log == "" && uri != "" {
-		return w, a.ask(ctx, w, uri)
+		return w, a.askLibvirt(ctx, w, uri)
 	}
 	if log == "" {
 		log = filepath.Join(h.Machine.ImagesPath, name, "console.log")
@@ -79,8 +79,18 @@ func domainURI(h *host.Host) string {
 	return h.Domain.URI
 }
 
-// ask has libvirt say what a file here would.
-func (a *app) ask(ctx context.Context, w *watched, uri string) error {
+// askDomain is what libvirt says of a host's machine, when that is all that is wanted.
+func (a *app) askDomain(ctx context.Context, h *host.Host, uri string) (*domainView, error) {
+	w := &watched{name: h.Name, host: h}
+	if err := a.askLibvirt(ctx, w, uri); err != nil {
+		return nil, err
+	}
+	d, err := w.domainOf()
+	return d, errors.Join(err, w.Close())
+}
+
+// askLibvirt has libvirt say what a file here would.
+func (a *app) askLibvirt(ctx context.Context, w *watched, uri string) error {
 	dir, err := os.MkdirTemp("", "bake-console-")
 	if err != nil {
 		return err

@@ -161,15 +161,10 @@ func (a *app) kept(name string) ([]keptView, error) {
 
 // lastReport is what bake verify said last of a generation.
 func lastReport(g artifact.Generation) string {
-	data, err := os.ReadFile(g.Path("report.json"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return "not verified yet"
-	}
-	var report verify.Report
-	if err == nil {
-		err = json.Unmarshal(data, &report)
-	}
+	report, err := readReport(g)
 	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "not verified yet"
 	case err != nil:
 		return "its report cannot be read"
 	case report.Err() != nil:
