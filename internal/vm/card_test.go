@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -155,16 +154,7 @@ func TestCardsFail(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			spec := bare(image)
 			spec.Cards = []*os.File{test.card}
-			m, err := Start(context.Background(), tool.Box{}, spec)
-			if err == nil {
-				m.Close()
-			}
-			if err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("Start: %v; want %q", err, test.want)
-			}
-			if left, _ := filepath.Glob(filepath.Join(os.Getenv("TMPDIR"), scratchPrefix+"*")); len(left) > 0 {
-				t.Errorf("left behind: %s", left)
-			}
+			demandNoStart(t, spec, test.want)
 		})
 	}
 }

@@ -254,17 +254,23 @@ func TestStartFails(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			spec := bare(image)
 			test.change(&spec)
-			m, err := Start(context.Background(), tool.Box{}, spec)
-			if err == nil {
-				m.Close()
-			}
-			if err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("Start: %v; want %q", err, test.want)
-			}
-			if left, _ := filepath.Glob(filepath.Join(os.Getenv("TMPDIR"), scratchPrefix+"*")); len(left) > 0 {
-				t.Errorf("left behind: %s", left)
-			}
+			demandNoStart(t, spec, test.want)
 		})
+	}
+}
+
+// demandNoStart demands that a machine does not start, for what reason, and leaves nothing.
+func demandNoStart(t *testing.T, spec Spec, want string) {
+	t.Helper()
+	m, err := Start(context.Background(), tool.Box{}, spec)
+	if err == nil {
+		m.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("Start: %v; want %q", err, want)
+	}
+	if left, _ := filepath.Glob(filepath.Join(os.Getenv("TMPDIR"), scratchPrefix+"*")); len(left) > 0 {
+		t.Errorf("left behind: %s", left)
 	}
 }
 
