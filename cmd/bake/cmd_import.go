@@ -83,5 +83,5 @@ func runImport(_ context.Context, a *app, o importOptions) error {
 	if err != nil {
 		return err
 	}
-	return a.adopt(o, result, plan, key)
+	return a.writeAdopted(o, result, plan, key)
 }

@@ -99,13 +99,13 @@ func (a *app) read(root *cli.App, words []string) line {
 			}
 			value = words[i]
 		}
-		a.note(&l, flag.Names()[0], value)
+		a.heed(&l, flag.Names()[0], value)
 	}
 	return l
 }
 
-// note keeps the values that others depend on.
-func (a *app) note(l *line, name, value string) {
+// heed keeps the values that others depend on.
+func (a *app) heed(l *line, name, value string) {
 	switch name {
 	case "config":
 		a.config = value
@@ -148,7 +148,7 @@ func (a *app) values(l line, option string) []string {
 	case "generation":
 		return append([]string{"latest", "current"}, a.baked(l.hosts)...)
 	case "snapshot":
-		return a.seenSnapshots(l.hosts)
+		return a.listedSnapshots(l.hosts)
 	case "yes", "destroy-state":
 		return l.hosts
 	case "accel":

@@ -87,11 +87,11 @@ func (a *app) receive(ctx context.Context, o publishOptions, ring provenance.Rin
 		a.say("%s: generation %s, signed by %s, would be fetched", name, of.m.Generation, of.by)
 		return v, nil
 	}
-	if err := a.install(ctx, f, of); err != nil {
+	if err := a.bringIn(ctx, f, of); err != nil {
 		return v, err
 	}
 	if of.number > 0 {
-		err = remember(a.out, name, o.place.String(), of.number)
+		err = noteShown(a.out, name, o.place.String(), of.number)
 	}
 	a.say("%s: generation %s, baked and signed by %s, is here%s", name, of.m.Generation, of.by, map[bool]string{true: " and current"}[of.number > 0])
 	return v, err
@@ -150,7 +150,7 @@ func (a *app) isNewest(o publishOptions, ring provenance.Ring, name string, of *
 	if !ok || number < 1 {
 		return distrust("nobody whose signature counts has set the tag to generation %s: it was moved", of.m.Generation)
 	}
-	seen, err := readSeen(a.out, name, o.place.String())
+	seen, err := shownBy(a.out, name, o.place.String())
 	if err == nil && number < seen {
 		err = distrust("the tag was moved back to generation %s: its number is %d, and %d was seen", of.m.Generation, number, seen)
 	}
@@ -169,8 +169,8 @@ func (of *offer) mark(ctx context.Context, a *app) {
 	}
 }
 
-// install fetches the layers of an offer and makes a generation of them.
-func (a *app) install(ctx context.Context, f publish.Fetcher, of *offer) (err error) {
+// bringIn fetches the layers of an offer and makes a generation of them.
+func (a *app) bringIn(ctx context.Context, f publish.Fetcher, of *offer) (err error) {
 	lock, err := artifact.Lock(ctx, a.out, of.m.Host)
 	if err != nil {
 		return lackError{err}

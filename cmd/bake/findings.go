@@ -22,7 +22,7 @@ func (a *app) lintHost(ctx context.Context, name string, judges bool) ([]lint.Fi
 	h, err := host.Load(a.config, name, a.shelf())
 	var found []lint.Finding
 	if err == nil {
-		r, from := a.release(h)
+		r, from := a.releaseOf(h)
 		a.say("%s: %s", name, from)
 		found, err = a.lintWords(h, r)
 	}
@@ -64,7 +64,7 @@ func (a *app) lintAll(all []ready, images bool) (warnings func(), err error) {
 	for _, h := range all {
 		var r lint.Release
 		if !images {
-			r, _ = a.release(h.Host)
+			r, _ = a.releaseOf(h.Host)
 		}
 		these, err := a.lintWords(h.Host, r)
 		if err != nil {

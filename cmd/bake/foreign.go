@@ -80,8 +80,8 @@ func lintFile(name string, data []byte) ([]lint.Finding, error) {
 	return lint.Foreign(lost, result.Config), nil
 }
 
-// adopt writes what a plan says, or nothing.
-func (a *app) adopt(o importOptions, result cloudinit.Result, plan adopt.Plan, key string) error {
+// writeAdopted writes what a plan says, or nothing.
+func (a *app) writeAdopted(o importOptions, result cloudinit.Result, plan adopt.Plan, key string) error {
 	for _, note := range plan.Notes {
 		a.say("%s", diag.Printable(note))
 	}

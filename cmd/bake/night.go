@@ -124,7 +124,7 @@ func (n *night) readAll() {
 // steps are what the job does.
 func (n *night) steps() nightly.Steps {
 	s := nightly.Steps{Group: n.group, Refresh: n.refresh, Plan: n.plan, Build: n.build, Verify: n.verify,
-		Deploy: n.deploy, Drills: n.drills, Drill: n.restore, Prune: n.pruneHost, Adopt: n.adopt, Tidy: n.tidy, Exit: exitCode}
+		Deploy: n.deploy, Drills: n.drills, Drill: n.rehearseRestore, Prune: n.pruneHost, Adopt: n.adopt, Tidy: n.tidy, Exit: exitCode}
 	if n.o.dry {
 		s.Refresh, s.Plan = n.ask, n.guess
 	}

@@ -105,7 +105,7 @@ func (a *app) withSnapshot(ctx context.Context, config backup.Config, name strin
 		if dir, err = place.Stage(); err != nil {
 			return err
 		}
-		if err := a.fetch(ctx, plan, name, p, dir); err != nil {
+		if err := a.fetchBackup(ctx, plan, name, p, dir); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -121,8 +121,8 @@ func (a *app) withSnapshot(ctx context.Context, config backup.Config, name strin
 	return do(dir, m)
 }
 
-// fetch takes a backup from the first store that has it and can give it.
-func (a *app) fetch(ctx context.Context, plan backup.Plan, name string, p pick, dir string) error {
+// fetchBackup takes a backup from the first store that has it and can give it.
+func (a *app) fetchBackup(ctx context.Context, plan backup.Plan, name string, p pick, dir string) error {
 	var failed error
 	for _, store := range plan.Stores() {
 		all, err := store.List(ctx, name)

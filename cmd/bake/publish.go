@@ -5,20 +5,18 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"bake/internal/artifact"
 	"bake/internal/diag"
+	"bake/internal/host"
 	"bake/internal/image"
 	"bake/internal/input"
 	"bake/internal/lint"
@@ -205,19 +203,19 @@ func standsAlone(g artifact.Generation) (bool, error) {
 	return err == nil, err
 }
 
-var domainArch = regexp.MustCompile(`<type[^>]* arch=["'](x86_64|aarch64)["']`)
-
 // archOf is what registries call a generation's architecture.
 func archOf(g artifact.Generation) (string, error) {
-	text, err := os.ReadFile(g.Path("domain.xml"))
+	needs, err := needsOf(g)
 	if err != nil {
 		return "", err
 	}
-	m := domainArch.FindSubmatch(text)
-	if m == nil {
-		return "", fmt.Errorf("generation %s: its domain.xml names no architecture", g.Manifest.Generation)
+	switch needs.Arch {
+	case "x86_64":
+		return host.AMD64, nil
+	case "aarch64":
+		return host.ARM64, nil
 	}
-	return map[string]string{"x86_64": "amd64", "aarch64": "arm64"}[string(m[1])], nil
+	return "", fmt.Errorf("generation %s: its domain.xml names no architecture", g.Manifest.Generation)
 }
 
 // keepsSecrets refuses a generation in whose words a secret stands: in what it was made
@@ -269,12 +267,12 @@ func (a *app) point(ctx context.Context, o publishOptions, ring provenance.Ring,
 		return err
 	}
 	number, isSaid := pointed(ring, was.Tags, tag, was.Image)
-	seen, err := readSeen(a.out, name, o.place.String())
+	seen, err := shownBy(a.out, name, o.place.String())
 	if err != nil {
 		return err
 	}
 	if was.Image == sent.Image && isSaid && number >= seen {
-		return remember(a.out, name, o.place.String(), number)
+		return noteShown(a.out, name, o.place.String(), number)
 	}
 	number = max(number, seen) + 1
 	statement, err := provenance.Of(&provenance.Pointer{Tag: tag, Number: number},
@@ -289,7 +287,7 @@ func (a *app) point(ctx context.Context, o publishOptions, ring provenance.Ring,
 	if err := o.place.Point(ctx, tag, was, sent, line); err != nil {
 		return err
 	}
-	return remember(a.out, name, o.place.String(), number)
+	return noteShown(a.out, name, o.place.String(), number)
 }
 
 // pointed is the greatest number with which somebody who counts has signed that a tag
@@ -304,54 +302,4 @@ func pointed(ring provenance.Ring, envelopes [][]byte, tag, image string) (numbe
 		number, ok = max(number, p.Number), true
 	}
 	return number, ok
-}
-
-// placesName is the file beside a host's generations that remembers what places have
-// shown.
-const (
-	placesName   = "places.json"
-	placesSchema = "bake.places/1"
-)
-
-type places struct {
-	Schema string           `json:"schema"`
-	Newest map[string]int64 `json:"newest"` // number of the tag current, by address
-}
-
-func decodePlaces(content []byte) (places, error) {
-	p := places{Schema: placesSchema, Newest: map[string]int64{}}
-	if content == nil {
-		return p, nil
-	}
-	if err := json.Unmarshal(content, &p); err != nil || p.Schema != placesSchema || p.Newest == nil {
-		return p, lackError{fmt.Errorf("%s is damaged: remove it, and what was newest is not known any more", placesName)}
-	}
-	return p, nil
-}
-
-func encodePlaces(p places) ([]byte, error) {
-	text, err := json.MarshalIndent(p, "", "  ")
-	return append(text, '\n'), err
-}
-
-// readSeen is the greatest number that a place has shown for a host's current.
-func readSeen(out, host, address string) (int64, error) {
-	content, err := os.ReadFile(filepath.Join(out, host, placesName))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0, err
-	}
-	p, err := decodePlaces(content)
-	return p.Newest[address], err
-}
-
-// remember notes what a place has shown.
-func remember(out, host, address string, number int64) error {
-	return artifact.Keep(out, host, placesName, func(old []byte) ([]byte, error) {
-		p, err := decodePlaces(old)
-		if err != nil {
-			return nil, err
-		}
-		p.Newest[address] = max(p.Newest[address], number)
-		return encodePlaces(p)
-	})
 }

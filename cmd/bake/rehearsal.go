@@ -39,8 +39,8 @@ func drillOf(d drill) nightly.Drill {
 	return proof
 }
 
-// restore rehearses the restore of a host's newest backup into its current generation.
-func (n *night) restore(ctx context.Context, name string) (nightly.Drill, error) {
+// rehearseRestore rehearses the restore of a host's newest backup into its current generation.
+func (n *night) rehearseRestore(ctx context.Context, name string) (nightly.Drill, error) {
 	o := drillOptions{generation: "current", boot: n.o.boot, config: n.o.backups}
 	d, err := rehearsal(n.app, ctx, name, o)
 	var busy *backup.BusyError

@@ -209,7 +209,7 @@ func (r *remote) putIn(ctx context.Context, dir string, m archive.Manifest, o re
 		out, err = readRestored(answer, m)
 	}
 	if err == nil && o.hostKeys {
-		err = r.keepKeys(out.HostKeys)
+		err = r.noteKeys(out.HostKeys)
 	}
 	if err != nil {
 		return out, err
@@ -242,9 +242,9 @@ func readRestored(answer []byte, m archive.Manifest) (out restored, err error) {
 	return out, nil
 }
 
-// keepKeys notes the host keys that came out of the backup: the console still says those
+// noteKeys keeps the host keys that came out of the backup: the console still says those
 // of the boot.
-func (r *remote) keepKeys(lines []string) error {
+func (r *remote) noteKeys(lines []string) error {
 	var keys []ssh.PublicKey
 	for _, line := range lines {
 		key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))

@@ -145,9 +145,9 @@ func (a *app) packages() payload.Builder {
 	return b
 }
 
-// release returns what is known here of the system that will run a host, without
+// releaseOf returns what is known here of the system that will run a host, without
 // opening an image, and says where it comes from.
-func (a *app) release(h *host.Host) (r lint.Release, from string) {
+func (a *app) releaseOf(h *host.Host) (r lint.Release, from string) {
 	sum := a.knownBase(h)
 	if names, ok := a.packages().Names(sum); ok {
 		r.HasPackage = names.Has

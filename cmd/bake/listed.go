@@ -20,30 +20,30 @@ const listedName = "snapshots.json"
 // noteSnapshots keeps what a store has of a host. Nothing but completion reads it, so that what
 // cannot be kept is no reason to say or to stop anything.
 func (a *app) noteSnapshots(name, store string, all []backup.Snapshot) {
-	a.changeSeen(name, func(seen []backup.Snapshot) []backup.Snapshot {
-		return append(slices.DeleteFunc(seen, func(s backup.Snapshot) bool { return s.Store == store }), all...)
+	a.changeListed(name, func(listed []backup.Snapshot) []backup.Snapshot {
+		return append(slices.DeleteFunc(listed, func(s backup.Snapshot) bool { return s.Store == store }), all...)
 	})
 }
 
 // noteSaved adds one that has just been stored.
 func (a *app) noteSaved(name string, saved backup.Snapshot) {
-	a.changeSeen(name, func(seen []backup.Snapshot) []backup.Snapshot { return append(seen, saved) })
+	a.changeListed(name, func(listed []backup.Snapshot) []backup.Snapshot { return append(listed, saved) })
 }
 
-func (a *app) changeSeen(name string, change func([]backup.Snapshot) []backup.Snapshot) {
+func (a *app) changeListed(name string, change func([]backup.Snapshot) []backup.Snapshot) {
 	root, err := a.backupRoot()
 	if err != nil {
 		return
 	}
 	_ = artifact.Keep(root, name, listedName, func(old []byte) ([]byte, error) {
-		var seen []backup.Snapshot
-		_ = json.Unmarshal(old, &seen) // what cannot be read is begun anew
-		return json.Marshal(change(seen))
+		var listed []backup.Snapshot
+		_ = json.Unmarshal(old, &listed) // what cannot be read is begun anew
+		return json.Marshal(change(listed))
 	})
 }
 
-// seenSnapshots are the backups of the hosts named, or of all, the newest first.
-func (a *app) seenSnapshots(hosts []string) (ids []string) {
+// listedSnapshots are the backups of the hosts named, or of all, the newest first.
+func (a *app) listedSnapshots(hosts []string) (ids []string) {
 	root, err := a.backupRoot()
 	if err != nil {
 		return nil
@@ -59,10 +59,10 @@ func (a *app) seenSnapshots(hosts []string) (ids []string) {
 	}
 	var all []backup.Snapshot
 	for _, name := range hosts {
-		var seen []backup.Snapshot
+		var listed []backup.Snapshot
 		content, err := os.ReadFile(filepath.Join(root, filepath.Base(name), listedName))
-		if err == nil && json.Unmarshal(content, &seen) == nil {
-			all = append(all, seen...)
+		if err == nil && json.Unmarshal(content, &listed) == nil {
+			all = append(all, listed...)
 		}
 	}
 	slices.SortStableFunc(all, func(x, y backup.Snapshot) int { return y.Time.Compare(x.Time) })

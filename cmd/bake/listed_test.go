@@ -64,11 +64,11 @@ func TestNoteSnapshots(t *testing.T) {
 	a.noteSaved("web", backup.Snapshot{ID: "w", Store: "s3"})
 	a.noteSnapshots("zap", "s3", []backup.Snapshot{{ID: "b", Store: "s3"}})
 	for host, want := range map[string]string{"zap": "c b", "web": "w", "none": "", "../zap": "c b"} {
-		if got := strings.Join(a.seenSnapshots([]string{host}), " "); got != want {
+		if got := strings.Join(a.listedSnapshots([]string{host}), " "); got != want {
 			t.Errorf("%s: %q, want %q", host, got, want)
 		}
 	}
-	if got := len(a.seenSnapshots(nil)); got != 3 {
+	if got := len(a.listedSnapshots(nil)); got != 3 {
 		t.Errorf("%d of all hosts", got)
 	}
 }
