@@ -70,7 +70,7 @@ func TestManIsWhole(t *testing.T) {
 			}
 		}
 	}
-	asked := regexp.MustCompile(`[gG]etenv\("([A-Z_]+)"\)|EnvVars: +\[\]string\{"([A-Z_]+)"`)
+	asked := regexp.MustCompile(`(?:[gG]etenv|userDir)\("([A-Z_]+)"[,)]|EnvVars: +\[\]string\{"([A-Z_]+)"`)
 	known := map[string]bool{"XDG_RUNTIME_DIR": true, "TERM": true, "PATH": true, "BAKE_DOWNLOAD": true}
 	for _, root := range []string{"../../cmd/bake", "../../internal"} {
 		err := filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
@@ -78,6 +78,9 @@ func TestManIsWhole(t *testing.T) {
 				return err
 			}
 			source, err := os.ReadFile(path)
+			if strings.Contains(string(source), "\t\"testing\"\n") { // of tests alone
+				return err
+			}
 			for _, m := range asked.FindAllStringSubmatch(string(source), -1) {
 				if name := m[1] + m[2]; !known[name] && !strings.Contains(pages["bake.1"], name) {
 					t.Errorf("%s asks for %s, of which bake(1) says nothing", path, name)
