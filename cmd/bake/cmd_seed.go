@@ -86,12 +86,3 @@ func runSeed(ctx context.Context, a *app, o seedOptions) error {
 	}
 	return nil
 }
-
-// printPath prints where a product is.
-func (a *app) printPath(name, path string) error {
-	if a.json {
-		return a.printJSON(map[string]string{"host": name, "path": path})
-	}
-	_, err := fmt.Fprintln(a.Stdout, path)
-	return err
-}

@@ -17,9 +17,7 @@ deploy has left half done is brought to its end. A machine that runs and has
 attested stays as it is, whatever generation it is: bake deploy changes that.
 
 The generation is current, the last that passed bake verify --boot.`,
-		func(ctx context.Context, m *machine, g deploy.Generation) (deploy.Outcome, error) {
-			return m.Up(ctx, g)
-		})
+		a.parcelUp, (*deploy.Deployment).Up)
 }
 
 func deployCommand(a *app) *cli.Command {
@@ -33,12 +31,13 @@ no more than the time.
 
 Of generations on the hypervisor two stay: the one that runs and the one before,
 for bake rollback.`,
-		func(ctx context.Context, m *machine, g deploy.Generation) (deploy.Outcome, error) {
-			return m.Deploy(ctx, g)
-		})
+		a.parcel, (*deploy.Deployment).Deploy)
 }
 
-func deployCommandOf(a *app, name, usage, description string, do func(context.Context, *machine, deploy.Generation) (deploy.Outcome, error)) *cli.Command {
+// deployCommandOf is a command that does something with a generation, once it is collected.
+func deployCommandOf(a *app, name, usage, description string,
+	collect func(context.Context, *machine, string) (deploy.Generation, error),
+	do func(*deploy.Deployment, context.Context, deploy.Generation) (deploy.Outcome, error)) *cli.Command {
 	return &cli.Command{Name: name, Usage: usage, Description: description,
 		Flags: append(libvirtFlags(), &cli.StringFlag{Name: "generation", Value: "current", Usage: "current, latest or a generation's name"}),
 		Action: func(c *cli.Context) error {
@@ -47,15 +46,11 @@ func deployCommandOf(a *app, name, usage, description string, do func(context.Co
 				return err
 			}
 			return runMachine(c.Context, a, o, func(m *machine) (deploy.Outcome, error) {
-				parcel := a.parcel
-				if name == "up" {
-					parcel = a.parcelUp
-				}
-				g, err := parcel(c.Context, m, c.String("generation"))
+				g, err := collect(c.Context, m, c.String("generation"))
 				if err != nil {
 					return deploy.Outcome{}, err
 				}
-				return do(c.Context, m, g)
+				return do(m.Deployment, c.Context, g)
 			})
 		},
 	}

@@ -12,8 +12,6 @@ import (
 	"strings"
 
 	"bake/internal/lazy"
-	"bake/internal/nightly"
-	"bake/internal/notify"
 	"bake/internal/unit"
 )
 
@@ -166,49 +164,30 @@ func (a *app) unitJob(o nightOptions) (j unit.Job, err error) {
 	}
 	j = unit.Job{Word: o.unit.word, About: o.unit.about, At: o.unit.at, OnFailure: o.unit.onFailure, User: o.unit.user, IsUser: o.isUserUnit, EnvFile: "/etc/bake/" + o.unit.word + ".env"}
 	program, err := os.Executable()
+	config, out, layers := a.config, a.out, a.layers
+	for _, path := range []*string{&program, &config, &out, &layers} {
+		if err == nil && *path != "" {
+			*path, err = filepath.Abs(*path)
+		}
+	}
 	if err != nil {
 		return j, err
 	}
-	paths := []*string{&program, new(string), new(string), new(string)}
-	*paths[1], *paths[2], *paths[3] = a.config, a.out, a.layers
-	for _, path := range paths {
-		if *path != "" {
-			if *path, err = filepath.Abs(*path); err != nil {
-				return j, err
-			}
-		}
-	}
-	j.Dir, j.Argv = *paths[1], []string{program, "--config", *paths[1], "--out", *paths[2]}
-	if *paths[3] != "" {
-		j.Argv = append(j.Argv, "--layers", *paths[3])
+	j.Dir, j.Argv = config, []string{program, "--config", config, "--out", out}
+	if layers != "" {
+		j.Argv = append(j.Argv, "--layers", layers)
 	}
 	j.Argv = append(append(j.Argv, o.unit.word), o.unit.more...)
 	for _, name := range o.unit.hosts {
 		j.Argv = append(j.Argv, "--host", name)
 	}
 	home := a.Getenv("HOME")
-	if !o.isUserUnit {
-		u, err := user.Lookup(o.unit.user)
-		if !account.MatchString(o.unit.user) || err != nil {
-			return j, usageError{fmt.Errorf("--run-as %q: there is no such user", o.unit.user)}
-		}
-		if home != u.HomeDir {
-			home = u.HomeDir
-			j.Env = append(j.Env, "HOME="+home)
-		}
-		groups := []string{"kvm"}
-		if len(o.config.Deploy) > 0 {
-			groups = append(groups, "libvirt") // whose members may use its socket
-		}
-		for _, group := range groups {
-			if _, err := user.LookupGroup(group); err == nil {
-				j.Groups = append(j.Groups, group)
-			}
-		}
-	} else {
+	if o.isUserUnit {
 		j.EnvFile = filepath.Join(home, ".config", "bake", o.unit.word+".env")
+	} else if home, err = runAs(&j, home, len(o.config.Deploy) > 0); err != nil {
+		return j, err
 	}
-	j.Writes = append([]string{*paths[1], *paths[2]}, o.unit.writes...)
+	j.Writes = append([]string{config, out}, o.unit.writes...)
 	for _, place := range [][2]string{{"XDG_CACHE_HOME", ".cache"}, {"XDG_STATE_HOME", ".local/state"}} {
 		dir := a.Getenv(place[0])
 		if filepath.IsAbs(dir) {
@@ -221,6 +200,28 @@ func (a *app) unitJob(o nightOptions) (j unit.Job, err error) {
 	return j, nil
 }
 
+// runAs has the user of a unit of the system found there, with the groups that it takes,
+// and returns that user's home.
+func runAs(j *unit.Job, home string, deploys bool) (string, error) {
+	u, err := user.Lookup(j.User)
+	if !account.MatchString(j.User) || err != nil {
+		return "", usageError{fmt.Errorf("--run-as %q: there is no such user", j.User)}
+	}
+	if home != u.HomeDir {
+		j.Env = append(j.Env, "HOME="+u.HomeDir)
+	}
+	groups := []string{"kvm"}
+	if deploys {
+		groups = append(groups, "libvirt") // whose members may use its socket
+	}
+	for _, group := range groups {
+		if _, err := user.LookupGroup(group); err == nil {
+			j.Groups = append(j.Groups, group)
+		}
+	}
+	return u.HomeDir, nil
+}
+
 // putUnit writes a file in one step.
 func putUnit(path, content string) error {
 	temporary := path + ".new"
@@ -228,90 +229,4 @@ func putUnit(path, content string) error {
 		return err
 	}
 	return errors.Join(os.Chmod(temporary, 0o644), os.Rename(temporary, path))
-}
-
-// runNights shows the last nights, a line each, and how each host fared, a letter a
-// night.
-func runNights(a *app, o nightOptions) error {
-	if o.nights < 1 {
-		return usageError{fmt.Errorf("--nights %d: want at least 1", o.nights)}
-	}
-	dir, err := a.nightDir()
-	if err != nil {
-		return err
-	}
-	journal := nightly.Journal{Dir: dir}
-	nights, err := journal.Nights(o.nights)
-	if err != nil {
-		return err
-	}
-	if a.json {
-		return a.printJSON(append([]nightly.Night{}, nights...))
-	}
-	if len(nights) == 0 {
-		a.say("there was no night yet")
-		return nil
-	}
-	if page := journal.Page(); page != "" {
-		a.say("the same as a page: %s", page)
-	}
-	return a.printLines(nightStrips(nights, journal.IsBusy()))
-}
-
-var letters = map[nightly.Verdict]string{nightly.Unchanged: "=", nightly.Promoted: "P", nightly.Failed: "F", nightly.Undeployed: "u", nightly.CouldNot: "x"}
-
-func nightStrips(nights []nightly.Night, busy bool) []string {
-	var lines, hosts []string
-	strips := map[string]string{}
-	for i, n := range nights {
-		state := fmt.Sprintf("exit %d, %s", n.Exit, n)
-		switch {
-		case len(n.Hosts) == 0 && len(n.Notes) > 0:
-			state = firstLine(n.Notes[0])
-		case !n.Ended.IsZero():
-		case busy && i == len(nights)-1:
-			state = "under way"
-		default:
-			state = "was cut off"
-		}
-		lines = append(lines, fmt.Sprintf("%6d  %s  %s", n.Number, n.Began.Local().Format("2006-01-02 15:04"), state))
-		for _, o := range n.Hosts {
-			if _, ok := strips[o.Host]; !ok {
-				hosts = append(hosts, o.Host)
-				strips[o.Host] = strings.Repeat(".", i)
-			}
-			letter := cmp.Or(letters[o.Verdict], "?")
-			if o.Verdict.IsGood() && !o.IsGood() {
-				letter = "r"
-			}
-			strips[o.Host] += letter
-		}
-		for host, strip := range strips {
-			strips[host] = strip + strings.Repeat(".", i+1-len(strip))
-		}
-	}
-	lines = append(lines, "")
-	for _, host := range hosts {
-		lines = append(lines, fmt.Sprintf("%-20s %s", host, strips[host]))
-	}
-	return append(lines, "", "P promoted, = unchanged, F a claim failed, u not deployed, r no restore proven, x could not, . not asked for")
-}
-
-// runNightLogs shows what nights said, by way of journalctl.
-func runNightLogs(a *app, o nightOptions) error {
-	program, err := a.Tools.Find("journalctl")
-	if err != nil {
-		return err
-	}
-	argv := []string{"journalctl", "--unit", unit.Job{Word: notify.Nightly}.Name() + ".service"}
-	if o.isUserUnit {
-		argv[1] = "--user-unit"
-	}
-	if o.follow {
-		argv = append(argv, "--follow")
-	}
-	if err := a.Exec(program, argv); err != nil {
-		return fmt.Errorf("starting %s: %w", program, err)
-	}
-	return nil
 }

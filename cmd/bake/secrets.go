@@ -85,3 +85,12 @@ func (a *app) printProduct(host, path, secrets string) error {
 	}
 	return a.printPath(host, path)
 }
+
+// printPath prints where a product is.
+func (a *app) printPath(name, path string) error {
+	if a.json {
+		return a.printJSON(map[string]string{"host": name, "path": path})
+	}
+	_, err := fmt.Fprintln(a.Stdout, path)
+	return err
+}
