@@ -146,6 +146,9 @@ func (a *app) values(l line, option string) []string {
 	case "host":
 		return slices.DeleteFunc(host.Names(a.config), func(name string) bool { return slices.Contains(l.hosts, name) })
 	case "generation":
+		if l.command != nil && l.command.Name == "fetch" { // what is baked here is not what a place has
+			return []string{"current"}
+		}
 		return append([]string{"latest", "current"}, a.baked(l.hosts)...)
 	case "snapshot":
 		return a.listedSnapshots(l.hosts)
@@ -160,10 +163,10 @@ func (a *app) values(l line, option string) []string {
 	case "mirror":
 		return []string{"ubuntu=", "debian=", "packages="}
 	case "format":
-		if l.command != nil && l.command.Name == "seed" {
-			return []string{"iso", "vfat", "dir"}
+		if l.command == nil {
+			return nil
 		}
-		return []string{"qcow2", "raw"}
+		return map[string][]string{"seed": {"iso", "vfat", "dir"}, "image": {"qcow2", "raw"}, "report": reportFormats}[l.command.Name]
 	}
 	return nil
 }
@@ -200,8 +203,9 @@ func (a *app) arguments(root *cli.App, l line) []string {
 	return words
 }
 
-// choices are the words that a command's help offers: [install | status | logs].
-var choices = lazy.Regexp(`(?:^|[ \[])([a-z]+)\b`)
+// choices are the words that a command's help offers: [install | status | logs], or
+// [host|layer].
+var choices = lazy.Regexp(`(?:^|[ \[|])([a-z]+)\b`)
 
 // baked are the generations of the hosts named, or of all.
 func (a *app) baked(hosts []string) []string {
