@@ -68,7 +68,7 @@ func readBaseFlags(c *cli.Context) (fetchOptions, error) {
 	for _, text := range c.StringSlice("mirror") {
 		name, address, ok := strings.Cut(text, "=")
 		if !ok {
-			return o, usageError{fmt.Errorf("--mirror %q: want ubuntu=URL or debian=URL", text)}
+			return o, usageError{fmt.Errorf("--mirror %q: want ubuntu=URL, debian=URL or packages=URL", text)}
 		}
 		if err := host.CheckMirror(name, address); err != nil {
 			return o, usageError{fmt.Errorf("--mirror %s: %w", text, err)}

@@ -88,8 +88,8 @@ Whose signatures count is as bake attest verify has it.`,
 func (a *app) publishOptions(c *cli.Context, flag string) (o publishOptions, err error) {
 	o = publishOptions{address: c.String(flag), generation: c.String("generation"), key: c.String("key"),
 		withSecrets: c.Bool("with-secrets"), dry: c.Bool("dry-run")}
-	if c.Args().Present() {
-		return o, usageError{fmt.Errorf("unexpected argument %q", c.Args().First())}
+	if err := noArguments(c); err != nil {
+		return o, err
 	}
 	if o.address == "" {
 		return o, usageError{fmt.Errorf("--%s names the place: oci://REGISTRY/REPOSITORY or s3://BUCKET/PREFIX", flag)}

@@ -127,12 +127,16 @@ var (
 		{"hosts/NAME.yaml", "a host file; see HOSTS"},
 		{"layers/NAME/", "layers of one's own; see LAYERS"},
 		{"bake.lock", "what base images and packages meant when they were first fetched: commit it"},
+		{"openclaw-lock.json", "the OpenClaw and Node that machines get, once bake pull --update openclaw has moved them: commit it"},
+		{"keys/NAME.pub", "the public keys whose signatures count; without such a directory your own alone does"},
 		{"nightly.yaml", "numbers for bake nightly, and who is told"},
+		{"backup.yaml", "where the state of machines is stored, and how often a restore is rehearsed"},
 		{"out/NAME/", "generations; latest and current are links to one of them"},
 		{"out/NAME/places.json", "the newest that registries and buckets have shown"},
 		{"out/.transfer/", "what bake fetch had not finished"},
 		{"~/.cache/bake", "base images and packages, by their digest"},
 		{"~/.local/state/bake", "lists of images that were seen, and reports of nights"},
+		{"~/.local/share/bake/signing.key", "your private key, with which generations are signed"},
 	}
 )
 
