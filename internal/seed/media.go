@@ -176,6 +176,21 @@ func contents(s Seed) ([]file, error) {
 	return files, nil
 }
 
+// Files returns the files of a seed by name, as [Format] lists them, for whoever makes the
+// medium himself. The program that attests is one of them, unless there is none.
+func (s Seed) Files() (map[string][]byte, error) {
+	files, err := contents(s)
+	return byName(files), err
+}
+
+func byName(files []file) map[string][]byte {
+	all := map[string][]byte{}
+	for _, f := range files {
+		all[f.name] = f.data
+	}
+	return all
+}
+
 // compare says in which file what a reader saw differs from what was asked
 // for. It never quotes contents, which may be secret.
 func compare(asked, seen []file) error {

@@ -71,6 +71,16 @@ func sweepSecrets(path string) {
 	}
 }
 
+// SecretFiles returns the files of the volume that WriteSecrets makes, by name, for whoever
+// makes it himself. The error shows no secret.
+func SecretFiles(all []secret.Value) (map[string][]byte, error) {
+	if len(all) == 0 {
+		return nil, nil
+	}
+	files, err := secretFiles(all)
+	return byName(files), err
+}
+
 // secretFiles lists the files of the volume in the order of their names.
 func secretFiles(all []secret.Value) ([]file, error) {
 	var index strings.Builder
