@@ -20,6 +20,7 @@ type publishOptions struct {
 	withSecrets bool   // publish: although the words show some
 	dry         bool
 	place       *publish.Place
+	point       func(ctx context.Context, sent *publish.Sent) error // has current point to what was sent; nil for a.point
 }
 
 // placeFlags are the options of both.

@@ -107,7 +107,11 @@ func (a *app) publish(ctx context.Context, o publishOptions, ring provenance.Rin
 		return v, err
 	}
 	v.Image, v.Layers, v.Sent = sent.Image, sent.Layers, sent.Bytes
-	if isCurrent && !o.dry {
+	switch {
+	case !isCurrent || o.dry:
+	case o.point != nil:
+		err = o.point(ctx, sent)
+	default:
 		err = a.point(ctx, o, ring, name, sent)
 	}
 	return v, err
@@ -257,26 +261,31 @@ func (a *app) keepsSecrets(ctx context.Context, g artifact.Generation) error {
 
 // point has the place's tag current point to what was sent.
 func (a *app) point(ctx context.Context, o publishOptions, ring provenance.Ring, name string, sent *publish.Sent) error {
+	was, err := o.place.Read(ctx, publish.TagOf(name, "current"))
+	if err != nil {
+		return err
+	}
+	return a.pointFrom(ctx, o.place, ring, name, was, sent.Image)
+}
+
+// pointFrom has a place's tag current point to an image, if it still is what was read.
+func (a *app) pointFrom(ctx context.Context, place *publish.Place, ring provenance.Ring, name string, was publish.Pointer, image string) error {
 	key, err := a.mustKey()
 	if err != nil {
 		return err
 	}
 	tag := publish.TagOf(name, "current")
-	was, err := o.place.Read(ctx, tag)
-	if err != nil {
-		return err
-	}
 	number, isSaid := pointed(ring, was.Tags, tag, was.Image)
-	seen, err := shownBy(a.out, name, o.place.String())
+	seen, err := shownBy(a.out, name, place.String())
 	if err != nil {
 		return err
 	}
-	if was.Image == sent.Image && isSaid && number >= seen {
-		return noteShown(a.out, name, o.place.String(), number)
+	if was.Image == image && isSaid && number >= seen {
+		return noteShown(a.out, name, place.String(), number)
 	}
 	number = max(number, seen) + 1
 	statement, err := provenance.Of(&provenance.Pointer{Tag: tag, Number: number},
-		provenance.Descriptor{Name: "image", Digest: sha256Of(strings.TrimPrefix(sent.Image, "sha256:"))})
+		provenance.Descriptor{Name: "image", Digest: sha256Of(strings.TrimPrefix(image, "sha256:"))})
 	if err != nil {
 		return err
 	}
@@ -284,10 +293,10 @@ func (a *app) point(ctx context.Context, o publishOptions, ring provenance.Ring,
 	if err != nil {
 		return err
 	}
-	if err := o.place.Point(ctx, tag, was, sent, line); err != nil {
+	if err := place.Point(ctx, tag, was, image, line); err != nil {
 		return err
 	}
-	return noteShown(a.out, name, o.place.String(), number)
+	return noteShown(a.out, name, place.String(), number)
 }
 
 // pointed is the greatest number with which somebody who counts has signed that a tag

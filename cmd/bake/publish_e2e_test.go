@@ -272,7 +272,7 @@ func (s *sleep) bucketRace(v *warehouse, place string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Point(t.Context(), "zap-current", was, sent, []byte("{}")); exitCode(err) != 6 || !strings.Contains(err.Error(), "somebody else has moved the tag meanwhile") {
+	if err := p.Point(t.Context(), "zap-current", was, sent.Image, []byte("{}")); exitCode(err) != 6 || !strings.Contains(err.Error(), "somebody else has moved the tag meanwhile") {
 		t.Errorf("%v", err)
 	}
 }

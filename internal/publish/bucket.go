@@ -248,3 +248,17 @@ func (b *bucket) explain(err error) (said, hint string) {
 	}
 	return err.Error(), ""
 }
+
+// get and replace are for small objects that several machines change.
+func (b *bucket) get(ctx context.Context, name string) ([]byte, string, error) {
+	content, info, err := b.read(ctx, b.key(name))
+	return content, info.ETag, err
+}
+
+func (b *bucket) replace(ctx context.Context, name string, content []byte, version string) error {
+	condition := ifAbsent
+	if version != "" {
+		condition = func(o *minio.PutObjectOptions) { o.SetMatchETag(version) }
+	}
+	return b.write(ctx, b.key(name), bytes.NewReader(content), int64(len(content)), hashOf(content), condition)
+}

@@ -178,6 +178,16 @@ func Open(address string, o Options) (*Place, error) {
 	return &Place{store: s, address: kind + "://" + rest}, nil
 }
 
+// Image is how a cluster names the image with a digest, "" for one that lies in a bucket,
+// from which nothing pulls images.
+func (p *Place) Image(digest string) string {
+	repository, ok := strings.CutPrefix(p.address, "oci://")
+	if !ok {
+		return ""
+	}
+	return repository + "@" + digest
+}
+
 // String is the address.
 func (p *Place) String() string { return p.address }
 

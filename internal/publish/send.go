@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"sync/atomic"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -17,8 +18,6 @@ type Sent struct {
 	Layers []Layer
 	Bytes  int64 // that were sent
 	Whole  int64 // bytes of all layers
-
-	im image
 }
 
 // A Layer is one of an image.
@@ -31,7 +30,7 @@ type Layer struct {
 }
 
 func (im *image) sent() *Sent {
-	s := &Sent{Image: im.hash().String(), im: *im}
+	s := &Sent{Image: im.hash().String()}
 	for _, l := range im.layers {
 		s.Layers = append(s.Layers, Layer{Title: l.title, Content: l.content, Digest: l.hash.String(), Size: l.length()})
 		s.Whole += l.length()
@@ -163,12 +162,19 @@ func (p *Place) Read(ctx context.Context, tag string) (Pointer, error) {
 	return Pointer{is.Digest.String(), notes[typeTag], version}, p.fault(ctx, "read who has set the tag "+tag, err)
 }
 
-// Point has a tag point to what was sent, if it is what was read; statement is the signed
-// word that it does.
-func (p *Place) Point(ctx context.Context, tag string, was Pointer, s *Sent, statement []byte) error {
-	err := p.say(ctx, s.im.manifest, typeTag, statement)
-	if err == nil && was.Image != s.Image {
-		err = p.setTag(ctx, tag, s.im.manifest, was.version)
+// Point has a tag point to an image that was sent, if it is what was read; statement is the
+// signed word that it does.
+func (p *Place) Point(ctx context.Context, tag string, was Pointer, image string, statement []byte) error {
+	d, err := v1.NewHash(image)
+	if err != nil {
+		return p.tampered("%q is no digest", image)
+	}
+	raw, err := p.manifest(ctx, d)
+	if err == nil {
+		err = p.say(ctx, raw, typeTag, statement)
+	}
+	if err == nil && was.Image != image {
+		err = p.setTag(ctx, tag, raw, was.version)
 	}
 	return p.fault(ctx, "set the tag "+tag, err)
 }

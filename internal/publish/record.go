@@ -1,0 +1,60 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+)
+
+// conditional is a store that writes an object only if it is still what was read.
+type conditional interface {
+	get(ctx context.Context, name string) (content []byte, version string, err error)
+	replace(ctx context.Context, name string, content []byte, version string) error
+}
+
+// ErrMoved says that a record is not what it was when it was read.
+var ErrMoved = errMoved
+
+// HasConditions says whether the place can keep records: a registry has no conditional
+// writes.
+func (p *Place) HasConditions() bool {
+	_, ok := p.store.(conditional)
+	return ok
+}
+
+var errNoConditions = errors.New("a registry has no conditional writes")
+
+// Record reads a small object and its version; nothing and "" when it is not there.
+func (p *Place) Record(ctx context.Context, name string) (content []byte, version string, err error) {
+	c, ok := p.store.(conditional)
+	if !ok {
+		return nil, "", p.fault(ctx, "read "+name, errNoConditions)
+	}
+	content, version, err = c.get(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, "", nil
+	}
+	return content, version, p.fault(ctx, "read "+name, err)
+}
+
+// SetRecord writes a small object if its version is still this one, "" for none. The error
+// is ErrMoved when it is not. A server that has lost our answer is asked what is there: what
+// we have written counts as written.
+func (p *Place) SetRecord(ctx context.Context, name string, content []byte, version string) (string, error) {
+	c, ok := p.store.(conditional)
+	if !ok {
+		return "", p.fault(ctx, "write "+name, errNoConditions)
+	}
+	err := c.replace(ctx, name, content, version)
+	if err != nil && !errors.Is(err, errMoved) {
+		return "", p.fault(ctx, "write "+name, err)
+	}
+	is, now, failed := p.Record(ctx, name)
+	switch {
+	case failed != nil:
+		return "", failed
+	case string(is) != string(content):
+		return "", ErrMoved
+	}
+	return now, nil
+}
