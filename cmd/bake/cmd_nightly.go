@@ -22,6 +22,7 @@ type nightOptions struct {
 	config             notify.Config
 	backups            backup.Config // for its drills
 	unit               unitOptions
+	shard              shardOptions
 	nights             int // that status shows
 	follow, isUserUnit bool
 }
@@ -41,9 +42,13 @@ backup.yaml says so, the restore of its backup is rehearsed then, as bake drill 
    status    the last nights, and how each host fared
    logs      what they said: runs journalctl
 
+With --shard it does a part of the hosts, beside others that do the rest: what is proven
+goes to the bucket of --to, which also knows who has claimed which host, and has the
+report when the last is done. bake export nightly writes the CronJob.
+
 nightly.yaml beside hosts/ has numbers for --keep, --jobs and --boots, and who is
 told what a night came to (go doc ./internal/notify describes it).`,
-		Flags: append(append(append(hostFlags(), baseFlags()...), bootFlags()...), nightFlags()...),
+		Flags: append(append(append(hostFlags(), baseFlags()...), bootFlags()...), append(nightFlags(), shardFlags()...)...),
 		Action: func(c *cli.Context) error {
 			o, err := a.readNight(c)
 			if err != nil {
@@ -91,6 +96,9 @@ func runNightly(ctx context.Context, a *app, o nightOptions) error {
 	}
 	if o.dry {
 		return a.dryNight(ctx, o)
+	}
+	if o.shard.place != nil {
+		return a.shardNight(ctx, o)
 	}
 	return a.wholeNight(ctx, o)
 }

@@ -109,14 +109,16 @@ func (r *roff) statuses() {
 // variables and files are what bake heeds and keeps besides its options.
 var (
 	variables = [][2]string{
-		{"AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL", "who bake publish and bake fetch are in a bucket, and where that is"},
+		{"AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL", "who bake publish, bake fetch and bake nightly --shard are in a bucket, and where that is"},
 		{"BAKE_ACCEL", "kvm or tcg: how guests run, as --accel"},
 		{"BAKE_AGE_IDENTITY", "file of the identity that opens secrets encrypted with age"},
 		{"BAKE_ALLOW_EXPIRED", "accept lists of packages that are out of date, as --allow-expired"},
 		{"BAKE_KEY", "file of the private key that signs generations"},
 		{"BAKE_MIRROR_UBUNTU, BAKE_MIRROR_DEBIAN, BAKE_MIRROR_PACKAGES", "mirrors, over those of the host file and under --mirror"},
-		{"DOCKER_CONFIG, REGISTRY_AUTH_FILE", "where docker login and podman login have written down who bake publish and bake fetch are"},
+		{"BAKE_NIGHT", "name of the night of which bake nightly does a shard, as --night"},
+		{"DOCKER_CONFIG, REGISTRY_AUTH_FILE", "where docker login and podman login have written down who bake publish, bake fetch and bake export are"},
 		{"HOME, XDG_CACHE_HOME, XDG_STATE_HOME, XDG_CONFIG_HOME, XDG_DATA_HOME", "where caches, what was seen, units of one's own, and the key that signs are"},
+		{"HOSTNAME, JOB_COMPLETION_INDEX", "who bake nightly --shard is, and which shard it does"},
 		{"LIBVIRT_DEFAULT_URI", "the libvirt that bake list asks, without --connect"},
 		{"NO_COLOR", "unless empty, verdicts have no colour on a terminal; TERM=dumb: nothing moves either"},
 		{"NO_PROXY, HTTPS_PROXY, HTTP_PROXY", "how to reach the network"},

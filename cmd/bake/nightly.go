@@ -29,7 +29,7 @@ import (
 const keptNights = 60
 
 var nightWords = map[string][]string{ // and the options that go with each alone
-	"":        {},
+	"":        {"shard", "to", "night", "plain-http", "with-secrets"},
 	"install": {"user", "at", "run-as", "on-failure", "unit-dir"},
 	"status":  {"nights"},
 	"logs":    {"user", "follow"},
@@ -87,6 +87,9 @@ func (a *app) readNight(c *cli.Context) (o nightOptions, err error) {
 		return o, usageError{errors.New("--locked and a night exclude each other: it is there to move pins")}
 	}
 	if o.boot, err = readBootFlags(c); err != nil {
+		return o, err
+	}
+	if o.shard, err = a.readShard(c); err != nil {
 		return o, err
 	}
 	if names := c.StringSlice("host"); len(names) == 0 && !c.Bool("all") {
