@@ -103,6 +103,7 @@ func newCLI(a *app) *cli.App {
 			drillCommand(a),
 			publishCommand(a),
 			fetchCommand(a),
+			exportCommand(a),
 			pullCommand(a),
 			imagesCommand(a),
 			inspectCommand(a),
