@@ -7,7 +7,7 @@ LAB     := testdata/lab
 E2E     := go test -tags e2e -count 1 -timeout 80m -v
 
 .DEFAULT_GOAL := help
-.PHONY: help deps guest build dist dist-test demo test lint e2e e2e-full bench fuzz golden cover lab-base clean
+.PHONY: help deps guest build dist image dist-test demo test lint e2e e2e-fleet e2e-full bench fuzz golden cover lab-base clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ build: guest ## build bin/bake
 
 dist: guest ## static programs, .deb, .rpm, checksums; signed with BAKE_RELEASE_KEY=FILE of an ssh key
 	go run ./cmd/bake-dist
+
+image: deps build ## container image of bake as dist/bake-image.tar, without a Docker daemon
+	go run ./cmd/bake-image
 
 dist-test: deps ## make a release twice, compare, verify its signature, install it in a fresh Debian; as root
 	go test -tags dist -count 1 -timeout 60m -v ./cmd/bake-dist
@@ -50,6 +53,10 @@ e2e: deps build ## real boots on Debian 12 and 13 that guard the main job
 	export BAKE_E2E_S3=$$($(LAB)/s3-server)
 	$(E2E) -run TestE2E ./internal/report ./cmd/bake
 	$(E2E) -run TestE2E ./internal/backup
+
+e2e-fleet: deps guest ## a real Kubernetes control plane judges what bake exports, and runs a night in shards
+	export BAKE_E2E_KUBE=$$($(LAB)/kube-apiserver) BAKE_E2E_S3=$$($(LAB)/s3-server)
+	$(E2E) -run TestFleet ./internal/kubevirt ./cmd/bake
 
 e2e-full: deps build ## every boot there is: e2e with all falsified, faults, Lynis, reboots
 	export BAKE_E2E_FULL=1 BAKE_E2E_S3=$$($(LAB)/s3-server)

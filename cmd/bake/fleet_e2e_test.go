@@ -1,0 +1,319 @@
+//go:build e2e
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"bake/internal/kubelab"
+	"bake/internal/nightly"
+)
+
+const fleetPlace = "s3://" + warehouseBucket + "/bake"
+
+// fates are what becomes of pods, in the order in which they start: five of them are killed,
+// each when it makes a request of the bucket that was drawn, and one is taken for dead at the
+// moment at which it promotes, and is not dead.
+type fates struct {
+	t      *testing.T
+	agent  *kubelab.Agent
+	server *url.URL // of the bucket
+
+	mutex    sync.Mutex
+	kills    []int // requests after which a pod is killed, of those to come
+	zombie   bool  // the next pod is one
+	killed   int
+	resume   chan struct{} // closed when the one that was taken for dead wakes up
+	sleeper  *exec.Cmd
+	awake    chan struct{} // closed when it has ended
+	promoted map[string]int
+	made     map[string]int // generations, by tag
+	said     bytes.Buffer
+}
+
+var tagPath = regexp.MustCompile(`/tags/(.+)-(current|[0-9a-f]{16})$`)
+
+// verdictWriter notes what the bucket has said.
+type verdictWriter struct {
+	http.ResponseWriter
+	code int
+}
+
+func (a *verdictWriter) WriteHeader(code int) {
+	a.code = code
+	a.ResponseWriter.WriteHeader(code)
+}
+
+// started gives a pod a way to the bucket of its own, on which its fate meets it.
+func (f *fates) started(p kubelab.Pod, cmd *exec.Cmd) (running, ended func()) {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	last, isZombie, requests := -1, f.zombie, 0
+	f.zombie = false
+	if !isZombie && len(f.kills) > 0 {
+		last, f.kills = f.kills[0], f.kills[1:]
+	}
+	alive := make(chan struct{})
+	forward := httputil.NewSingleHostReverseProxy(f.server)
+	server := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, in *http.Request) {
+		<-alive
+		tag := tagPath.FindStringSubmatch(in.URL.Path)
+		f.mutex.Lock()
+		requests++
+		isLast := requests == last
+		sleeps := isZombie && in.Method == http.MethodPut && tag != nil && tag[2] == "current"
+		if sleeps {
+			isZombie = false
+		}
+		if isLast {
+			f.killed++
+		}
+		f.mutex.Unlock()
+		switch {
+		case isLast:
+			_ = cmd.Process.Kill()
+			return
+		case sleeps:
+			f.sleep(p, cmd)
+		}
+		a := &verdictWriter{ResponseWriter: out, code: http.StatusOK}
+		forward.ServeHTTP(a, in)
+		if in.Method == http.MethodPut && tag != nil && a.code == http.StatusOK {
+			f.mutex.Lock()
+			defer f.mutex.Unlock()
+			if tag[2] == "current" {
+				f.promoted[tag[1]]++
+			} else {
+				f.made[tag[0]]++
+			}
+		}
+	}))
+	cmd.Env = append(cmd.Env, "AWS_ENDPOINT_URL_S3="+server.URL)
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	return func() { close(alive) }, func() {
+		server.CloseClientConnections()
+		server.Close()
+		f.mutex.Lock()
+		defer f.mutex.Unlock()
+		fmt.Fprintf(&f.said, "%s (%v):\n%s\n", p.Metadata.Name, cmd.ProcessState, said.Bytes())
+		if f.sleeper == cmd {
+			close(f.awake)
+		}
+	}
+}
+
+// sleep stops a pod's process, tells the cluster that it is dead, and goes on when that was
+// believed for a night.
+func (f *fates) sleep(p kubelab.Pod, cmd *exec.Cmd) {
+	if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		f.t.Error(err)
+	}
+	f.mutex.Lock()
+	f.sleeper = cmd
+	f.mutex.Unlock()
+	f.agent.Ended(f.t, p, 137)
+	<-f.resume
+	_ = cmd.Process.Signal(syscall.SIGCONT)
+}
+
+// startJob starts a Job from a CronJob, as kubectl create job --from does, and waits until the
+// controller says how it ended.
+func startJob(t *testing.T, c *kubelab.Cluster, cron []byte, name string) (condition string) {
+	t.Helper()
+	var o struct {
+		Spec struct {
+			JobTemplate struct {
+				Metadata, Spec any
+			} `yaml:"jobTemplate"`
+		}
+	}
+	if err := yaml.Unmarshal(cron, &o); err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(map[string]any{"apiVersion": "batch/v1", "kind": "Job", "metadata": map[string]any{"name": name}, "spec": o.Spec.JobTemplate.Spec})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.MustAsk(t, http.MethodPost, "/apis/batch/v1/namespaces/default/jobs?fieldValidation=Strict", text)
+	for end := time.Now().Add(40 * time.Minute); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+		var job struct {
+			Status struct {
+				Conditions []struct{ Type, Status string }
+			}
+		}
+		if err := json.Unmarshal([]byte(c.MustAsk(t, http.MethodGet, "/apis/batch/v1/namespaces/default/jobs/"+name, nil)), &job); err != nil {
+			t.Fatal(err)
+		}
+		for _, condition := range job.Status.Conditions {
+			if condition.Status == "True" && (condition.Type == "Complete" || condition.Type == "Failed") {
+				return condition.Type
+			}
+		}
+	}
+	t.Fatal("the Job does not end")
+	return ""
+}
+
+// mustCreate has the cluster accept an object.
+func mustCreate(t *testing.T, c *kubelab.Cluster, text string) {
+	t.Helper()
+	if kind, code, said, err := c.Create([]byte(text), ""); err != nil || code != http.StatusCreated {
+		t.Fatalf("%s: %d, %v: %s", kind, code, err, said)
+	}
+}
+
+// nightOfBucket is the report that the shards have written.
+func nightOfBucket(t *testing.T, v *warehouse, name string) (n nightly.Night) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(v.data, warehouseBucket, "bake/nightly/nights", name))
+	if err == nil {
+		err = json.Unmarshal(text, &n)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	return n
+}
+
+// TestFleetNightly: a night in three shards, as an Indexed Job of a real control plane. There is
+// no kubelet: an agent of this test claims the pods that the scheduler has bound and runs their
+// commands as processes of this machine, and the machines that are verified are simulated. Five
+// pods are killed at moments that were drawn, one is taken for dead and wakes up when the night
+// is over. Every host is promoted once, by one who still had it, and the report is whole.
+func TestFleetNightly(t *testing.T) {
+	s := newSleep(t)
+	var names []string
+	for i := range 11 {
+		names = append(names, fmt.Sprintf("h%02d", i))
+	}
+	s.host(names...)
+	names = append(names, "zap")
+	v := newWarehouse(t, s)
+	if o := s.run("key", "create"); o.code != 0 {
+		t.Fatalf("%+v", o)
+	}
+	server, err := url.Parse(s.env["AWS_ENDPOINT_URL_S3"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := kubelab.Start(t)
+	c.Control(t, "node-1")
+	config := t.TempDir()
+	s.tool(t, "cp", "-r", "hosts", config)
+	key, err := os.ReadFile(filepath.Join(s.dir, "signing.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fates{t: t, server: server, resume: make(chan struct{}), awake: make(chan struct{}), promoted: map[string]int{}, made: map[string]int{}, zombie: true}
+	draw := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
+	for range 5 {
+		f.kills = append(f.kills, 1+draw.IntN(30))
+	}
+	t.Logf("pods are killed after %d requests", f.kills)
+	f.agent = &kubelab.Agent{Cluster: c, Node: "node-1", Program: s.workshop.bake, Claims: map[string]string{"config": config}, Dir: t.TempDir(), Started: f.started,
+		Env: []string{testVerdict + "=ok", testKeyring + "=" + s.env[testKeyring], "BAKE_MIRROR_UBUNTU=" + s.url, "XDG_CACHE_HOME=", "XDG_STATE_HOME=", "XDG_DATA_HOME="}}
+	ctx, stop := context.WithCancel(t.Context())
+	var working sync.WaitGroup
+	working.Go(func() { f.agent.Run(ctx, t) })
+	t.Cleanup(func() {
+		stop()
+		working.Wait()
+		if t.Failed() {
+			f.mutex.Lock()
+			defer f.mutex.Unlock()
+			t.Logf("the pods said:\n%s", f.said.Bytes())
+		}
+	})
+
+	mustCreate(t, c, "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: config}\nspec: {accessModes: [ReadOnlyMany], storageClassName: \"\", volumeName: config, resources: {requests: {storage: 1Mi}}}\n")
+	c.MustAsk(t, http.MethodPost, "/api/v1/persistentvolumes", fmt.Appendf(nil, `{"metadata": {"name": "config"}, "spec": {"capacity": {"storage": "1Mi"},
+"accessModes": ["ReadOnlyMany"], "hostPath": {"path": %q}, "claimRef": {"namespace": "default", "name": "config"}}}`, config))
+	for name, data := range map[string]map[string]string{"bucket": {"AWS_ACCESS_KEY_ID": "owner", "AWS_SECRET_ACCESS_KEY": "owner-secret"}, "signing": {"signing.key": string(key)}} {
+		text, err := yaml.Marshal(map[string]any{"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": name}, "stringData": data})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustCreate(t, c, string(text))
+	}
+	o := s.run("export", "nightly", "--image", "r.example/bake:1", "--config-claim", "config", "--credentials", "bucket", "--key-secret", "signing", "--to", fleetPlace)
+	if o.code != 0 {
+		t.Fatalf("%+v", o)
+	}
+	mustCreate(t, c, o.stdout)
+
+	if ended := startJob(t, c, []byte(o.stdout), "bake-nightly-100"); ended != "Complete" {
+		t.Errorf("the Job is %s", ended)
+	}
+	f.mutex.Lock()
+	if f.killed != 5 || f.sleeper == nil {
+		t.Errorf("%d pods were killed, and one was taken for dead: %v", f.killed, f.sleeper != nil)
+	}
+	before := maps.Clone(f.promoted)
+	f.mutex.Unlock()
+	n := nightOfBucket(t, v, "bake-nightly-100")
+	if n.String() != "12 promoted" || n.Exit != 0 {
+		t.Errorf("the night came to %s, exit status %d", n, n.Exit)
+	}
+	close(f.resume)
+	if f.sleeper != nil {
+		<-f.awake
+		if code := f.sleeper.ProcessState.ExitCode(); code == 0 {
+			t.Error("who was taken for dead has a good night")
+		}
+	}
+	f.mutex.Lock()
+	for _, name := range names {
+		if before[name] != 1 || f.promoted[name] != 1 {
+			t.Errorf("%s was promoted %d times, and then %d", name, before[name], f.promoted[name])
+		}
+	}
+	if len(f.made) != len(names) || slices.ContainsFunc(slices.Collect(maps.Values(f.made)), func(times int) bool { return times != 1 }) {
+		t.Errorf("generations were published: %v", f.made)
+	}
+	f.mutex.Unlock()
+
+	// The next night has nothing to do, but for a host whose file is broken: its shard is not
+	// tried again, and the report is whole.
+	if err := os.WriteFile(filepath.Join(config, "hosts/h03.yaml"), []byte("host: h03\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if ended := startJob(t, c, []byte(o.stdout), "bake-nightly-101"); ended != "Failed" {
+		t.Errorf("a night with a broken host is %s", ended)
+	}
+	if n := nightOfBucket(t, v, "bake-nightly-101"); n.String() != "1 could not (h03), 11 unchanged" || n.Exit != 3 {
+		t.Errorf("the second night came to %s, exit status %d", n, n.Exit)
+	}
+	var pods struct{ Items []kubelab.Pod }
+	if err := json.Unmarshal([]byte(c.MustAsk(t, http.MethodGet, "/api/v1/pods?labelSelector=batch.kubernetes.io/job-name%3Dbake-nightly-101", nil)), &pods); err != nil || len(pods.Items) != 3 {
+		t.Errorf("%d pods, %v", len(pods.Items), err)
+	}
+	if slices.ContainsFunc(slices.Collect(maps.Values(f.promoted)), func(times int) bool { return times != 1 }) {
+		t.Errorf("the second night promotes: %v", f.promoted)
+	}
+	checkClean(t, s.dir)
+	if strings.Contains(f.said.String(), "owner-secret") {
+		t.Error("a secret is in the log of a pod")
+	}
+}
