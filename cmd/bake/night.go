@@ -247,7 +247,7 @@ func (n *night) current(ctx context.Context, name string, p *nightly.Plan) (arti
 			n.say("%s: %v", name, untrusted)
 			return g, nil
 		}
-		if p.Current, p.Whole = g.Manifest.Generation, n.isProven(g); !p.Whole {
+		if p.Current, p.Whole = g.Manifest.Generation, n.holds(g); !p.Whole {
 			n.say("%s: the last verification of the current generation %s failed, or its report is gone", name, p.Current)
 		}
 		return g, nil

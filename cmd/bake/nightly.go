@@ -48,11 +48,15 @@ func checkWords(c *cli.Context, words map[string][]string) (string, error) {
 		known := slices.Sorted(maps.Keys(words))[1:] // the first is none
 		return word, usageError{fmt.Errorf("unexpected argument %q: want %s or nothing (%s --help shows the options)", what, strings.Join(known, ", "), command)}
 	}
-	for other, flags := range words {
-		for _, flag := range flags {
-			if c.IsSet(flag) && !slices.Contains(mine, flag) {
-				return word, usageError{fmt.Errorf("--%s goes with %s", flag, strings.TrimSpace(command+" "+other))}
-			}
+	with := map[string][]string{} // the words with which an option goes
+	for _, other := range slices.Sorted(maps.Keys(words)) {
+		for _, flag := range words[other] {
+			with[flag] = append(with[flag], strings.TrimSpace(command+" "+other))
+		}
+	}
+	for _, flag := range slices.Sorted(maps.Keys(with)) {
+		if c.IsSet(flag) && !slices.Contains(mine, flag) {
+			return word, usageError{fmt.Errorf("--%s goes with %s", flag, strings.Join(with[flag], " and "))}
 		}
 	}
 	return word, nil

@@ -8,6 +8,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -16,6 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sync/errgroup"
 
+	"bake/internal/artifact"
 	"bake/internal/cluster"
 	"bake/internal/nightly"
 	"bake/internal/provenance"
@@ -262,6 +265,15 @@ func (s *shift) fetchCurrent(ctx context.Context, name string, h *hold) error {
 		return nil
 	}
 	return err
+}
+
+// holds says whether a generation passed verification when it was last tried: here or, of one
+// that a shard has fetched, where it was signed that its claims held. The report does not travel.
+func (n *night) holds(g artifact.Generation) bool {
+	if _, err := os.Stat(g.Path("report.json")); n.o.shard.place != nil && errors.Is(err, fs.ErrNotExist) {
+		return n.proven(g) == nil
+	}
+	return n.isProven(g)
 }
 
 // promote sends a proven generation, writes down that it is the one, and has the place call it
