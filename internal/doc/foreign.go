@@ -70,9 +70,19 @@ func (p *parser) tolerant(y *yaml.Node, path string, depth int) *Node {
 	note := func(kind OddityKind, at *Node, hint, format string, args ...any) {
 		*p.foreign = append(*p.foreign, Oddity{kind, at.Problem(path, hint, format, args...)})
 	}
+	if p.aliases > 0 {
+		if p.copies++; p.copies == maxAlias+1 {
+			p.problems.Add(n.Problem(path, "", "aliases multiply to more than %d values", maxAlias))
+		}
+		if p.copies > maxAlias {
+			return n
+		}
+	}
 	switch y.Kind {
 	case yaml.AliasNode: // the depth ends an alias within itself
+		p.aliases++
 		target := p.node(y.Alias, path, depth+1)
+		p.aliases--
 		copied := *target
 		copied.Pos = n.Pos
 		return &copied
@@ -84,6 +94,7 @@ func (p *parser) tolerant(y *yaml.Node, path string, depth int) *Node {
 	case yaml.MappingNode:
 		n.Kind = Map
 		var merged []*Node
+		places := map[string]int{}
 		for i := 0; i+1 < len(y.Content); i += 2 {
 			key := p.node(y.Content[i], path, depth+1)
 			value := p.node(y.Content[i+1], Join(path, key.Text), depth+1)
@@ -92,13 +103,16 @@ func (p *parser) tolerant(y *yaml.Node, path string, depth int) *Node {
 				continue
 			}
 			key.Kind = String
-			if n.Get(key.Text) != nil {
+			if at, twice := places[key.Text]; twice {
 				note(Duplicate, key, "keep one of the two", "the key %q stands here twice: the last one counts, the others are dropped", key.Text)
+				n.Pairs[at] = Pair{key, value}
+				continue
 			}
-			n.put(key, value)
+			places[key.Text] = len(n.Pairs)
+			n.Pairs = append(n.Pairs, Pair{key, value})
 		}
 		for _, from := range merged {
-			n.inherit(from)
+			n.inherit(from, places)
 		}
 	default:
 		n.Kind, n.Text = kindOf(y), y.Value
@@ -126,25 +140,15 @@ func (p *parser) tolerant(y *yaml.Node, path string, depth int) *Node {
 	return n
 }
 
-// put sets a key that has a place, after those that are there.
-func (n *Node) put(key, value *Node) {
-	for i, pair := range n.Pairs {
-		if pair.Key.Text == key.Text {
-			n.Pairs[i] = Pair{key, value}
-			return
-		}
-	}
-	n.Pairs = append(n.Pairs, Pair{key, value})
-}
-
 // inherit takes over what a merge key refers to: maps, whose keys do not replace
-// those that are there.
-func (n *Node) inherit(from *Node) {
+// those that are there, whose places are known.
+func (n *Node) inherit(from *Node, places map[string]int) {
 	for _, item := range from.Items {
-		n.inherit(item)
+		n.inherit(item, places)
 	}
 	for _, pair := range from.Pairs {
-		if n.Get(pair.Key.Text) == nil {
+		if _, ok := places[pair.Key.Text]; !ok {
+			places[pair.Key.Text] = len(n.Pairs)
 			n.Pairs = append(n.Pairs, pair)
 		}
 	}

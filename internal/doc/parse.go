@@ -16,6 +16,7 @@ import (
 const (
 	maxBytes = 1 << 20 // a host file or layer is a page; anything near this is a mistake or an attack
 	maxDepth = 64
+	maxAlias = 100000 // values that aliases may multiply to, in a foreign document
 )
 
 // Read parses a file of a file system. The name is what messages call it. A
@@ -86,6 +87,8 @@ type parser struct {
 	lines    []string
 	problems diag.List
 	foreign  *[]Oddity // what is odd and not refused; nil where it is
+	aliases  int       // that are being followed, one within the other
+	copies   int       // values that stand there because of an alias
 	runes    []rune    // the characters of line number
 	number   int
 }

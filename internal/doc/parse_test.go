@@ -265,3 +265,31 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestForeignBomb: what aliases multiply to in a foreign document is bounded; a document
+// that is as large without them is not.
+func TestForeignBomb(t *testing.T) {
+	bomb := "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
+	for i := range 5 {
+		bomb += fmt.Sprintf("a%[2]d: &a%[2]d [*a%[1]d, *a%[1]d, *a%[1]d, *a%[1]d, *a%[1]d, *a%[1]d, *a%[1]d, *a%[1]d, *a%[1]d]\n", i, i+1)
+	}
+	merge := "m0: &m0 {x: 1}\n"
+	for i := range 7 {
+		merge += fmt.Sprintf("m%[2]d: &m%[2]d {<<: [*m%[1]d, *m%[1]d, *m%[1]d, *m%[1]d, *m%[1]d, *m%[1]d]}\n", i, i+1)
+	}
+	for name, text := range map[string]string{"lists": bomb, "merge keys": merge, "itself": "a: &a [*a, *a]\n"} {
+		_, _, err := Foreign("f", []byte(text))
+		var list diag.List
+		switch {
+		case !errors.As(err, &list):
+			t.Errorf("%s: %v", name, err)
+		case name == "itself": // the depth ends it
+		case len(list) != 1 || !strings.Contains(list[0].Message, "aliases multiply to more than"):
+			t.Errorf("%s: %d problems, first %s", name, len(list), list[0].Message)
+		}
+	}
+	large := "a: [" + strings.Repeat("x,", 2*maxAlias) + "x]\nb: &b [x, y]\nc: *b\n"
+	if n, _, err := Foreign("f", []byte(large)); err != nil || len(n.Get("c").Items) != 2 {
+		t.Error(err)
+	}
+}
