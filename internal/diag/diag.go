@@ -76,6 +76,11 @@ func (p Problem) write(w *strings.Builder) {
 		gutter := strings.Repeat(" ", len(number))
 		line := []rune(Printable(strings.TrimRight(p.Source, "\r\n")))
 		col := min(max(p.Pos.Col, 1), len(line)+1)
+		if len(line) > maxSource { // the part of it that is spoken of
+			from := min(max(col-1-maxSource/2, 0), len(line)-maxSource)
+			line, col = line[from:from+maxSource], col-from
+			line[0], line[maxSource-1] = '…', '…'
+		}
 		width := max(1, min(p.Width, len(line)-col+1))
 		fmt.Fprintf(w, "  %s | %s\n", number, string(line))
 		fmt.Fprintf(w, "  %s | %s%s\n", gutter, strings.Repeat(" ", col-1), strings.Repeat("^", width))
@@ -84,6 +89,10 @@ func (p Problem) write(w *strings.Builder) {
 		w.WriteString("  hint: " + Printable(p.Hint) + "\n")
 	}
 }
+
+// maxSource is how many characters of a source line are shown: one of a megabyte tells
+// nobody anything.
+const maxSource = 200
 
 // A List is every problem found so far. As an error it prints all of them; an
 // empty List is not an error, see Err.

@@ -64,6 +64,18 @@ func TestError(t *testing.T) {
 			Problem{Pos: at(1, -4), Message: "m", Source: "ab", Width: -1},
 			"f:1:-4: error: m\n  1 | ab\n    | ^",
 		},
+		"a long line, at its beginning": {
+			Problem{Pos: at(1, 2), Message: "m", Source: strings.Repeat("x", 1000), Width: 3},
+			"f:1:2: error: m\n  1 | …" + strings.Repeat("x", 198) + "…\n    |  ^^^",
+		},
+		"a long line, in its middle": {
+			Problem{Pos: at(1, 500), Message: "m", Source: strings.Repeat("x", 499) + "Y" + strings.Repeat("x", 499), Width: 1},
+			"f:1:500: error: m\n  1 | …" + strings.Repeat("x", 99) + "Y" + strings.Repeat("x", 98) + "…\n    | " + strings.Repeat(" ", 100) + "^",
+		},
+		"a long line, at its end": {
+			Problem{Pos: at(1, 999), Message: "m", Source: strings.Repeat("x", 999), Width: 5000},
+			"f:1:999: error: m\n  1 | …" + strings.Repeat("x", 198) + "…\n    | " + strings.Repeat(" ", 199) + "^",
+		},
 		"the whole file has no snippet": {
 			Problem{Pos: Position{File: "f"}, Message: "m", Source: "ab", Width: 1},
 			"f: error: m",
