@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"bake/internal/lazy"
 )
 
@@ -31,7 +33,7 @@ func filesAt(path string, format Format) []file {
 		}
 		return []file{{"meta-data", data}}
 	}
-	at, err := os.Open(path)
+	at, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hold us up
 	if err != nil {
 		return nil
 	}

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestInstanceAt(t *testing.T) {
@@ -22,6 +24,15 @@ func TestInstanceAt(t *testing.T) {
 		}
 		if got := InstanceAt(path, format); got != s.InstanceID(h) {
 			t.Errorf("%s: %q, want %q", format, got, s.InstanceID(h))
+		}
+	}
+	pipe := filepath.Join(t.TempDir(), "pipe") // nobody writes to it, and nobody waits
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, format := range []Format{ISO, VFAT, Dir} {
+		if got := InstanceAt(pipe, format); got != "" {
+			t.Errorf("%s: a pipe has instance %q", format, got)
 		}
 	}
 	foreign := filepath.Join(t.TempDir(), "file")
