@@ -29,8 +29,9 @@ func (p DrillPolicy) isDue(proven, now time.Time) bool {
 
 // Check returns a *LateError when a restore was not proven as lately as it must have been.
 func (p DrillPolicy) Check(proven, now time.Time) error {
-	if p.Alarm > 0 && (proven.IsZero() || now.Sub(proven) > p.Alarm) {
-		return &LateError{Proven: proven, Age: now.Sub(proven), Limit: p.Alarm}
+	age := now.Sub(proven)
+	if p.Alarm > 0 && (proven.IsZero() || age > p.Alarm || age < -drillSlack) {
+		return &LateError{Proven: proven, Age: age, Limit: p.Alarm}
 	}
 	return nil
 }
@@ -44,6 +45,9 @@ type LateError struct {
 func (e *LateError) Error() string {
 	if e.Proven.IsZero() {
 		return "no restore was ever proven"
+	}
+	if e.Age < 0 {
+		return fmt.Sprintf("a restore was proven last at %s, which is still to come: one of two clocks was wrong, and nobody knows how old the proof is", e.Proven.Local().Format(time.DateTime))
 	}
 	return fmt.Sprintf("a restore was proven last %s ago, at %s, and %s is the limit", span(e.Age), e.Proven.Local().Format(time.DateTime), span(e.Limit))
 }

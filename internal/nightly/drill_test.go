@@ -32,7 +32,9 @@ func TestDrillPolicy(t *testing.T) {
 		"a week and a half ago":               {weekly, ago(10 * day), true, false},
 		"thirty days ago to the second":       {weekly, ago(30 * day), true, false},
 		"a second more":                       {weekly, ago(30*day + time.Second), true, true},
-		"tomorrow, by a clock that was wrong": {weekly, ago(-day), true, false},
+		"tomorrow, by a clock that was wrong": {weekly, ago(-day), true, true},
+		"in three years, and only an alarm":   {DrillPolicy{Alarm: day}, ago(-1000 * day), false, true},
+		"a clock a minute ahead":              {weekly, ago(-time.Minute), true, false},
 		"every night":                         {DrillPolicy{Every: time.Hour}, ago(time.Minute), true, false},
 		"only an alarm":                       {DrillPolicy{Alarm: day}, ago(2 * day), false, true},
 		"no alarm":                            {DrillPolicy{Every: day}, ago(300 * day), true, false},
@@ -48,6 +50,9 @@ func TestDrillPolicy(t *testing.T) {
 		}
 	}
 	if err := weekly.Check(ago(31*day), monday); !strings.Contains(err.Error(), "last 31 days ago") || !strings.Contains(err.Error(), "30 days is the limit") {
+		t.Error(err)
+	}
+	if err := weekly.Check(ago(-day), monday); !strings.Contains(err.Error(), "which is still to come") {
 		t.Error(err)
 	}
 }
