@@ -127,6 +127,9 @@ func (a *app) believe(o publishOptions, ring provenance.Ring, name string, p *pu
 	case o.generation != "current" && m.Generation != o.generation:
 		return nil, distrust("it is generation %s", m.Generation)
 	}
+	if err := of.fits(); err != nil {
+		return nil, err
+	}
 	err = distrust("there is no signed word that its claims held")
 	for _, envelope := range p.Verdicts {
 		if _, _, err = judgeVerdict(ring, envelope, hex.EncodeToString(sum[:])); err == nil {
@@ -141,6 +144,38 @@ func (a *app) believe(o publishOptions, ring provenance.Ring, name string, p *pu
 		return nil, err
 	}
 	return of, a.isNewest(o, ring, name, of)
+}
+
+// perFile is more than a tar needs for a file beside its content.
+const perFile = 8 << 10
+
+// fits refuses layers that are larger than what was signed can be: nobody has signed the
+// image, and what it says of its layers is what would be fetched.
+func (of *offer) fits() error {
+	all := int64(perFile) // of a layer with several files
+	for _, file := range of.m.Files {
+		all += file.Size + perFile
+	}
+	seen := map[string]bool{}
+	for _, l := range of.Layers {
+		most := all
+		switch file, ok := of.m.Files[l.Title]; {
+		case ok:
+			most = file.Size + perFile
+		case l.Title == "base": // a qcow2, with its tables and with nothing left out
+			most = of.m.Base.VirtualSize + of.m.Base.VirtualSize>>6 + 64<<20
+		case l.Title != "":
+			return distrust("there is a layer %q, and no such file was signed", l.Title)
+		}
+		switch {
+		case seen[l.Title]:
+			return distrust("there are two layers %q", l.Title)
+		case l.Size < 1 || l.Size > most:
+			return distrust("the layer %q has %d bytes, and what was signed makes it at most %d", l.Title, l.Size, most)
+		}
+		seen[l.Title] = true
+	}
+	return nil
 }
 
 // isNewest refuses a tag current that nobody who counts has set, or that was moved back.

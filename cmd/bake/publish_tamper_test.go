@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"bake/internal/publish"
 )
 
 // TestFetchTampered: whatever somebody does who may write to the place, or is in between,
@@ -132,6 +134,47 @@ func TestFetchForged(t *testing.T) {
 	}
 }
 
+// TestFetchSwollen: nobody has signed how large the layers of an image are. What cannot be
+// what was signed is not fetched at all: it would fill the disk before its digest is known.
+func TestFetchSwollen(t *testing.T) {
+	s, d := newFleet(t), newDepot(t)
+	sent := s.moved(0, "", "publish", "--host", "zap", "--to", d.address)
+	was := d.ask(http.MethodGet, "manifests/"+sent.Image, nil)
+	base, last := sent.Layers[0], sent.Layers[len(sent.Layers)-1]
+	resize := func(l publish.Layer, size int64) []byte {
+		return bytes.Replace(was, fmt.Appendf(nil, `"size":%d,"digest":"%s"`, l.Size, l.Digest), fmt.Appendf(nil, `"size":%d,"digest":"%s"`, size, l.Digest), 1)
+	}
+	more := func(title string) []byte {
+		return bytes.Replace(was, []byte(`"layers":[`), fmt.Appendf(nil,
+			`"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","size":%d,"digest":"sha256:%064d","annotations":{"org.opencontainers.image.title":%q}},`, base.Size, 1, title), 1)
+	}
+	for what, test := range map[string]struct {
+		image []byte
+		words string
+	}{
+		"a base layer of a TiB":         {resize(base, 1<<40), `the layer "base" has 1099511627776 bytes`},
+		"a layer of small files, too":   {resize(last, 1<<40), `the layer "" has 1099511627776 bytes`},
+		"a layer of no size":            {resize(last, 0), `the layer "" has 0 bytes`},
+		"a layer twice":                 {more("base"), `there are two layers "base"`},
+		"a layer that was never signed": {more("x.iso"), `there is a layer "x.iso"`},
+	} {
+		if bytes.Equal(test.image, was) {
+			t.Fatalf("%s is what there was", what)
+		}
+		d.retell(sent, test.image)
+		d.reset(nil)
+		s.there(5, test.words, d.address, "--generation", sent.Generation)
+		s.nothingThere(what)
+		for _, l := range sent.Layers {
+			if n := d.asked["GET /v2/fleet/machines/blobs/"+l.Digest]; n > 0 {
+				t.Errorf("%s: a layer is fetched", what)
+			}
+		}
+	}
+	d.retell(sent, was)
+	s.there(0, "is here", d.address, "--generation", sent.Generation)
+}
+
 // ask has the registry answer, and returns what it said.
 func (d *depot) ask(method, path string, body []byte) []byte {
 	d.t.Helper()
@@ -157,6 +200,12 @@ func (d *depot) replant(sent publishView, name string, forge func([]byte) []byte
 	was := d.ask(http.MethodGet, "manifests/"+sent.Image, nil)
 	is := bytes.ReplaceAll(was, []byte(last.Digest), []byte(digest))
 	is = bytes.ReplaceAll(is, fmt.Appendf(nil, `"size":%d,`, last.Size), fmt.Appendf(nil, `"size":%d,`, len(layer)))
+	d.retell(sent, is)
+}
+
+// retell tags another image as what was sent, about which the same is said.
+func (d *depot) retell(sent publishView, is []byte) {
+	d.t.Helper()
 	image := "sha256:" + hexDigest(is)
 	d.ask(http.MethodPut, "manifests/"+image, is)
 	d.ask(http.MethodPut, "manifests/zap-"+sent.Generation, is)

@@ -24,6 +24,7 @@ const (
 	maxLayers    = 64
 	maxReferrers = 10000
 	maxNote      = 16 << 20 // bytes
+	maxNotes     = 64 << 20 // bytes, of all about one image
 	maxEntries   = 1000     // of a layer
 )
 
@@ -84,6 +85,7 @@ func (p *Place) notes(ctx context.Context, image v1.Hash, kinds ...string) (map[
 	if err != nil {
 		return all, err
 	}
+	room := int64(maxNotes)
 	for _, d := range list[:min(len(list), maxReferrers)] {
 		raw, err := p.manifest(ctx, d)
 		if err != nil {
@@ -97,6 +99,9 @@ func (p *Place) notes(ctx context.Context, image v1.Hash, kinds ...string) (map[
 			if m.ArtifactType != kind {
 				continue
 			}
+			if room -= m.Layers[0].Size; room < 0 {
+				return all, p.tampered("what is said about the image has more than %d bytes", maxNotes)
+			}
 			content, err := p.small(ctx, m.Layers[0])
 			if err != nil {
 				return all, err
@@ -109,7 +114,7 @@ func (p *Place) notes(ctx context.Context, image v1.Hash, kinds ...string) (map[
 
 // small reads a blob into memory.
 func (p *Place) small(ctx context.Context, d v1.Descriptor) (_ []byte, err error) {
-	if d.Size > maxNote {
+	if d.Size < 1 || d.Size > maxNote {
 		return nil, &TamperedError{p.address, fmt.Sprintf("a note of %d bytes", d.Size)}
 	}
 	dir, err := os.MkdirTemp("", "bake-note-*")
