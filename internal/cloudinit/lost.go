@@ -47,11 +47,11 @@ func (l *loss) add(path string, n, instead *doc.Node) {
 }
 
 func (l *loss) pairs(path string, part, final *doc.Node) {
+	places := placesOf(final)
 	for _, pair := range part.Pairs {
 		at := doc.Join(path, pair.Key.Text)
-		id := pyyaml.Identity(pair.Key)
-		i := slices.IndexFunc(final.Pairs, func(p doc.Pair) bool { return pyyaml.Identity(p.Key) == id })
-		if i < 0 {
+		i, is := places[pyyaml.Identity(pair.Key)]
+		if !is {
 			l.add(at, pair.Key, nil)
 			continue
 		}

@@ -238,14 +238,17 @@ func (m merger) mergeMap(r rule, value, with *doc.Node) (*doc.Node, error) {
 	}
 	merged := copyNode(value)
 	replace := r.first("no_replace", "replace", "no_replace") == "replace"
+	places := placesOf(merged)
 	for _, pair := range with.Pairs {
 		id := pyyaml.Identity(pair.Key)
-		at := slices.IndexFunc(merged.Pairs, func(p doc.Pair) bool { return pyyaml.Identity(p.Key) == id })
+		at, is := places[id]
 		switch {
-		case at < 0:
+		case !is:
+			places[id] = len(merged.Pairs)
 			merged.Pairs = append(merged.Pairs, pair)
 		case pair.Value.Kind == doc.Null && r.is("allow_delete"):
 			merged.Pairs = slices.Delete(merged.Pairs, at, at+1)
+			places = placesOf(merged)
 		case replace:
 			merged.Pairs[at].Value = pair.Value
 		default:
@@ -259,6 +262,15 @@ func (m merger) mergeMap(r rule, value, with *doc.Node) (*doc.Node, error) {
 		}
 	}
 	return merged, nil
+}
+
+// placesOf is where the keys of a map are: a map may have very many.
+func placesOf(n *doc.Node) map[string]int {
+	places := make(map[string]int, len(n.Pairs))
+	for i, pair := range n.Pairs {
+		places[pyyaml.Identity(pair.Key)] = i
+	}
+	return places
 }
 
 func (m merger) mergeList(r rule, value, with *doc.Node) (*doc.Node, error) {

@@ -288,10 +288,10 @@ func equal(a, b *doc.Node) bool {
 	if a.Kind != b.Kind || len(a.Pairs) != len(b.Pairs) {
 		return false
 	}
+	places := placesOf(b)
 	for _, pair := range a.Pairs {
-		id := pyyaml.Identity(pair.Key)
-		at := slices.IndexFunc(b.Pairs, func(p doc.Pair) bool { return pyyaml.Identity(p.Key) == id })
-		if at < 0 || !equal(pair.Value, b.Pairs[at].Value) {
+		at, is := places[pyyaml.Identity(pair.Key)]
+		if !is || !equal(pair.Value, b.Pairs[at].Value) {
 			return false
 		}
 	}
