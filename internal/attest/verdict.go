@@ -69,7 +69,7 @@ func parse(word, rest string) (v Verdict, ok bool) {
 			return v, false
 		}
 		text, err := strconv.Unquote(m[1])
-		v.Refused = claim.Clean(text)
+		v.Refused = claim.Line(text)
 		return v, err == nil && v.Refused != ""
 	}
 	m := counts.FindStringSubmatch(rest)
@@ -84,7 +84,7 @@ func parse(word, rest string) (v Verdict, ok bool) {
 		if err != nil {
 			return v, false
 		}
-		v.First = claim.Clean(text)
+		v.First = claim.Line(text)
 	}
 	// Nobody is believed who contradicts himself.
 	return v, v.OK == (v.First == "") && (!v.OK || v.Failed == 0 && v.Claims > 0) && v.Failed <= v.Claims

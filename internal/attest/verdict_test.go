@@ -23,6 +23,7 @@ func TestVerdictReadsBack(t *testing.T) {
 			t.Errorf("not a line for a console: %q", line)
 		}
 		got, ok := LastVerdict("[ 12.3] noise\r\n" + line + "\r\nmore\n")
+		v.First = strings.ReplaceAll(v.First, "\n", " ") // a guest must not begin a line of a report
 		if !ok || got != v {
 			t.Errorf("%s\nread back as %+v, %v", line, got, ok)
 		}
@@ -78,7 +79,7 @@ func FuzzLastVerdict(f *testing.F) {
 		if v.OK && (v.Failed != 0 || v.Claims == 0 || v.Refused != "" || v.First != "") {
 			t.Errorf("a contradiction is believed: %+v", v)
 		}
-		if strings.ContainsAny(v.First+v.Refused, "\x1b\r\x07") {
+		if strings.ContainsAny(v.First+v.Refused, "\x1b\r\x07\n") {
 			t.Errorf("control characters come through: %+v", v)
 		}
 	})

@@ -67,6 +67,10 @@ func Clean(text string) string {
 	}, strings.TrimRight(text, "\n"))
 }
 
+// Line is Clean, on one line: what a guest says of itself must not look like the next line
+// of a report.
+func Line(text string) string { return strings.ReplaceAll(Clean(text), "\n", " ") }
+
 // initStatus is cloud-init's own account in status.json. Releases before 23.4 know
 // no recoverable errors; the field is then absent.
 type initStatus struct {

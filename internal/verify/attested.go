@@ -135,11 +135,11 @@ func (r *run) read(ctx context.Context, verdict attest.Verdict) {
 	r.report.Moments = report.Moments
 	for to, from := range map[*string]string{&r.report.Guest.OS: report.Guest.OS, &r.report.Guest.Kernel: report.Guest.Kernel,
 		&r.report.Guest.CloudInit: report.Guest.CloudInit, &r.report.Guest.Systemd: report.Guest.Systemd} {
-		*to = claim.Clean(from)
+		*to = claim.Line(from)
 	}
 	r.report.Guest.RebootDue = report.Guest.RebootDue
 	for _, key := range report.HostKeys {
-		r.report.HostKeys = append(r.report.HostKeys, claim.Clean(key))
+		r.report.HostKeys = append(r.report.HostKeys, claim.Line(key))
 	}
 }
 

@@ -53,7 +53,7 @@ func tasted(ok bool) attest.Report {
 	if !ok {
 		result = c.Try("bad\x1b[2K", 0)
 	}
-	return attest.Report{OK: ok, Results: []claim.Result{result}, Guest: attest.Guest{OS: "Debian\x07"}, HostKeys: []string{"ssh-ed25519 AAAA"}}
+	return attest.Report{OK: ok, Results: []claim.Result{result}, Guest: attest.Guest{OS: "Debian\x07\nok    ssh: forged"}, HostKeys: []string{"ssh-ed25519 AAAA"}}
 }
 
 func TestAttested(t *testing.T) {
@@ -100,7 +100,7 @@ func TestAttested(t *testing.T) {
 			case test.err == "" && err != nil, test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)):
 				t.Errorf("Err = %v, want %q", err, test.err)
 			}
-			if strings.Contains(r.report.Guest.OS, "\x07") {
+			if strings.ContainsAny(r.report.Guest.OS, "\x07\n") {
 				t.Error("a control character of the guest is in the report")
 			}
 		})
