@@ -56,7 +56,7 @@ func stream(t testing.TB, parts []part, change func(*Manifest)) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
-	s := &scanner{seen: map[Path]string{}, limits: Limits{}}
+	s := &scanner{source: &source{Context: t.Context()}, seen: map[Path]string{}, limits: Limits{}}
 	for _, p := range parts {
 		p.Header.Size, p.Header.Uid, p.Header.Gid, p.Header.ModTime, p.Header.Format = int64(len(p.body)), 782, 782, clock, tar.FormatPAX
 		if err := errors.Join(w.WriteHeader(&p.Header), second(w.Write([]byte(p.body)))); err != nil {
@@ -285,6 +285,18 @@ func TestOtherFaults(t *testing.T) {
 	cancel()
 	if _, err := Receive(ctx, bytes.NewReader(data), snapshot, Limits{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("canceled: %v", err)
+	}
+	// The holes of a file come without the stream: who does not wait any more is heard there, too.
+	ctx, cancel = context.WithCancel(t.Context())
+	stop := func(m member) error {
+		cancel()
+		if _, err := m.content.Read(make([]byte, 1)); !errors.Is(err, context.Canceled) {
+			t.Errorf("a hole goes on: %v", err)
+		}
+		return nil
+	}
+	if _, _, err := scan(ctx, strings.NewReader(holeBomb(1<<20)+strings.Repeat("\x00", 1024)), Limits{}, stop); !errors.Is(err, context.Canceled) {
+		t.Errorf("canceled in a hole: %v", err)
 	}
 	full := &sink{Writer: fullDisk{}}
 	if _, _, err := scan(t.Context(), io.TeeReader(bytes.NewReader(data), full), Limits{}, nil); !errors.Is(err, syscall.ENOSPC) {

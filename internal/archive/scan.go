@@ -34,6 +34,23 @@ type source struct {
 	failed error
 }
 
+// patient reads until somebody does not wait any more: the holes of a file come without
+// the stream.
+type patient struct {
+	*source
+	content io.Reader
+}
+
+func (p patient) Read(b []byte) (int, error) {
+	if p.failed == nil {
+		p.failed = context.Cause(p.Context)
+	}
+	if p.failed != nil {
+		return 0, p.failed
+	}
+	return p.content.Read(b)
+}
+
 var errTooLong = errors.New("the stream is longer than the limit")
 
 func (s *source) Read(p []byte) (int, error) {
@@ -115,7 +132,7 @@ func (s *scanner) member(header *tar.Header, content io.Reader) error {
 		s.bytes += e.Size
 	}
 	sum := sha256.New()
-	body := io.TeeReader(content, sum)
+	body := io.TeeReader(patient{s.source, content}, sum)
 	if s.each != nil {
 		if err := s.each(member{e, header, body}); err != nil {
 			return err
