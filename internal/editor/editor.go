@@ -28,11 +28,11 @@ type Schema map[string]any
 
 const draft = "http://json-schema.org/draft-07/schema#"
 
-// Host is the schema of a host file that can name these layers.
+// Host is the schema of a host file that can name these layers. Nothing is required: what
+// is missing can stand in a group's file, which has the same schema.
 func Host(layers []*layer.Layer) Schema {
 	root := object("A machine that bake makes.")
 	root["$schema"] = draft
-	root["required"] = []string{"host", "base", "admin"}
 	for _, key := range host.Keys() {
 		at := root
 		parts := strings.Split(key.Path, ".")
@@ -46,6 +46,9 @@ func Host(layers []*layer.Layer) Schema {
 	properties := root["properties"].(Schema)
 	properties["layers"].(Schema)["items"] = ofLayers(layers)
 	properties["cloud-config"].(Schema)["additionalProperties"] = true
+	for _, free := range []string{"labels", "allow"} { // of keys of the user's choice
+		properties[free].(Schema)["additionalProperties"] = Schema{"type": "string"}
+	}
 	return root
 }
 

@@ -86,7 +86,8 @@ func TestFaults(t *testing.T) {
 	hosts, layerFile := parsed(t, Host(builtin(t))), parsed(t, Layer())
 	const good = "host: a\nbase: debian:13\nadmin: {name: ops, keys: [k]}\n"
 	for text, s := range map[string]*schema.Schema{
-		"host: a\nbase: debian:13\n":                                         hosts,
+		good + "labels: {ring: 1}\n":                                         hosts,
+		good + "groups: web\n":                                               hosts,
 		good + "machine: {vcpu: 2}\n":                                        hosts,
 		good + "machine: {vcpus: two}\n":                                     hosts,
 		good + "machine: {vcpus: 1000}\n":                                    hosts,
@@ -110,7 +111,8 @@ func TestFaults(t *testing.T) {
 			t.Errorf("nothing is wrong with\n%s", text)
 		}
 	}
-	node, _ := doc.Parse("x", []byte(good+"cloud-config: {anything: [1]}\nsecrets: {a: {file: x}}\n"))
+	node, _ := doc.Parse("x", []byte(good+"cloud-config: {anything: [1]}\nsecrets: {a: {file: x}}\nallow: {no-firewall: the hypervisor filters}\n"+
+		"groups: [web]\nlabels: {example.org/ring: \"1\"}\n"))
 	if found := hosts.Check(node); len(found) > 0 {
 		t.Error(found)
 	}

@@ -3,6 +3,8 @@
 // rendered.
 //
 //	host: zap                      equals the file's name, hosts/zap.yaml
+//	groups: [web]                  whose files, hosts/_web.yaml, it is laid over
+//	labels: {role: web}            what it is selected by, see package label
 //	base: ubuntu:24.04             or debian:13, a link with its digest, a path to a qcow2 image
 //	mirrors: {ubuntu: https://...} where to fetch images from instead; trusted no more than the
 //	                               publisher; packages: of the archives in the image
@@ -43,6 +45,13 @@
 //	override: [timezone]           keys of cloud-config that win over a layer
 //	allow: {firewall-late: why}    rules of bake lint that the host may break
 //
+// What hosts share stands in files beside them that have the same keys but host and
+// groups: hosts/_defaults.yaml for all, hosts/_GROUP.yaml for those that name the group.
+// A group's file is laid over the defaults, later groups over earlier ones, the host's own
+// file over all: a map into the map, and anything else in the place of what was there.
+// network.attach and each of secrets are one value. The lists of layers are joined, each
+// layer once, with the parameters of both.
+//
 // It promises that a Host that loads can be rendered: all names, addresses and
 // keys have been parsed. It refuses everything it does not know, with the
 // nearest known word, and reports all problems of host file and layers at once.
@@ -76,6 +85,17 @@
 // is on the root disk: that is said, and not refused, as a machine that is never
 // rebuilt loses nothing.
 //
+// 2026-11: lists of layers are joined, because what a group is for is most often a layer
+// more; other lists are replaced, because a key that somebody could still log in by must
+// not come from another file. A host cannot lose a layer that a group gives it: put that
+// into a group of those that want it.
+//
+// 2026-11: groups have no groups. What a host is made of is found in the files that it
+// names and in no others.
+//
+// 2026-11: groups and labels are no part of a generation, but for what a group's file
+// says: a host can be moved from one rollout to another without being baked again.
+//
 // 2026-11: machine.arch is also that of the base image. It is amd64 unless it is said, and
 // not that of the machine that bakes: the same host file gives the same bytes anywhere.
 package host
@@ -96,6 +116,9 @@ import (
 // the machine as specified.
 type Host struct {
 	Name    string            // the machine's name and local hostname, [a-z][a-z0-9-]{0,62}
+	Groups  []string          // in the order in which one is laid over another
+	Shared  []string          // files in hosts/ that it was laid over, such as _defaults.yaml
+	Labels  map[string]string // what it is selected by, with bake/host, its name
 	Base    string            // base image reference as written, e.g. "debian:13" or "./base.qcow2"
 	Ref     origin.Ref        // the same, read; a file's path is relative to the host file
 	Mirrors map[string]string // URL to fetch images from instead, by distribution; checked by CheckMirror

@@ -82,7 +82,7 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Host{
-		Name: "zap", Base: "debian:13", File: "hosts/zap.yaml",
+		Name: "zap", Labels: map[string]string{"bake/host": "zap"}, Base: "debian:13", File: "hosts/zap.yaml",
 		Ref:     origin.Ref{Kind: origin.Release, Arch: "amd64", Distro: "debian", Version: "13", Codename: "trixie"},
 		Machine: Machine{Arch: AMD64, Agent: true, Balloon: true, VCPUs: 2, Memory: 2 << 30, Disk: 20 << 30, Firmware: UEFI, ImagesPath: "/var/lib/libvirt/images/bake"},
 		Network: Network{MAC: macFor("zap"), DHCP: true, Isolated: true, Attach: Attach{Network: "default"}},

@@ -15,6 +15,8 @@ func Keys() []Key { return keys }
 
 var keys = []Key{
 	{"host", "name of the file", "", "a DNS label that starts with a letter", "host: zap"},
+	{"groups", "list of groups", "none", "whose files it is laid over: hosts/_web.yaml for web", "groups: [web]"},
+	{"labels", "map", "none", "what it is selected by, as Kubernetes writes them; text, part of no generation", "labels: {role: web, ring: \"1\"}"},
 	{"base", "reference", "", "the image to start from: a release, a link with its digest, or a local qcow2 file", "base: debian:13"},
 	{"mirrors", "map", "", "where to fetch from instead; believed no more than the publisher", ""},
 	{"mirrors.ubuntu", "URL", "the publisher", "of Ubuntu's images; plain http will do, they are signed", "mirrors: {ubuntu: http://mirror.example.org/cloud}"},

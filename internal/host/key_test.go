@@ -74,7 +74,10 @@ func TestKeyExamples(t *testing.T) {
 		if (k.Example == "") != hasChildren {
 			t.Errorf("%s: want an example, or keys below it", k.Path)
 		}
-		if _, err := load(t, complete(k.Example), ours()); err != nil {
+		t.Chdir(t.TempDir())
+		write(t, "hosts/zap.yaml", complete(k.Example))
+		write(t, "hosts/_web.yaml", "labels: {role: web}\n")
+		if _, err := Load(".", "zap", ours()); err != nil {
 			t.Errorf("%s: %v", k.Path, err)
 		}
 	}

@@ -57,10 +57,33 @@ func Names(config string) []string {
 	return names
 }
 
-// Load reads config/hosts/NAME.yaml and resolves it with the layers of the
-// shelf. The error is an *UnknownError, a diag.List, or what the file system
-// said.
+// Load reads config/hosts/NAME.yaml, lays it over those of its groups and resolves it
+// with the layers of the shelf. The error is an *UnknownError, a diag.List, or what the
+// file system said.
 func Load(config, name string, shelf layer.Shelf) (*Host, error) {
+	node, err := read(config, name)
+	if err != nil {
+		return nil, err
+	}
+	return Resolve(config, name, node, shelf)
+}
+
+// Resolve is Load for a host file that was read already, wherever it stands.
+func Resolve(config, name string, node *doc.Node, shelf layer.Shelf) (*Host, error) {
+	merged, groups, files, err := inherit(config, node)
+	if err != nil {
+		return nil, err
+	}
+	r := resolver{node: merged, host: &Host{File: node.Pos.File, Groups: groups, Shared: files}}
+	r.resolve(name, shelf)
+	if err := r.problems.Err(); err != nil {
+		return nil, err
+	}
+	return r.host, nil
+}
+
+// read reads a host's own file.
+func read(config, name string) (*doc.Node, error) {
 	dir := filepath.Join(config, "hosts")
 	unknown := func() error { return &UnknownError{Name: name, Dir: dir, Known: Names(config)} } // all files are read for it
 	if !IsName(name) {
@@ -68,23 +91,15 @@ func Load(config, name string, shelf layer.Shelf) (*Host, error) {
 	}
 	file := filepath.Join(dir, name+".yaml")
 	node, err := doc.Read(os.DirFS(dir), name+".yaml", file)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	if errors.Is(err, fs.ErrNotExist) {
 		other := filepath.Join(dir, name+".yml")
 		if _, err := os.Lstat(other); err == nil {
 			return nil, diag.List{{Pos: diag.Position{File: other}, Message: "a host file ends in .yaml",
 				Hint: "rename it to " + name + ".yaml"}}
 		}
 		return nil, unknown()
-	case err != nil:
-		return nil, err
 	}
-	r := resolver{node: node, host: &Host{File: file}}
-	r.resolve(name, shelf)
-	if err := r.problems.Err(); err != nil {
-		return nil, err
-	}
-	return r.host, nil
+	return node, err
 }
 
 // resolver collects what is wrong while it fills a Host.
@@ -95,7 +110,7 @@ type resolver struct {
 }
 
 func (r *resolver) resolve(name string, shelf layer.Shelf) {
-	get := r.node.Fields("", &r.problems, "host", "base", "mirrors", "machine", "network", "domain", "admin",
+	get := r.node.Fields("", &r.problems, "host", "groups", "labels", "base", "mirrors", "machine", "network", "domain", "admin",
 		"layers", "payload", "secrets", "cloud-config", "override", "allow")
 	if r.node.Kind != doc.Map {
 		return
@@ -104,6 +119,7 @@ func (r *resolver) resolve(name string, shelf layer.Shelf) {
 	if n := get("host"); n != nil && r.host.Name != "" && r.host.Name != name {
 		r.problems.Add(n.Problem("host", "rename one of the two", "the name %q differs from the file's, %q", r.host.Name, name))
 	}
+	r.labels(get("labels"), name)
 	r.machine(get("machine"))
 	r.base(get("base"))
 	r.mirrors(get("mirrors"))
