@@ -39,7 +39,7 @@ func (a *app) writeInputs(draft *artifact.Draft, r recipe) error {
 			own = append(own, l.Name)
 		}
 	}
-	if in.Files, err = input.Collect(a.config, r.host.Name, shelf.User, own); err != nil {
+	if in.Files, err = input.Collect(a.config, r.host.Name, r.host.Shared, shelf.User, own); err != nil {
 		return err
 	}
 	content, err := in.Encode()

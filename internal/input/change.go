@@ -107,7 +107,9 @@ func unitOf(path string) string {
 	first, rest, _ := strings.Cut(path, "/")
 	switch first {
 	case "hosts":
-		return ""
+		if !strings.HasPrefix(rest, "_") {
+			return ""
+		}
 	case "layers":
 		layer, _, _ := strings.Cut(rest, "/")
 		return layerPrefix + layer

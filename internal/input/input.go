@@ -10,7 +10,7 @@
 //	image    what bake.lock pinned its reference to, for fetching it again
 //	debs     the package files of its payload, as bake.lock pinned them
 //	files    the files of the configuration by their paths below its directory: the host
-//	         file, the user's own layers that it names, openclaw-lock.json
+//	         file, those of its groups and of all hosts, the user's own layers that it names, openclaw-lock.json
 //
 // Bytes that come from elsewhere (image, packages, OpenClaw's tree) are kept by digest
 // and not by value, and secrets are neither: their references are in the host file, as
@@ -101,9 +101,10 @@ func (t *Text) UnmarshalJSON(data []byte) error {
 	return err
 }
 
-// Collect reads the files of a host from a configuration directory: its host file, and
-// of the layers in a file system those that are named.
-func Collect(config, host string, layers fs.FS, own []string) (map[string]Text, error) {
+// Collect reads the files of a host from a configuration directory: its host file, those
+// beside it that it shares with others, and of the layers in a file system those that are
+// named.
+func Collect(config, host string, shared []string, layers fs.FS, own []string) (map[string]Text, error) {
 	files, size := map[string]Text{}, 0
 	read := func(fsys fs.FS, name, as string) error {
 		content, err := fs.ReadFile(fsys, name)
@@ -114,8 +115,10 @@ func Collect(config, host string, layers fs.FS, own []string) (map[string]Text, 
 		return err
 	}
 	here := os.DirFS(config)
-	if err := read(here, "hosts/"+host+".yaml", "hosts/"+host+".yaml"); err != nil {
-		return nil, err
+	for _, file := range append([]string{host + ".yaml"}, shared...) {
+		if err := read(here, "hosts/"+file, "hosts/"+file); err != nil {
+			return nil, err
+		}
 	}
 	if _, err := fs.Stat(here, lockName); err == nil {
 		if err := read(here, lockName, lockName); err != nil {

@@ -193,7 +193,7 @@ func TestEncode(t *testing.T) {
 
 func TestCollectRestore(t *testing.T) {
 	dir := t.TempDir()
-	for name, content := range map[string]string{"hosts/zap.yaml": wasHost, "hosts/zip.yaml": "x", "bake.lock": "{}", "secrets/x": "secret", "openclaw-lock.json": "{}"} {
+	for name, content := range map[string]string{"hosts/zap.yaml": wasHost, "hosts/zip.yaml": "x", "hosts/_defaults.yaml": "machine: {vcpus: 4}", "hosts/_other.yaml": "x", "bake.lock": "{}", "secrets/x": "secret", "openclaw-lock.json": "{}"} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -202,8 +202,8 @@ func TestCollectRestore(t *testing.T) {
 		}
 	}
 	layers := fstest.MapFS{"own/layer.yaml": {Data: []byte("own")}, "own/files/etc/x": {Data: []byte{0xff, 0}}, "other/layer.yaml": {Data: []byte("other")}}
-	files, err := Collect(dir, "zap", layers, []string{"own"})
-	if err != nil || len(files) != 4 || string(files["layers/own/files/etc/x"]) != "\xff\x00" {
+	files, err := Collect(dir, "zap", []string{"_defaults.yaml"}, layers, []string{"own"})
+	if err != nil || len(files) != 5 || files["hosts/_defaults.yaml"] == nil || string(files["layers/own/files/etc/x"]) != "\xff\x00" {
 		t.Fatalf("%v, %v", files, err)
 	}
 	to := t.TempDir()
@@ -220,10 +220,10 @@ func TestCollectRestore(t *testing.T) {
 			t.Errorf("%q was written", name)
 		}
 	}
-	if _, err := Collect(dir, "absent", nil, nil); err == nil {
+	if _, err := Collect(dir, "absent", nil, nil, nil); err == nil {
 		t.Error("a host without a file has inputs")
 	}
-	if _, err := Collect(dir, "zip", fstest.MapFS{"big/x": {Data: make([]byte, most+1)}}, []string{"big"}); err == nil {
+	if _, err := Collect(dir, "zip", nil, fstest.MapFS{"big/x": {Data: make([]byte, most+1)}}, []string{"big"}); err == nil {
 		t.Error("a layer without end was collected")
 	}
 }
