@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -15,6 +14,7 @@ import (
 	"bake/internal/diag"
 	"bake/internal/guest"
 	"bake/internal/host"
+	"bake/internal/label"
 	"bake/internal/layer"
 	"bake/internal/secret"
 	"bake/internal/seed"
@@ -148,30 +148,70 @@ func hostFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "host", Usage: "host to work on, repeatable"},
 		&cli.BoolFlag{Name: "all", Usage: "work on every host in hosts/"},
+		&cli.StringFlag{Name: "selector", Usage: "work on the hosts whose labels `FIT`, as in role=web,zone in (a,b),!canary"},
 	}
 }
 
 // hosts returns the names that a command line asks for.
 func (a *app) hosts(c *cli.Context) ([]string, error) {
 	names := c.StringSlice("host")
+	given := 0
+	for _, is := range []bool{len(names) > 0, c.Bool("all"), c.IsSet("selector")} {
+		if is {
+			given++
+		}
+	}
 	switch {
-	case c.Bool("all") && len(names) > 0:
-		return nil, usageError{errors.New("--all and --host exclude each other")}
+	case given > 1:
+		return nil, usageError{errors.New("--all, --host and --selector exclude each other")}
+	case given == 0:
+		return nil, usageError{fmt.Errorf("name a host with --host, or --all (%s has %s)",
+			filepath.Join(a.config, "hosts"), cmp.Or(strings.Join(host.Names(a.config), ", "), "none"))}
 	case c.Bool("all"):
 		if names = host.Names(a.config); len(names) == 0 {
 			return nil, usageError{fmt.Errorf("--all: there is no host file in %s", filepath.Join(a.config, "hosts"))}
 		}
-	case len(names) == 0:
-		return nil, usageError{fmt.Errorf("name a host with --host, or --all (%s has %s)",
-			filepath.Join(a.config, "hosts"), cmp.Or(strings.Join(host.Names(a.config), ", "), "none"))}
+	case c.IsSet("selector"):
+		return a.selected("selector", c.String("selector"))
 	}
 	var once []string
+	seen := map[string]bool{}
 	for _, name := range names {
-		if !slices.Contains(once, name) {
+		if !seen[name] {
 			once = append(once, name)
 		}
+		seen[name] = true
 	}
 	return once, nil
+}
+
+// selected returns the hosts whose labels fit. A host that cannot be read could be one
+// of them, and is an error.
+func (a *app) selected(flag, text string) (names []string, err error) {
+	s, err := label.Parse(text)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--%s: %w", flag, err)}
+	}
+	var problems diag.List
+	for _, name := range host.Names(a.config) {
+		labels, err := host.Labels(a.config, name)
+		var list diag.List
+		switch {
+		case errors.As(err, &list):
+			problems.Add(list...)
+		case err != nil:
+			return nil, err
+		case s.Matches(labels):
+			names = append(names, name)
+		}
+	}
+	if err := problems.Err(); err != nil {
+		return nil, err
+	}
+	if len(names) == 0 {
+		return nil, usageError{fmt.Errorf("--%s: no host in %s fits %q", flag, filepath.Join(a.config, "hosts"), text)}
+	}
+	return names, nil
 }
 
 // ready is a host with its words: nothing is left that could be wrong in its

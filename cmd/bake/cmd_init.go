@@ -19,11 +19,17 @@ import (
 func initCommand(a *app) *cli.Command {
 	return &cli.Command{
 		Name:      "init",
-		Usage:     "write a commented host file",
+		Usage:     "write a commented host file, or those of a list of hosts",
 		ArgsUsage: "HOST",
 		Description: `On a terminal it asks what no option says, and proposes an answer to each question;
 elsewhere it takes the proposals. Public keys are those of ~/.ssh, the modern kinds first.
-The file is checked as every host file is before it is written.`,
+The file is checked as every host file is before it is written.
+
+With --from, host files are made of a list, CSV or JSON, whose columns are keys of the host
+file (host, groups[0], machine.memory, labels.role); what all share stands in
+hosts/_defaults.yaml and the files of groups. A file is written if all hosts are right; one
+that is there and the same is left, one that an earlier list has made is written anew with
+--replace. docs/fleet.md has more.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "for", Usage: "what the machine is for: minimal, server or openclaw (default: minimal)"},
 			&cli.StringFlag{Name: "base", Usage: "image to start from (default: ubuntu:24.04)"},
@@ -33,9 +39,25 @@ The file is checked as every host file is before it is written.`,
 			&cli.StringFlag{Name: "state", Usage: "size of a disk that survives rebuilds, or none (default: 20GiB for openclaw)"},
 			&cli.StringFlag{Name: "admin", Usage: "account of the one person who can log in (default: ops)"},
 			&cli.StringFlag{Name: "key", Usage: "file of the admin's public key (default: the first in ~/.ssh)"},
-			&cli.BoolFlag{Name: "dry-run", Usage: "print the file and write nothing"},
+			&cli.StringFlag{Name: "from", Usage: "make the hosts of a list in `FILE`, - for standard input"},
+			&cli.BoolFlag{Name: "replace", Usage: "with --from: write files anew that an earlier list has made"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "print the file, or with --from the names of those that would be written, and write nothing"},
 		},
 		Action: func(c *cli.Context) error {
+			if c.IsSet("from") {
+				for _, name := range c.FlagNames() {
+					if name != "from" && name != "replace" && name != "dry-run" && flagNamed(c.Command.Flags, name) != nil {
+						return usageError{fmt.Errorf("--from and --%s exclude each other: the list says it, or hosts/_defaults.yaml", name)}
+					}
+				}
+				if err := noArguments(c); err != nil {
+					return err
+				}
+				return runInitFrom(c.Context, a, c.String("from"), c.Bool("replace"), c.Bool("dry-run"))
+			}
+			if c.Bool("replace") {
+				return usageError{errors.New("--replace goes with --from")}
+			}
 			if c.NArg() != 1 {
 				return usageError{errors.New("name the host: bake init HOST")}
 			}

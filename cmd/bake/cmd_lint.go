@@ -37,7 +37,7 @@ that the host file does not allow end with exit status 3.`,
 			switch {
 			case c.Bool("rules") || rule != "":
 				return runLintRules(a, rule)
-			case len(o.files) > 0 && (c.Bool("all") || len(c.StringSlice("host")) > 0):
+			case len(o.files) > 0 && (c.Bool("all") || c.IsSet("selector") || len(c.StringSlice("host")) > 0):
 				return usageError{errors.New("want hosts or files, not both")}
 			case len(o.files) == 0:
 				var err error
@@ -66,14 +66,11 @@ func runLint(c *cli.Context, a *app, o lintOptions) error {
 		}
 		found = append(found, these...)
 	}
-	for _, name := range o.hosts {
-		these, err := a.lintHost(c.Context, name, o.judges)
-		if err != nil {
-			return err
-		}
-		found = append(found, these...)
+	these, err := a.lintHosts(c.Context, o.hosts, o.judges)
+	if err != nil {
+		return err
 	}
-	found = lint.Once(found)
+	found = lint.Once(append(found, these...))
 	if err := a.printFindings(found, o.sarif); err != nil {
 		return err
 	}

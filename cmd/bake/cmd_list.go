@@ -12,13 +12,24 @@ import (
 func listCommand(a *app) *cli.Command {
 	return &cli.Command{
 		Name:  "list",
-		Usage: "list the machines of a hypervisor that bake has made",
+		Usage: "list the machines of a hypervisor that bake has made, or the hosts that a selector picks",
+		Description: `With --selector no hypervisor is asked: the hosts of hosts/ whose labels fit are listed,
+with their current generation and where they run. An empty one picks all. Selectors are
+written as for Kubernetes: role=web, role!=db, zone in (a,b), zone notin (a), edge, !edge,
+with commas between what must hold together.`,
 		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "selector", Aliases: []string{"l"}, Usage: "list the hosts whose labels `FIT`"},
 			&cli.StringFlag{Name: "connect", Aliases: []string{"c"}, Value: usualURI, Usage: "libvirt URI", EnvVars: []string{"LIBVIRT_DEFAULT_URI"}},
 		},
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
+			}
+			if c.IsSet("selector") {
+				if c.IsSet("connect") {
+					return usageError{errors.New("--selector lists host files, and --connect machines: want one of the two")}
+				}
+				return runListHosts(a, c.String("selector"))
 			}
 			if err := checkURI(c.String("connect")); err != nil {
 				return err

@@ -4,6 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
 
 	"bake/internal/diag"
 	"bake/internal/guest"
@@ -17,25 +22,74 @@ type foundError struct{ summary string }
 
 func (e foundError) Error() string { return e.summary }
 
-// lintHost checks one host. What is wrong with its files is a finding, too.
-func (a *app) lintHost(ctx context.Context, name string, judges bool) ([]lint.Finding, error) {
-	h, err := host.Load(a.config, name, a.shelf())
+// lintHosts checks hosts, as many at once as there are processors. What comes of it is in
+// their order, and of each no more is kept than that.
+func (a *app) lintHosts(ctx context.Context, names []string, judges bool) ([]lint.Finding, error) {
+	type result struct {
+		found []lint.Finding
+		from  string // what it was held against
+		err   error
+	}
+	results := make([]result, len(names))
+	next := make(chan int)
+	var workers sync.WaitGroup
+	for range min(runtime.NumCPU(), len(names)) {
+		workers.Go(func() {
+			for i := range next {
+				r := &results[i]
+				r.found, r.from, r.err = a.lintHost(ctx, names[i], judges)
+			}
+		})
+	}
+	for i := range names {
+		if ctx.Err() != nil {
+			break
+		}
+		next <- i
+	}
+	close(next)
+	workers.Wait()
 	var found []lint.Finding
+	alike := map[string][]string{}
+	for i, r := range results {
+		if r.err != nil {
+			return nil, r.err
+		}
+		found = append(found, r.found...)
+		if r.from != "" {
+			alike[r.from] = append(alike[r.from], names[i])
+		}
+	}
+	const few = 5 // names that somebody still reads
+	for _, from := range slices.Sorted(maps.Keys(alike)) {
+		if hosts := alike[from]; len(hosts) <= few {
+			a.say("%s: %s", strings.Join(hosts, ", "), from)
+		} else {
+			a.say("%d hosts, %s to %s: %s", len(hosts), hosts[0], hosts[len(hosts)-1], from)
+		}
+	}
+	return found, ctx.Err()
+}
+
+// lintHost checks one host, and says what its words were held against. What is wrong with
+// its files is a finding, too.
+func (a *app) lintHost(ctx context.Context, name string, judges bool) (found []lint.Finding, from string, err error) {
+	h, err := host.Load(a.config, name, a.shelf())
 	if err == nil {
-		r, from := a.releaseOf(h)
-		a.say("%s: %s", name, from)
+		var r lint.Release
+		r, from = a.releaseOf(h)
 		found, err = a.lintWords(h, r)
 	}
 	var list diag.List
 	switch {
 	case errors.As(err, &list):
-		return lint.Invalid(list), nil
+		return lint.Invalid(list), from, nil
 	case err != nil:
-		return nil, err
+		return nil, from, err
 	case judges:
 		found = append(found, lint.JudgeHost(ctx, a.Tools, h)...)
 	}
-	return found, nil
+	return found, from, nil
 }
 
 // lintWords are those of a host's merged words.
