@@ -43,7 +43,7 @@ type libvirtOptions struct {
 func libvirtFlags() []cli.Flag {
 	return append(hostFlags(),
 		&cli.StringFlag{Name: "connect", Aliases: []string{"c"}, Usage: "libvirt URI (default: domain.uri of the host file)"},
-		&cli.StringFlag{Name: "accel", Usage: "kvm or tcg (default: KVM, unless this machine is the hypervisor and KVM does not work)", EnvVars: []string{"BAKE_ACCEL"}},
+		&cli.StringFlag{Name: "accel", Usage: "kvm or tcg (default: KVM, unless libvirt does not offer it, or this machine is the hypervisor and it does not work)", EnvVars: []string{"BAKE_ACCEL"}},
 		&cli.DurationFlag{Name: "deadline", Value: 20 * time.Minute, Usage: "how long a boot may take until it has attested"},
 		&cli.DurationFlag{Name: "patience", Value: usualPatience, Usage: "how long the machine may take to shut down"},
 		&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and do nothing"},
@@ -139,11 +139,17 @@ func (a *app) reach(ctx context.Context, o libvirtOptions) (m *machine, err erro
 }
 
 // emulated says whether a hypervisor has to do without KVM. Of another machine
-// nobody can tell but libvirt, by what becomes of a start.
+// nobody can tell but libvirt: by what it offers, and what becomes of a start.
 func (a *app) emulated(ctx context.Context, at *hypervisor.Hypervisor, arch, accel string) (bool, error) {
 	switch {
-	case accel != "", at.IsRemote():
+	case accel != "":
 		return accel == "tcg", nil
+	case at.IsRemote():
+		offers, err := at.OffersKVM(arch)
+		if err == nil && !offers {
+			a.say("the machine is emulated, which is slow, because libvirt there offers no KVM for %s", arch)
+		}
+		return !offers, err
 	case arch != runtime.GOARCH:
 		a.say("the machine is emulated, which is slow, because it is %s and this one %s", arch, runtime.GOARCH)
 		return true, nil
