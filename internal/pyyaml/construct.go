@@ -18,6 +18,7 @@ type constructor struct {
 	options Options
 	made    map[*node]*doc.Node
 	rounds  []func()
+	merged  int // pairs that merge keys have brought
 }
 
 func (c *constructor) document(n *node) *doc.Node {
@@ -122,6 +123,12 @@ func (c *constructor) scalar(n *node) string {
 // flatten puts the maps of merge keys before the keys of the map itself.
 func (c *constructor) flatten(n *node) {
 	var merged [][2]*node
+	take := func(pairs [][2]*node) {
+		if c.merged += len(pairs); c.merged > maxValues { // of a file of a few lines, too
+			panic(&Error{mark: n.at, Message: "merge keys that multiply beyond measure", Uncertain: true})
+		}
+		merged = append(merged, pairs...)
+	}
 	for i := 0; i < len(n.pairs); {
 		key, value := n.pairs[i][0], n.pairs[i][1]
 		switch key.tag {
@@ -130,7 +137,7 @@ func (c *constructor) flatten(n *node) {
 			switch value.shape {
 			case mapShape:
 				c.flatten(value)
-				merged = append(merged, value.pairs...)
+				take(value.pairs)
 			case listShape:
 				for _, item := range value.items {
 					if item.shape != mapShape {
@@ -139,7 +146,7 @@ func (c *constructor) flatten(n *node) {
 					c.flatten(item)
 				}
 				for j := len(value.items) - 1; j >= 0; j-- {
-					merged = append(merged, value.items[j].pairs...)
+					take(value.items[j].pairs)
 				}
 			default:
 				c.fail(value, "<< merges maps only")
