@@ -78,8 +78,13 @@ func (p Problem) write(w *strings.Builder) {
 		col := min(max(p.Pos.Col, 1), len(line)+1)
 		if len(line) > maxSource { // the part of it that is spoken of
 			from := min(max(col-1-maxSource/2, 0), len(line)-maxSource)
+			if from+maxSource < len(line) {
+				line[from+maxSource-1] = '…'
+			}
+			if from > 0 {
+				line[from] = '…'
+			}
 			line, col = line[from:from+maxSource], col-from
-			line[0], line[maxSource-1] = '…', '…'
 		}
 		width := max(1, min(p.Width, len(line)-col+1))
 		fmt.Fprintf(w, "  %s | %s\n", number, string(line))

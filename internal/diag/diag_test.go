@@ -66,7 +66,7 @@ func TestError(t *testing.T) {
 		},
 		"a long line, at its beginning": {
 			Problem{Pos: at(1, 2), Message: "m", Source: strings.Repeat("x", 1000), Width: 3},
-			"f:1:2: error: m\n  1 | …" + strings.Repeat("x", 198) + "…\n    |  ^^^",
+			"f:1:2: error: m\n  1 | " + strings.Repeat("x", 199) + "…\n    |  ^^^",
 		},
 		"a long line, in its middle": {
 			Problem{Pos: at(1, 500), Message: "m", Source: strings.Repeat("x", 499) + "Y" + strings.Repeat("x", 499), Width: 1},
@@ -74,7 +74,7 @@ func TestError(t *testing.T) {
 		},
 		"a long line, at its end": {
 			Problem{Pos: at(1, 999), Message: "m", Source: strings.Repeat("x", 999), Width: 5000},
-			"f:1:999: error: m\n  1 | …" + strings.Repeat("x", 198) + "…\n    | " + strings.Repeat(" ", 199) + "^",
+			"f:1:999: error: m\n  1 | …" + strings.Repeat("x", 199) + "\n    | " + strings.Repeat(" ", 199) + "^",
 		},
 		"the whole file has no snippet": {
 			Problem{Pos: Position{File: "f"}, Message: "m", Source: "ab", Width: 1},
