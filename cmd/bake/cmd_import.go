@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -12,7 +11,6 @@ import (
 
 	"bake/internal/adopt"
 	"bake/internal/cloudinit"
-	"bake/internal/diag"
 	"bake/internal/host"
 )
 
@@ -50,18 +48,8 @@ func importCommand(a *app) *cli.Command {
 	}
 }
 
-// maxUserData is more than any machine is given.
-const maxUserData = 16 << 20
-
 func runImport(_ context.Context, a *app, o importOptions) error {
-	info, err := os.Stat(o.file)
-	if err != nil {
-		return err
-	}
-	if info.Size() > maxUserData {
-		return diag.List{{Pos: diag.Position{File: o.file}, Message: fmt.Sprintf("the file has %d bytes, at most %d are read", info.Size(), maxUserData)}}
-	}
-	data, err := os.ReadFile(o.file)
+	data, err := readForeign(o.file)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/urfave/cli/v2"
 
@@ -53,7 +52,7 @@ that the host file does not allow end with exit status 3.`,
 func runLint(c *cli.Context, a *app, o lintOptions) error {
 	var found []lint.Finding
 	for _, name := range o.files {
-		data, err := os.ReadFile(name)
+		data, err := readForeign(name)
 		if err != nil {
 			return err
 		}

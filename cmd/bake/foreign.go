@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,6 +30,23 @@ type lostView struct {
 	At      string `json:"at"`
 	Path    string `json:"path,omitempty"`
 	Message string `json:"message"`
+}
+
+// maxUserData is more than any machine is given.
+const maxUserData = 16 << 20
+
+// readForeign reads a file that may be a pipe, or a device without an end.
+func readForeign(name string) ([]byte, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, maxUserData+1))
+	if err == nil && len(data) > maxUserData {
+		err = diag.List{{Pos: diag.Position{File: name}, Message: fmt.Sprintf("the file has more than the %d bytes that are read", maxUserData)}}
+	}
+	return data, err
 }
 
 // checkForeign says what cloud-init makes of foreign user-data. Losing any of
