@@ -154,18 +154,31 @@ func (n *Node) inherit(from *Node, places map[string]int) {
 	}
 }
 
+// lineOf returns a line of a text, without splitting all of it: whoever asks for one asks
+// for the next, too.
+func lineOf(text string, line int) (string, bool) {
+	for ; line > 0; line-- {
+		end := strings.IndexByte(text, '\n')
+		if end < 0 {
+			return "", false
+		}
+		text = text[end+1:]
+	}
+	before, _, _ := strings.Cut(text, "\n")
+	return before, true
+}
+
 // Inside returns where a character of a text's line is in the file, line and
 // column counted from 0, and the file's line. For a text that is not written
 // line by line, it is where the text begins.
 func (n *Node) Inside(line, col int) (diag.Position, string) {
-	text := strings.Split(n.Text, "\n")
-	if line < len(text) {
+	if text, ok := lineOf(n.Text, line); ok && text != "" {
 		for _, skip := range []int{1, 0} { // after the | of a block, or on the line itself
 			at := n.Pos.Line - 1 + skip + line
-			if n.Pos.Line < 1 || at >= len(n.lines) || text[line] == "" {
+			if n.Pos.Line < 1 || at >= len(n.lines) {
 				continue
 			}
-			if start := strings.Index(n.lines[at], text[line]); start >= 0 && (skip == 1 || start+1 >= n.Pos.Col) {
+			if start := strings.Index(n.lines[at], text); start >= 0 && (skip == 1 || start+1 >= n.Pos.Col) {
 				before := len([]rune(n.lines[at][:start]))
 				return diag.Position{File: n.Pos.File, Line: at + 1, Col: before + 1 + col}, n.lines[at]
 			}
