@@ -36,7 +36,7 @@ type registry struct {
 func connections(o Options) http.RoundTripper {
 	return guard{&http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		DialContext:           dial,
 		ForceAttemptHTTP2:     true,
 		TLSHandshakeTimeout:   10 * time.Second,
 		ResponseHeaderTimeout: 2 * time.Minute,
@@ -46,6 +46,32 @@ func connections(o Options) http.RoundTripper {
 		WriteBufferSize:       256 << 10,
 		ReadBufferSize:        256 << 10,
 	}, o.PlainHTTP}
+}
+
+// silence is how long a connection may carry nothing in either direction. It is longer
+// than a server may think about an answer.
+var silence = 3 * time.Minute
+
+func dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return lively{conn}, nil
+}
+
+// lively is a connection that ends when it is silent. Each side keeps the other one alive:
+// nothing is read while much is sent.
+type lively struct{ net.Conn }
+
+func (c lively) Read(b []byte) (int, error) {
+	_ = c.SetDeadline(time.Now().Add(silence)) // one that is closed says so when it is read
+	return c.Conn.Read(b)
+}
+
+func (c lively) Write(b []byte) (int, error) {
+	_ = c.SetDeadline(time.Now().Add(silence))
+	return c.Conn.Write(b)
 }
 
 func openRegistry(address string, o Options) (*registry, error) {
