@@ -89,6 +89,7 @@ func newCLI(a *app) *cli.App {
 			upCommand(a),
 			deployCommand(a),
 			rollbackCommand(a),
+			rolloutCommand(a),
 			downCommand(a),
 			destroyCommand(a),
 			listCommand(a),

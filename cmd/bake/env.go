@@ -33,6 +33,8 @@ type env struct {
 	Exec func(path string, argv []string) error
 	// Boot tries a generation in a throwaway machine: verify.Boot.
 	Boot func(context.Context, verify.Options) (verify.Report, error)
+	// Fleet stands between a rollout and the machines, nil for nothing between.
+	Fleet func(machines) machines
 }
 
 func systemEnv() env {

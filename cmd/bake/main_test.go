@@ -38,14 +38,17 @@ const testVerdict = "BAKE_TEST_VERDICT"
 
 // child is bake as a process.
 func child() {
-	verdict := os.Getenv(testVerdict)
-	if verdict == "" {
+	verdict, fleet := os.Getenv(testVerdict), os.Getenv(testFleet)
+	if verdict == "" && fleet == "" {
 		main()
 		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	e := systemEnv()
+	if fleet != "" {
+		e.Fleet = func(real machines) machines { return simulator{real, fleet} }
+	}
 	e.Boot = func(ctx context.Context, o verify.Options) (verify.Report, error) {
 		if verdict == "hang" {
 			fmt.Fprintln(os.Stderr, "it boots")

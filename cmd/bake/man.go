@@ -114,6 +114,7 @@ var (
 		{"BAKE_AGE_IDENTITY", "file of the identity that opens secrets encrypted with age"},
 		{"BAKE_ALLOW_EXPIRED", "accept lists of packages that are out of date, as --allow-expired"},
 		{"BAKE_KEY", "file of the private key that signs generations"},
+		{"BAKE_ROLLOUT", "where the record of rollouts is, as bake rollout --state"},
 		{"BAKE_MIRROR_UBUNTU, BAKE_MIRROR_DEBIAN, BAKE_MIRROR_PACKAGES", "mirrors, over those of the host file and under --mirror"},
 		{"BAKE_NIGHT", "name of the night of which bake nightly does a shard, as --night"},
 		{"DOCKER_CONFIG, REGISTRY_AUTH_FILE", "where docker login and podman login have written down who bake publish, bake fetch and bake export are"},
