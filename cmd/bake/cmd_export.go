@@ -126,7 +126,7 @@ func (a *app) readExportPlace(c *cli.Context, o *exportOptions) (err error) {
 		if o.kube.Image != "" {
 			return usageError{errors.New("--from and --image both name an image: give one")}
 		}
-		o.place, err = publish.Open(address, publish.Options{Getenv: a.Getenv, PlainHTTP: c.Bool("plain-http"), Agent: "bake/" + version()})
+		o.place, err = publish.Open(address, a.publishWays(c.Bool("plain-http")))
 		if err == nil && o.place.Image("") == "" {
 			err = errors.New("a cluster pulls images from a registry, want oci://REGISTRY/REPOSITORY")
 		}

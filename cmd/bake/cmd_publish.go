@@ -98,7 +98,7 @@ func (a *app) publishOptions(c *cli.Context, flag string) (o publishOptions, err
 	if o.hosts, err = a.hosts(c); err != nil {
 		return o, err
 	}
-	o.place, err = publish.Open(o.address, publish.Options{Getenv: a.Getenv, PlainHTTP: c.Bool("plain-http"), Agent: "bake/" + version()})
+	o.place, err = publish.Open(o.address, a.publishWays(c.Bool("plain-http")))
 	var wrong *publish.AddressError
 	if errors.As(err, &wrong) {
 		err = usageError{fmt.Errorf("--%s: %w", flag, err)}

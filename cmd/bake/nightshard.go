@@ -59,7 +59,7 @@ func (a *app) readShard(c *cli.Context) (o shardOptions, err error) {
 	if err := cluster.CheckNight(o.night); err != nil {
 		return o, usageError{fmt.Errorf("--night: %w", err)}
 	}
-	o.place, err = publish.Open(c.String("to"), publish.Options{Getenv: a.Getenv, PlainHTTP: c.Bool("plain-http"), Agent: "bake/" + version()})
+	o.place, err = publish.Open(c.String("to"), a.publishWays(c.Bool("plain-http")))
 	if err == nil && !o.place.HasConditions() {
 		err = errors.New("a registry has no conditional writes, without which a host could be promoted twice: want s3://BUCKET/PREFIX")
 	}

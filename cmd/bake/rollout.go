@@ -25,12 +25,20 @@ const (
 )
 
 // bucketLedger is a record in a bucket.
-type bucketLedger struct{ *publish.Record }
+type bucketLedger struct{ place *publish.Place }
 
-// Write is the record's, with the error that a rollout knows.
+// String is where it is.
+func (l bucketLedger) String() string { return l.place.String() + "/" + rolloutName }
+
+// Read is the bucket's.
+func (l bucketLedger) Read(ctx context.Context) ([]byte, string, error) {
+	return l.place.Record(ctx, rolloutName)
+}
+
+// Write is the bucket's, with the error that a rollout knows.
 func (l bucketLedger) Write(ctx context.Context, content []byte, version string) (string, error) {
-	now, err := l.Record.Write(ctx, content, version)
-	if publish.IsMoved(err) {
+	now, err := l.place.SetRecord(ctx, rolloutName, content, version)
+	if errors.Is(err, publish.ErrMoved) {
 		err = errors.Join(rollout.ErrMoved, err)
 	}
 	return now, err
@@ -46,11 +54,14 @@ func (a *app) ledger(o rolloutOptions) (rollout.Ledger, error) {
 	if !strings.Contains(place, "://") {
 		return rollout.Dir(place), nil
 	}
-	record, err := publish.OpenRecord(place, rolloutName, a.publishWays(o.plain))
+	bucket, err := publish.Open(place, a.publishWays(o.plain))
+	if err == nil && !bucket.HasConditions() {
+		err = fmt.Errorf("%s: a registry cannot write under a condition, which the record needs", place)
+	}
 	if err != nil {
 		return nil, usageError{fmt.Errorf("--state: %w", err)}
 	}
-	return bucketLedger{record}, nil
+	return bucketLedger{bucket}, nil
 }
 
 // share reads a number, or a part of all.
