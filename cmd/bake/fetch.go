@@ -91,7 +91,7 @@ func (a *app) receive(ctx context.Context, o publishOptions, ring provenance.Rin
 		return v, err
 	}
 	if of.number > 0 {
-		err = noteShown(a.out, name, o.place.String(), of.number)
+		err = noteShown(a.out, name, o.place.ID(), of.number)
 	}
 	a.say("%s: generation %s, baked and signed by %s, is here%s", name, of.m.Generation, of.by, map[bool]string{true: " and current"}[of.number > 0])
 	return v, err
@@ -185,7 +185,7 @@ func (a *app) isNewest(o publishOptions, ring provenance.Ring, name string, of *
 	if !ok || number < 1 {
 		return distrust("nobody whose signature counts has set the tag to generation %s: it was moved", of.m.Generation)
 	}
-	seen, err := shownBy(a.out, name, o.place.String())
+	seen, err := shownBy(a.out, name, o.place.ID())
 	if err == nil && number < seen {
 		err = distrust("the tag was moved back to generation %s: its number is %d, and %d was seen", of.m.Generation, number, seen)
 	}

@@ -23,7 +23,7 @@ const (
 // newestShown is the content of that file.
 type newestShown struct {
 	Schema string           `json:"schema"`
-	Newest map[string]int64 `json:"newest"` // number of the tag current, by address
+	Newest map[string]int64 `json:"newest"` // number of the tag current, by publish.Place.ID
 }
 
 func decodePlaces(content []byte) (newestShown, error) {
@@ -43,23 +43,23 @@ func encodePlaces(p newestShown) ([]byte, error) {
 }
 
 // shownBy is the greatest number that a place has shown for a host's current.
-func shownBy(out, host, address string) (int64, error) {
+func shownBy(out, host, place string) (int64, error) {
 	content, err := os.ReadFile(filepath.Join(out, host, placesName))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, err
 	}
 	p, err := decodePlaces(content)
-	return p.Newest[address], err
+	return p.Newest[place], err
 }
 
 // noteShown notes what a place has shown.
-func noteShown(out, host, address string, number int64) error {
+func noteShown(out, host, place string, number int64) error {
 	return artifact.Keep(out, host, placesName, func(old []byte) ([]byte, error) {
 		p, err := decodePlaces(old)
 		if err != nil {
 			return nil, err
 		}
-		p.Newest[address] = max(p.Newest[address], number)
+		p.Newest[place] = max(p.Newest[place], number)
 		return encodePlaces(p)
 	})
 }

@@ -276,12 +276,12 @@ func (a *app) pointFrom(ctx context.Context, place *publish.Place, ring provenan
 	}
 	tag := publish.TagOf(name, "current")
 	number, isSaid := pointed(ring, was.Tags, tag, was.Image)
-	seen, err := shownBy(a.out, name, place.String())
+	seen, err := shownBy(a.out, name, place.ID())
 	if err != nil {
 		return err
 	}
 	if was.Image == image && isSaid && number >= seen {
-		return noteShown(a.out, name, place.String(), number)
+		return noteShown(a.out, name, place.ID(), number)
 	}
 	number = max(number, seen) + 1
 	statement, err := provenance.Of(&provenance.Pointer{Tag: tag, Number: number},
@@ -296,7 +296,7 @@ func (a *app) pointFrom(ctx context.Context, place *publish.Place, ring provenan
 	if err := place.Point(ctx, tag, was, image, line); err != nil {
 		return err
 	}
-	return noteShown(a.out, name, place.String(), number)
+	return noteShown(a.out, name, place.ID(), number)
 }
 
 // pointed is the greatest number with which somebody who counts has signed that a tag

@@ -191,6 +191,15 @@ func (p *Place) Image(digest string) string {
 // String is the address.
 func (p *Place) String() string { return p.address }
 
+// ID tells places apart that have the same address: an address in a bucket does not say
+// whose bucket, the environment does.
+func (p *Place) ID() string {
+	if b, ok := p.store.(*bucket); ok {
+		return p.address + " at " + b.client.EndpointURL().Host
+	}
+	return p.address
+}
+
 // fault makes a sentence of what a store has said.
 func (p *Place) fault(ctx context.Context, what string, err error) error {
 	var tampered *TamperedError

@@ -248,3 +248,20 @@ func TestEndedContext(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestID: the same bucket on another server is another place.
+func TestID(t *testing.T) {
+	seen := map[string]bool{}
+	for _, endpoint := range []string{"https://a.example", "https://b.example:9000", ""} {
+		p, err := Open("s3://fleet/ops/", Options{Getenv: getenv(map[string]string{"AWS_ENDPOINT_URL": endpoint})})
+		if err != nil || p.String() != "s3://fleet/ops" || seen[p.ID()] {
+			t.Errorf("%s: %v, %v", endpoint, p, err)
+			continue
+		}
+		seen[p.ID()] = true
+	}
+	p, err := Open("oci://registry.example/fleet", Options{})
+	if err != nil || p.ID() != "oci://registry.example/fleet" {
+		t.Errorf("%v, %v", p, err)
+	}
+}
