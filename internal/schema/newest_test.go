@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"bake/internal/doc"
@@ -55,5 +56,32 @@ func TestNewest(t *testing.T) {
 		if found, err := Newest().NetworkConfig("x", []byte(text)); err != nil || len(found) != wrong {
 			t.Errorf("%q: %v, %v", text, found, err)
 		}
+	}
+}
+
+// TestShared: hosts are checked side by side with one schema.
+func TestShared(t *testing.T) {
+	root, err := doc.Parse("user-data", []byte("users: [{name: x}]\nwrite_files: [{path: /x, content: y}]\nruncmd: [[a]]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile("newest/schema-cloud-config-v1.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 { // each with one that knows nothing yet
+		fresh, err := Parse(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				if found := fresh.Check(root); len(found) != 0 {
+					t.Errorf("%v", found)
+				}
+			})
+		}
+		all.Wait()
 	}
 }

@@ -31,16 +31,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 
 	"bake/internal/diag"
 	"bake/internal/doc"
 )
 
-// Schema is one of cloud-init's schemas.
+// Schema is one of cloud-init's schemas. Several goroutines may check with it.
 type Schema struct {
 	root  node
 	defs  map[string]json.RawMessage
-	known map[string]node // definitions that have been decoded
+	known sync.Map // definitions that have been decoded, by name: node
 }
 
 // node is a schema, decoded one level deep: what is in it, when it is needed.
@@ -54,7 +55,7 @@ type Finding struct {
 
 // Parse reads the JSON of a schema.
 func Parse(data []byte) (*Schema, error) {
-	s := &Schema{known: map[string]node{}}
+	s := &Schema{}
 	if err := json.Unmarshal(data, &s.root); err != nil {
 		return nil, fmt.Errorf("reading the schema: %w", err)
 	}
@@ -77,12 +78,12 @@ func (s *Schema) definition(ref string) node {
 	if !ok {
 		return nil
 	}
-	if n, ok := s.known[name]; ok {
-		return n
+	if n, ok := s.known.Load(name); ok {
+		return n.(node)
 	}
 	var n node
 	json.Unmarshal(s.defs[name], &n) // one that is none says nothing
-	s.known[name] = n
+	s.known.Store(name, n)
 	return n
 }
 
