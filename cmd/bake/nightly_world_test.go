@@ -350,7 +350,7 @@ func TestDiff(t *testing.T) {
 	s.boot = failing("zap")
 	s.publish(changedImage(t, map[string]string{"etc/motd": "new"}), now)
 	want := "base: " + serialOf(yesterday) + " -> " + serialOf(now) + ", sha256 "
-	if o := s.night(); o.code != 7 || !strings.Contains(o.stdout, "\n                     "+want) {
+	if o := s.night(); o.code != 7 || !strings.Contains(o.stdout, "\n    "+want) {
 		t.Errorf("%d\n%s%s", o.code, o.stdout, o.stderr)
 	}
 	latest, err := artifact.Open(filepath.Join(s.dir, "out"), "zap", "latest")
