@@ -64,6 +64,9 @@ print(stages["modules-final"]["finished"] - booted)'`), &end); err != nil {
 	if err := h.Close(); err != nil {
 		t.Fatal(err)
 	}
+	if end <= 0 {
+		t.Fatalf("cloud-init had finished after %f s: not its clock and the kernel's", end)
+	}
 	return end
 }
 
