@@ -246,16 +246,21 @@ func (a *app) prepare(names []string) ([]ready, error) {
 	return all, problems.Err()
 }
 
+// readiness is what hosts need beside their words.
+type readiness struct {
+	images  bool // the schema of the base image is held against the words when that is read
+	secrets bool // theirs are found
+}
+
 // ready is prepare for hosts that are to be made: their words are held against the rules,
-// of which the warnings are said once nothing else is wrong, and their secrets are found.
-// With images, the schema of the base image is held against the words when it is read.
-func (a *app) ready(ctx context.Context, names []string, images bool) ([]ready, error) {
+// of which the warnings are said once nothing else is wrong.
+func (a *app) ready(ctx context.Context, names []string, r readiness) ([]ready, error) {
 	all, err := a.prepare(names)
 	var warnings func()
 	if err == nil {
-		warnings, err = a.lintAll(all, images)
+		warnings, err = a.lintAll(all, r.images)
 	}
-	if err == nil {
+	if err == nil && r.secrets {
 		err = a.resolve(ctx, all)
 	}
 	if err == nil {

@@ -66,7 +66,7 @@ func readDiskFlags(c *cli.Context) (diskForm, error) {
 }
 
 func runImage(ctx context.Context, a *app, o imageOptions) error {
-	all, err := a.ready(ctx, o.hosts, true)
+	all, err := a.ready(ctx, o.hosts, readiness{images: true, secrets: true})
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func seedCommand(a *app) *cli.Command {
 }
 
 func runSeed(ctx context.Context, a *app, o seedOptions) error {
-	all, err := a.ready(ctx, o.hosts, false)
+	all, err := a.ready(ctx, o.hosts, readiness{secrets: true})
 	if err != nil {
 		return err
 	}

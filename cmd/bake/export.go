@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"fmt"
 	"maps"
 	"os"
@@ -13,8 +12,8 @@ import (
 
 	"bake/internal/artifact"
 	"bake/internal/attest"
-	"bake/internal/doc"
 	"bake/internal/domain"
+	"bake/internal/image"
 	"bake/internal/kubevirt"
 	"bake/internal/publish"
 	"bake/internal/seed"
@@ -29,18 +28,10 @@ type exported struct {
 // toExport returns the hosts with generations that are of their host files as they are now,
 // whole, and vouched for by whoever counts. Secrets are looked for where they are wanted.
 func (a *app) toExport(ctx context.Context, o exportOptions) ([]exported, error) {
-	all, err := a.prepare(o.hosts)
-	var warnings func()
-	if err == nil {
-		warnings, err = a.lintAll(all, false)
-	}
-	if err == nil && o.secrets != "omit" {
-		err = a.resolve(ctx, all)
-	}
+	all, err := a.ready(ctx, o.hosts, readiness{secrets: o.secrets != "omit"})
 	if err != nil {
 		return nil, err
 	}
-	warnings()
 	var list []exported
 	for _, h := range all {
 		e := exported{ready: h}
@@ -101,15 +92,11 @@ func diskSize(g artifact.Generation) (int64, error) {
 		return 0, err
 	}
 	defer file.Close()
-	var header struct { // as far as the size
-		Magic, Version uint32
-		Backing        uint64
-		BackingSize    uint32
-		ClusterBits    uint32
-		Size           int64
+	info, err := file.Stat()
+	if err != nil {
+		return 0, err
 	}
-	err = binary.Read(file, binary.BigEndian, &header)
-	return header.Size, err
+	return image.VirtualSize(file, info.Size())
 }
 
 // exportKubeVirt writes or prints hosts as objects of Kubernetes.
@@ -197,13 +184,6 @@ func (a *app) objects(e exported, o exportOptions, programs map[string][]byte) (
 		if g.Secrets, err = seed.SecretFiles(e.secrets); err != nil {
 			return files, err
 		}
-	}
-	text, err := os.ReadFile(e.File)
-	if err != nil {
-		return files, err
-	}
-	if o.kube.File, err = doc.Parse(e.File, text); err != nil {
-		return files, err
 	}
 	return kubevirt.Export(e.Host, g, o.kube)
 }

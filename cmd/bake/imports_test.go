@@ -88,7 +88,6 @@ var mayImport = map[string][]string{
 		"internal/console",
 		"internal/deploy",
 		"internal/diag",
-		"internal/doc",
 		"internal/doctor",
 		"internal/domain",
 		"internal/editor",

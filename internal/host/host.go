@@ -133,6 +133,7 @@ type Host struct {
 	Winning []string         // dotted keys of Config that win over a layer's
 	Allow   []Allowance      // rules of lint that it may break
 	File    string           // the host file's path as given, for messages
+	Merged  *doc.Node        `json:"-"` // the host file laid over those of its groups, nil for one made by hand
 }
 
 // Allowance is a rule of lint that a host may break, and why.

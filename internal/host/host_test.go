@@ -88,6 +88,10 @@ func TestDefaults(t *testing.T) {
 		Network: Network{MAC: macFor("zap"), DHCP: true, Isolated: true, Attach: Attach{Network: "default"}},
 		Admin:   Admin{Name: "ops", Keys: []string{key}},
 		Layers:  []layer.Rendered{{Name: "a", Summary: "s"}},
+		Merged:  h.Merged, // a tree with places, looked at below
+	}
+	if h.Merged.Get("base") == nil || h.Merged.Get("machine") != nil {
+		t.Error("what was read is not at hand")
 	}
 	if !reflect.DeepEqual(h, want) {
 		t.Errorf("%+v\nwant %+v", h, want)

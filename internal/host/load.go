@@ -74,7 +74,7 @@ func Resolve(config, name string, node *doc.Node, shelf layer.Shelf) (*Host, err
 	if err != nil {
 		return nil, err
 	}
-	r := resolver{node: merged, host: &Host{File: node.Pos.File, Groups: groups, Shared: files}}
+	r := resolver{node: merged, host: &Host{File: node.Pos.File, Merged: merged, Groups: groups, Shared: files}}
 	r.resolve(name, shelf)
 	if err := r.problems.Err(); err != nil {
 		return nil, err

@@ -47,6 +47,13 @@ func TestOverlay(t *testing.T) {
 	if info, err := os.Stat(disk); err != nil || info.Mode() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
+	overlay := read(t, disk)
+	if size, err := VirtualSize(bytes.NewReader(overlay), int64(len(overlay))); err != nil || size != 60*gib {
+		t.Errorf("%d bytes, %v", size, err)
+	}
+	if _, err := VirtualSize(strings.NewReader("no image"), 8); err == nil {
+		t.Error("what is no image has a size")
+	}
 	if want := []byte("../../.base/" + blob.SHA256 + ".qcow2"); !bytes.Contains(read(t, disk), want) {
 		t.Errorf("the overlay does not name %s", want)
 	}

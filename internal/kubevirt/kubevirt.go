@@ -70,7 +70,6 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"bake/internal/diag"
-	"bake/internal/doc"
 	"bake/internal/host"
 	"bake/internal/lazy"
 )
@@ -88,14 +87,13 @@ type Generation struct {
 
 // Options are what the host file does not say.
 type Options struct {
-	Namespace    string    // "" for the one that kubectl is set to
-	Image        string    // reference of the generation's image, as bake publish names it; "" for none
-	PullSecret   string    // name of the Secret with which a node pulls that image
-	ImportSecret string    // name of the Secret with which CDI does
-	Network      string    // NetworkAttachmentDefinition in the place of the pod network, NAMESPACE/NAME or NAME
-	StorageClass string    // "" for the cluster's default
-	Ephemeral    bool      // the root disk is as old as the machine's pod
-	File         *doc.Node // the host file, for the places of problems; may be nil
+	Namespace    string // "" for the one that kubectl is set to
+	Image        string // reference of the generation's image, as bake publish names it; "" for none
+	PullSecret   string // name of the Secret with which a node pulls that image
+	ImportSecret string // name of the Secret with which CDI does
+	Network      string // NetworkAttachmentDefinition in the place of the pod network, NAMESPACE/NAME or NAME
+	StorageClass string // "" for the cluster's default
+	Ephemeral    bool   // the root disk is as old as the machine's pod
 }
 
 // Files are the parts of a host's export, nil for what there is not.

@@ -18,7 +18,6 @@ import (
 
 	"bake/internal/claim"
 	"bake/internal/diag"
-	"bake/internal/doc"
 	"bake/internal/host"
 	"bake/internal/layer"
 	"bake/layers"
@@ -30,8 +29,9 @@ payload: none
 admin: {name: ops, keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIC5fZc/o+6nL5wffhDwRKx2uFUYmLG4ZcnVAjhhwA3Wo ops@desk]}
 `
 
-// load reads a host file of these lines beside those that every one has.
-func load(t *testing.T, text string) (*host.Host, Generation, Options) {
+// load reads a host file of these lines beside those that every one has, laid over what
+// hosts share.
+func load(t *testing.T, text string, shared ...string) (*host.Host, Generation, Options) {
 	t.Helper()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "hosts", "zap.yaml")
@@ -39,16 +39,21 @@ func load(t *testing.T, text string) (*host.Host, Generation, Options) {
 	if err := errors.Join(os.Mkdir(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	h, err := host.Load(dir, "zap", layer.Shelf{Builtin: layers.FS, ShowBuiltin: "layers"})
-	if err != nil {
-		t.Fatal(err)
+	for _, text := range shared {
+		if text == "" {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(dir, "hosts", "_defaults.yaml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	file, err := doc.Parse("hosts/zap.yaml", []byte(text))
+	t.Chdir(dir) // messages name the file from here
+	h, err := host.Load(".", "zap", layer.Shelf{Builtin: layers.FS, ShowBuiltin: "layers"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return h, Generation{Name: "0123456789abcdef", BaseURL: "https://x/y.qcow2", BaseSHA256: "00",
-		Words: map[string][]byte{"user-data": []byte("words-of-the-seed")}, Program: bytes.Repeat([]byte("p"), 2_500_000)}, Options{File: file}
+		Words: map[string][]byte{"user-data": []byte("words-of-the-seed")}, Program: bytes.Repeat([]byte("p"), 2_500_000)}, Options{}
 }
 
 // documents reads a stream back as it is.
@@ -147,17 +152,19 @@ func TestOptions(t *testing.T) {
 func TestProbe(t *testing.T) {
 	for _, c := range []struct {
 		text    string
+		shared  string // with other hosts
 		network string
 		want    any
 		warning string
 	}{
 		{text: "layers: [ssh, ufw: {allow_tcp: [22, 443]}]\n", want: 22},
+		{text: "layers: [ssh, ufw: {allow_tcp: [22, 443]}]\n", shared: "layers: [attest: {on_failure: ssh}]\n", want: 443},
 		{text: "layers: [attest: {on_failure: ssh}, ssh, ufw: {allow_tcp: [22, 443]}]\n", want: 443},
 		{text: "layers: [attest: {on_failure: ssh}, ssh]\n", warning: "no TCP port answers"},
 		{text: "layers: [hostname-time]\n", warning: "no TCP port answers"},
 		{text: "layers: [ssh]\n", network: "lan", warning: "nothing tells it when the machine has attested"},
 	} {
-		h, g, o := load(t, c.text)
+		h, g, o := load(t, c.text, c.shared)
 		o.Network = c.network
 		f, err := Export(h, g, o)
 		if err != nil {
@@ -184,7 +191,7 @@ func TestProbe(t *testing.T) {
 
 // TestPolicy: what comes in is what the claims say, and without a claim nothing.
 func TestPolicy(t *testing.T) {
-	h, g, o := load(t, "layers: [ssh, ufw: {allow_tcp: [8443, 22], allow_udp: [41641]}]\n")
+	h, g, o := load(t, "layers: [ssh, ufw: {allow_tcp: [8443, 22]}]\n", "layers: [ufw: {allow_udp: [41641]}]\n")
 	f, err := Export(h, g, o)
 	if err != nil {
 		t.Fatal(err)
@@ -206,7 +213,7 @@ func TestPolicy(t *testing.T) {
 	h.Layers = slices.DeleteFunc(h.Layers, func(l layer.Rendered) bool {
 		return slices.ContainsFunc(l.Checks, func(c claim.Check) bool { return c.Outside != nil })
 	})
-	o.File = nil
+	h.Merged = nil
 	if f, err = Export(h, g, o); err != nil {
 		t.Fatal(err)
 	}

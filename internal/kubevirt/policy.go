@@ -48,9 +48,9 @@ func (e *export) openPorts() []policyPort {
 	return ports
 }
 
-// layerNode is what the host file gives a layer, nil where it gives it nothing.
+// layerNode is what the host file and those of its groups give a layer, nil for nothing.
 func (e *export) layerNode(name string) *doc.Node {
-	list := e.Options.File.Get("layers")
+	list := e.Merged.Get("layers")
 	if list == nil {
 		return nil
 	}

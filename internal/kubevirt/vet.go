@@ -9,10 +9,10 @@ import (
 	"bake/internal/host"
 )
 
-// find is the node of a dotted path in the host file, or what is there of it; nil without a
-// file.
+// find is the node of a dotted path in the host file or in its groups', or what is there of
+// it; nil without a file.
 func (e *export) find(path string) *doc.Node {
-	node := e.Options.File
+	node := e.Merged
 	for key := range strings.SplitSeq(path, ".") {
 		if next := node.Get(key); next != nil {
 			node = next
