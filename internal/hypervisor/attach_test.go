@@ -16,7 +16,8 @@ import (
 )
 
 // parrot is a boot sector that says "bake!" on the serial port and from then on what it
-// hears there.
+// hears there. It counts between two looks, for each takes QEMU's lock, without which
+// nobody can type.
 var parrot = []byte{
 	0xfa,             // cli
 	0xbe, 0x2a, 0x7c, // mov si, text
@@ -27,14 +28,16 @@ var parrot = []byte{
 	0xba, 0xf8, 0x03, // mov dx, 0x3f8
 	0xee,       // out dx, al
 	0xeb, 0xf4, // jmp next
-	0xba, 0xfd, 0x03, // hear: mov dx, 0x3fd
+	0xb9, 0x00, 0x10, // hear: mov cx, 0x1000
+	0xe2, 0xfe, // loop $
+	0xba, 0xfd, 0x03, // mov dx, 0x3fd
 	0xec,       // in al, dx
 	0xa8, 0x01, // test al, 1
-	0x74, 0xf8, // jz hear
+	0x74, 0xf3, // jz hear
 	0xba, 0xf8, 0x03, // mov dx, 0x3f8
 	0xec,       // in al, dx
 	0xee,       // out dx, al
-	0xeb, 0xf1, // jmp hear
+	0xeb, 0xec, // jmp hear
 }
 
 // startParrot defines and starts a machine that is a parrot.
@@ -66,9 +69,12 @@ type heard struct {
 	mutex sync.Mutex
 	text  bytes.Buffer
 	news  chan struct{}
+	ended chan error // says how the conversation ended
 }
 
-func newHeard() *heard { return &heard{news: make(chan struct{}, 1)} }
+func newHeard() *heard {
+	return &heard{news: make(chan struct{}, 1), ended: make(chan error, 1)}
+}
 
 func (h *heard) Write(p []byte) (int, error) {
 	h.mutex.Lock()
@@ -91,6 +97,8 @@ func (h *heard) wait(t *testing.T, words string) {
 		}
 		select {
 		case <-h.news:
+		case err := <-h.ended:
+			t.Fatalf("it ended before anybody said %q: %q, %v", words, text, err)
 		case <-late:
 			t.Fatalf("nobody says %q: %q", words, text)
 		}
@@ -103,11 +111,11 @@ func TestAttach(t *testing.T) {
 	_, uri := daemon(t)
 	admin := connect(t, uri)
 	startParrot(t, admin, "parrot")
-	attach := func(ctx context.Context, h *Hypervisor, force bool) (keys *io.PipeWriter, screen *heard, ended chan error) {
+	attach := func(ctx context.Context, h *Hypervisor, force bool) (keys *io.PipeWriter, screen *heard) {
 		in, keys := io.Pipe()
-		screen, ended = newHeard(), make(chan error, 1)
-		go func() { ended <- h.Attach(ctx, "parrot", in, screen, force) }()
-		return keys, screen, ended
+		screen = newHeard()
+		go func() { screen.ended <- h.Attach(ctx, "parrot", in, screen, force) }()
+		return keys, screen
 	}
 	talk := func(keys io.Writer, screen *heard, words string) {
 		t.Helper()
@@ -116,10 +124,10 @@ func TestAttach(t *testing.T) {
 		}
 		screen.wait(t, words)
 	}
-	end := func(what string, ended chan error) {
+	end := func(what string, screen *heard) {
 		t.Helper()
 		select {
-		case err := <-ended:
+		case err := <-screen.ended:
 			if err != nil {
 				t.Errorf("%s: %v", what, err)
 			}
@@ -128,27 +136,27 @@ func TestAttach(t *testing.T) {
 		}
 	}
 	h := connect(t, uri)
-	keys, screen, ended := attach(t.Context(), h, false)
+	keys, screen := attach(t.Context(), h, false)
 	talk(keys, screen, "hello")
 	var lacks *LackError
 	if err := admin.Attach(t.Context(), "parrot", strings.NewReader(""), io.Discard, false); !errors.As(err, &lacks) || !strings.Contains(err.Error(), "--force") {
 		t.Errorf("two at one console: %v", err)
 	}
 	keys.Close()
-	end("who types has had enough", ended)
+	end("who types has had enough", screen)
 
 	ctx, cancel := context.WithCancel(t.Context())
-	keys, screen, ended = attach(ctx, h, false) // the connection is as good as new
+	keys, screen = attach(ctx, h, false) // the connection is as good as new
 	talk(keys, screen, "again")
 	cancel()
-	end("the context ends", ended)
+	end("the context ends", screen)
 
-	_, _, ended = attach(t.Context(), h, false)
+	_, screen = attach(t.Context(), h, false)
 	other := connect(t, uri)
-	keys, others, othersEnded := attach(t.Context(), other, true)
+	keys, others := attach(t.Context(), other, true)
 	talk(keys, others, "mine")
 	select {
-	case err := <-ended:
+	case err := <-screen.ended:
 		if !IsRefused(err) {
 			t.Errorf("thrown out: %v", err)
 		}
@@ -159,7 +167,7 @@ func TestAttach(t *testing.T) {
 	if err := admin.Kill("parrot"); err != nil {
 		t.Fatal(err)
 	}
-	end("the machine is off", othersEnded)
+	end("the machine is off", others)
 	if err := h.Attach(t.Context(), "parrot", strings.NewReader(""), io.Discard, false); !IsRefused(err) {
 		t.Errorf("the console of a machine that is off: %v", err)
 	}

@@ -175,14 +175,14 @@ func TestRemote(t *testing.T) {
 	}
 	startParrot(t, h, "far")
 	in, keys := io.Pipe()
-	screen, ended := newHeard(), make(chan error, 1)
-	go func() { ended <- h.Attach(t.Context(), "far", in, screen, false) }()
+	screen := newHeard()
+	go func() { screen.ended <- h.Attach(t.Context(), "far", in, screen, false) }()
 	if _, err := io.WriteString(keys, "from afar"); err != nil {
 		t.Fatal(err)
 	}
 	screen.wait(t, "from afar")
 	keys.Close()
-	if err := <-ended; err != nil {
+	if err := <-screen.ended; err != nil {
 		t.Error(err)
 	}
 }
