@@ -35,7 +35,7 @@ func TestE2ERolloutBucket(t *testing.T) {
 	_ = first.Wait()
 	a.fail("sim03", "")
 	a.must(0, "done: 6 of 6 done", "--resume")
-	if all := installed(a.log(0), newGeneration); len(all) != 6 || all["sim03"] != 1 || all["sim00"] != 1 {
+	if all := a.installed(newGeneration); len(all) != 6 || all["sim03"] != 1 || all["sim00"] != 1 {
 		t.Errorf("%v", a.log(0))
 	}
 	if r := a.record(); r.Phase != rollout.Done || r.Fence != 2 || r.Driver != nil {
@@ -98,7 +98,7 @@ func TestFullRollout(t *testing.T) {
 	if zap.From != one || zap.To != two || zap.Down {
 		t.Errorf("%+v, want from %s to %s", zap, one, two)
 	}
-	all := installed(a.log(0), newGeneration)
+	all := a.installed(newGeneration)
 	for i := range 29 {
 		if host := fmt.Sprintf("sim%02d", i); all[host] != 1 {
 			t.Errorf("%s was installed %d times", host, all[host])

@@ -31,7 +31,7 @@ const oldGeneration, newGeneration = "00000000000000aa", "00000000000000bb"
 // is to do otherwise stands in files, too:
 //
 //	log              a line for each thing that was done
-//	runs-HOST        generation
+//	runs-HOST        the generations that it has been given, a line each; it runs the last
 //	fail-HOST        claims, down, world, trust; hang: nothing is done until somebody ends
 //	                 it; late: all is done, and nothing is heard of it
 type simulator struct {
@@ -51,9 +51,25 @@ func (s simulator) note(words ...string) {
 	}
 }
 
-func (s simulator) runs(host string) string {
+// given are the generations that a host has been given, nil for no machine.
+func (s simulator) given(host string) []string {
 	content, _ := os.ReadFile(s.path("runs", host)) // none runs
-	return string(content)
+	return strings.Fields(string(content))
+}
+
+func (s simulator) runs(host string) string {
+	all := s.given(host)
+	if all == nil {
+		return ""
+	}
+	return all[len(all)-1]
+}
+
+// give is done or not, whenever the process is killed.
+func (s simulator) give(host, generation string) error {
+	name := s.path("new", host)
+	all := strings.Join(append(s.given(host), generation), "\n")
+	return errors.Join(os.WriteFile(name, []byte(all), 0o600), os.Rename(name, s.path("runs", host)))
 }
 
 func (s simulator) isSimulated(host string) bool { return strings.HasPrefix(host, "sim") }
@@ -118,11 +134,9 @@ func (s simulator) work(ctx context.Context, host, generation string) (rollout.R
 		s.note("settled", host)
 		return rollout.Result{}, nil
 	}
-	name := s.path("new", host)
-	if err := errors.Join(os.WriteFile(name, []byte(generation), 0o600), os.Rename(name, s.path("runs", host))); err != nil {
+	if err := s.give(host, generation); err != nil {
 		return rollout.Result{Down: true}, err
 	}
-	s.note("installed", host, generation)
 	if string(how) == "late" {
 		s.note("hangs", host)
 		<-ctx.Done()
@@ -237,13 +251,20 @@ func (a *armada) awaitDone(hosts int) {
 	}
 }
 
-// installed counts how often each host was given a generation.
-func installed(log []string, generation string) map[string]int {
+// installed counts how often each host was given a generation, after what it had first.
+func (a *armada) installed(generation string) map[string]int {
+	a.t.Helper()
 	all := map[string]int{}
-	for _, line := range log {
-		words := strings.Fields(line)
-		if words[0] == "installed" && words[2] == generation {
-			all[words[1]]++
+	files, err := filepath.Glob(filepath.Join(a.sim, "runs-*"))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	for _, file := range files {
+		_, host, _ := strings.Cut(filepath.Base(file), "-")
+		for i, given := range (simulator{dir: a.sim}).given(host) {
+			if given == generation && i > 0 {
+				all[host]++
+			}
 		}
 	}
 	return all
@@ -323,7 +344,7 @@ func TestRollout(t *testing.T) {
 	if r.Phase != rollout.Running || r.Driver == nil || !strings.Contains(r.Driver.Name, fmt.Sprintf("process %d", cmd.Process.Pid)) {
 		t.Errorf("killed: %s by %+v", &r, r.Driver)
 	}
-	if got := begun(a.log(0)); len(got) != 17 || len(installed(a.log(0), newGeneration)) != 15 {
+	if got := begun(a.log(0)); len(got) != 17 || len(a.installed(newGeneration)) != 15 {
 		t.Errorf("before the kill: %v", a.log(0))
 	}
 	a.must(2, "--resume goes on with it", start...)
@@ -351,7 +372,7 @@ func TestRollout(t *testing.T) {
 	if got := begun(a.log(seen)); len(got) != 10 || got[0] != "sim07" || got[1] != "sim20" {
 		t.Errorf("the last part began with %v", got)
 	}
-	all := installed(a.log(0), newGeneration)
+	all := a.installed(newGeneration)
 	for i := range 30 {
 		host := fmt.Sprintf("sim%02d", i)
 		if all[host] != 1 || (simulator{dir: a.sim}).runs(host) != newGeneration {
@@ -380,7 +401,7 @@ func TestRollout(t *testing.T) {
 	_ = cmd.Wait()
 	a.fail("sim11", "")
 	a.must(0, "rolled back", "--resume", "--lease", "1s")
-	all = installed(a.log(0), oldGeneration)
+	all = a.installed(oldGeneration)
 	for i := range 30 {
 		host := fmt.Sprintf("sim%02d", i)
 		if all[host] != 1 || (simulator{dir: a.sim}).runs(host) != oldGeneration {
@@ -438,7 +459,7 @@ func TestRolloutTwoDrivers(t *testing.T) {
 	if code := first.ProcessState.ExitCode(); code != 4 || !strings.Contains(said.String(), "not ours to drive any more") {
 		t.Errorf("the first exits with %d and says\n%s", code, said.String())
 	}
-	if log := a.log(0); !slices.Contains(log, "refused sim01") || installed(log, newGeneration)["sim01"] != 1 || len(installed(log, newGeneration)) != 4 {
+	if log := a.log(0); !slices.Contains(log, "refused sim01") || a.installed(newGeneration)["sim01"] != 1 || len(a.installed(newGeneration)) != 4 {
 		t.Errorf("%v", log)
 	}
 }
