@@ -30,6 +30,7 @@ func attested(t *testing.T, host string) float64 {
 	for _, result := range report.Results {
 		t.Logf("%6d ms  %s: %s", result.Took, result.Layer, result.Claim)
 	}
+	t.Logf("%+v (milliseconds)", report.Moments)
 	return float64(report.Moments.Attested) / 1000
 }
 

@@ -35,7 +35,8 @@ dir=%[1]s
 pid=$(cat $dir/pid 2> /dev/null) || pid=
 hit() { [ "$(cat $dir/hit 2> /dev/null)" != "$1" ] || kill -9 $(cat $dir/victim); }
 case "$1 $3" in
-"show ActiveState") if [ "$pid" ]; then echo active; else echo inactive; fi ;;
+"show ActiveState") if [ -e $dir/active ]; then cat $dir/active; elif [ "$pid" ]; then echo active; else echo inactive; fi ;;
+"show openclaw.service") printf 'ActiveState=failed\nExecMainStatus=78\n' ;;
 "show FreezerState") cat $dir/freezer 2> /dev/null || echo running; hit copied ;;
 freeze*)
     hit before
@@ -49,6 +50,7 @@ stop*bake-backup-thaw*) # it has ended when this returns, and may only just have
     while kill -0 $guard 2> /dev/null && ! grep -qs '^State:.Z' /proc/$guard/status; do kill -- -$guard 2> /dev/null || sleep 0.01; done
     rm -f $dir/guard ;;
 stop*) echo stopped >> $dir/orders ;;
+reset-failed*) echo reset >> $dir/orders; rm -f $dir/active ;;
 start*) echo started >> $dir/orders ;;
 esac
 `
@@ -304,6 +306,27 @@ func demandGone(t *testing.T, path string) {
 	t.Helper()
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%s is left: %v", path, err)
+	}
+}
+
+// TestRestoreBesideFailed: what had failed runs after a restore, with all its tries, and
+// not before; a gateway that does not come is told of.
+func TestRestoreBesideFailed(t *testing.T) {
+	l := newSnapshotLab(t)
+	python(t, fullState, l.state)
+	snapshot, _ := l.receive(t)
+	l.write(t, "active", "failed\n")
+	l.write(t, "run/bake/openclaw.tries", "\n\n\n\n\n\n")
+	l.restore(t, snapshot)
+	if got, err := os.ReadFile(filepath.Join(l.dir, "orders")); err != nil || string(got) != "stopped\nreset\nstarted\n" {
+		t.Errorf("%q, %v", got, err)
+	}
+	demandGone(t, filepath.Join(l.dir, "run/bake/openclaw.tries"))
+
+	l.write(t, "etc/openclaw.json", `{"gateway": {"port": 1}}`)
+	out, err := exec.Command("python3", "-I", filepath.Join(l.dir, "lib/restore"), "ready", "1").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "refused; openclaw.service: ActiveState=failed, ExecMainStatus=78; journalctl -u openclaw.service") {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 
