@@ -87,7 +87,7 @@ func bakeForLynis(t *testing.T, host string) lab {
 // audit boots a machine and runs Lynis in it.
 func (l lab) audit(t *testing.T) audited {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 80*time.Minute)
 	defer cancel()
 	h := settle(ctx, t, l, newStreet(t))
 	t.Log("\n" + h.run(t, `for unit in openclaw fail2ban docker containerd ssh; do
