@@ -153,7 +153,8 @@ func TestKilledBake(t *testing.T) {
 	for at := -1; ; at++ {
 		number := at + 2
 		child := exec.Command(os.Args[0], "-test.run", "^TestDeployAndDie$", "-test.v")
-		child.Env = append(os.Environ(), dieAt+"="+strconv.Itoa(at), dieURI+"="+uri, dieDir+"="+s.images, dieNew+"="+strconv.Itoa(number))
+		child.Env = append(os.Environ(), dieAt+"="+strconv.Itoa(at), dieURI+"="+uri, dieDir+"="+s.images, dieNew+"="+strconv.Itoa(number),
+			"TMPDIR="+t.TempDir()) // it cannot tidy up
 		said, err := child.CombinedOutput()
 		if err == nil {
 			break
