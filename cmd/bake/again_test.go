@@ -26,13 +26,15 @@ func TestAgain(t *testing.T) {
 			state, status, said string
 			tries               int
 			want                string
+			then                string // state, after a while
 		}{
-			"too slow":                 {"failed", "78", slow, 0, "start --no-block " + name + ".service"},
-			"too slow, the last time":  {"failed", "78", slow, 4, "start --no-block " + name + ".service"},
-			"too slow too often":       {"failed", "78", slow, 5, "the machine is too slow for " + name + ".service: five more starts in this boot were in vain"},
-			"a refused configuration":  {"failed", "78", `gateway: unknown key "prot"`, 0, ""},
-			"another failure":          {"failed", "1", slow, 0, ""},
-			"systemd starts it itself": {"activating", "78", slow, 0, ""},
+			"too slow":                 {"failed", "78", slow, 0, "start --no-block " + name + ".service", ""},
+			"too slow, the last time":  {"failed", "78", slow, 4, "start --no-block " + name + ".service", ""},
+			"too slow too often":       {"failed", "78", slow, 5, "the machine is too slow for " + name + ".service: five more starts in this boot were in vain", ""},
+			"a refused configuration":  {"failed", "78", `gateway: unknown key "prot"`, 0, "", ""},
+			"another failure":          {"failed", "1", slow, 0, "", ""},
+			"stopped meanwhile":        {"failed", "78", slow, 0, "", "inactive"},
+			"systemd starts it itself": {"activating", "78", slow, 0, "", ""},
 		} {
 			t.Run(name+"/"+title, func(t *testing.T) {
 				tries := filepath.Join(t.TempDir(), "tries")
@@ -44,7 +46,7 @@ func TestAgain(t *testing.T) {
 					t.Fatal("the place where starts are counted is not the one that was expected")
 				}
 				script := `set -eu
-sleep() { :; }
+sleep() { STATE=${THEN:-$STATE}; }
 journalctl() { case $* in *INVOCATION_ID=id-of-it) echo "$SAID" ;; esac; }
 systemctl() {
     case "$*" in
@@ -57,7 +59,7 @@ systemctl() {
 again() {
 ` + mended + "\n}\nagain\n"
 				cmd := exec.Command("/bin/sh", "-c", script)
-				cmd.Env = []string{"PATH=/usr/bin:/bin", "STATE=" + c.state, "STATUS=" + c.status, "SAID=" + c.said}
+				cmd.Env = []string{"PATH=/usr/bin:/bin", "STATE=" + c.state, "STATUS=" + c.status, "SAID=" + c.said, "THEN=" + c.then}
 				out, err := cmd.CombinedOutput()
 				if got := strings.TrimSpace(string(out)); err != nil || got != c.want {
 					t.Errorf("%q, %v; want %q", got, err, c.want)
