@@ -40,11 +40,15 @@ case "$1 $3" in
 "show FreezerState") cat $dir/freezer 2> /dev/null || echo running; hit copied ;;
 freeze*)
     hit before
+    rm -f $dir/thawed
     kill -STOP $pid
-    until grep -q '^State:.T' /proc/$pid/status; do sleep 0.01; done
+    until grep -q '^State:.T' /proc/$pid/status; do
+        [ ! -e $dir/thawed ] || exit 1 # the guard's time was over before it stood still
+        sleep 0.01
+    done
     echo frozen > $dir/freezer; echo >> $dir/freezes
     hit frozen ;;
-thaw*) hit thaw; kill -CONT $pid; echo running > $dir/freezer ;;
+thaw*) hit thaw; touch $dir/thawed; kill -CONT $pid; echo running > $dir/freezer ;;
 stop*bake-backup-thaw*) # it has ended when this returns, and may only just have begun
     guard=$(cat $dir/guard 2> /dev/null) || exit 0
     while kill -0 $guard 2> /dev/null && ! grep -qs '^State:.Z' /proc/$guard/status; do kill -- -$guard 2> /dev/null || sleep 0.01; done
