@@ -53,7 +53,7 @@ stop*bake-backup-thaw*) # it has ended when this returns, and may only just have
     guard=$(cat $dir/guard 2> /dev/null) || exit 0
     while kill -0 $guard 2> /dev/null && ! grep -qs '^State:.Z' /proc/$guard/status; do kill -- -$guard 2> /dev/null || sleep 0.01; done
     rm -f $dir/guard ;;
-stop*) echo stopped >> $dir/orders ;;
+stop*) echo stopped >> $dir/orders; [ ! -e $dir/stays ] ;;
 reset-failed*) echo reset >> $dir/orders; rm -f $dir/active ;;
 start*) echo started >> $dir/orders ;;
 esac
@@ -314,7 +314,7 @@ func demandGone(t *testing.T, path string) {
 }
 
 // TestRestoreBesideFailed: what had failed runs after a restore, with all its tries, and
-// not before; a gateway that does not come is told of.
+// not before; what was to stop and did not runs on; a gateway that does not come is told of.
 func TestRestoreBesideFailed(t *testing.T) {
 	l := newSnapshotLab(t)
 	python(t, fullState, l.state)
@@ -326,6 +326,15 @@ func TestRestoreBesideFailed(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 	demandGone(t, filepath.Join(l.dir, "run/bake/openclaw.tries"))
+
+	l.write(t, "active", "active\n")
+	l.write(t, "stays", "") // one of them does not stop
+	if out, err := l.tryRestore(t, filepath.Join(snapshot, archive.StateFile)); err == nil {
+		t.Errorf("beside a service that runs: %s", out)
+	}
+	if got, err := os.ReadFile(filepath.Join(l.dir, "orders")); err != nil || string(got) != "stopped\nreset\nstarted\nstopped\nstarted\n" {
+		t.Errorf("%q, %v", got, err)
+	}
 
 	l.write(t, "etc/openclaw.json", `{"gateway": {"port": 1}}`)
 	out, err := exec.Command("python3", "-I", filepath.Join(l.dir, "lib/restore"), "ready", "1").CombinedOutput()
