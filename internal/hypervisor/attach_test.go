@@ -151,7 +151,8 @@ func TestAttach(t *testing.T) {
 	cancel()
 	end("the context ends", screen)
 
-	_, screen = attach(t.Context(), h, false)
+	keys, screen = attach(t.Context(), h, false)
+	talk(keys, screen, "there") // before anybody comes to throw them out
 	other := connect(t, uri)
 	keys, others := attach(t.Context(), other, true)
 	talk(keys, others, "mine")
