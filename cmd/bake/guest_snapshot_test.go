@@ -34,10 +34,10 @@ const fakeSystemctl = `#!/bin/sh
 dir=%[1]s
 pid=$(cat $dir/pid 2> /dev/null) || pid=
 hit() { [ "$(cat $dir/hit 2> /dev/null)" != "$1" ] || kill -9 $(cat $dir/victim); }
-case "$1 $3" in
-"show ActiveState") if [ -e $dir/active ]; then cat $dir/active; elif [ "$pid" ]; then echo active; else echo inactive; fi ;;
-"show openclaw.service") printf 'ActiveState=failed\nExecMainStatus=78\n' ;;
-"show FreezerState") cat $dir/freezer 2> /dev/null || echo running; hit copied ;;
+case "$*" in
+"show -P ActiveState "*) if [ -e $dir/active ]; then cat $dir/active; elif [ "$pid" ]; then echo active; else echo inactive; fi ;;
+"show --property="*" openclaw.service") printf 'ActiveState=failed\nExecMainStatus=78\n' ;;
+"show -P FreezerState "*) cat $dir/freezer 2> /dev/null || echo running; hit copied ;;
 freeze*)
     hit before
     rm -f $dir/thawed
@@ -49,7 +49,7 @@ freeze*)
     echo frozen > $dir/freezer; echo >> $dir/freezes
     hit frozen ;;
 thaw*) hit thaw; touch $dir/thawed; kill -CONT $pid; echo running > $dir/freezer ;;
-stop*bake-backup-thaw*) # it has ended when this returns, and may only just have begun
+"stop bake-backup-thaw.service") # it has ended when this returns, and may only just have begun
     guard=$(cat $dir/guard 2> /dev/null) || exit 0
     while kill -0 $guard 2> /dev/null && ! grep -qs '^State:.Z' /proc/$guard/status; do kill -- -$guard 2> /dev/null || sleep 0.01; done
     rm -f $dir/guard ;;
