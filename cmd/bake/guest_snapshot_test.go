@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -80,7 +83,7 @@ func newSnapshotLab(t *testing.T) *snapshotLab {
 		}
 	}
 	replace := strings.NewReplacer(`"/run/bake`, `"`+dir+`/run/bake`, `"/var/lib/bake`, `"`+dir+`/var`,
-		`PATH="`, `PATH="`+dir+`/bin:`, `"/etc/openclaw`, `"`+dir+`/etc`, `"/usr/local/lib/bake/state.dirs"`, `"`+dir+`/lib/state.dirs"`)
+		`PATH="`, `PATH="`+dir+`/bin:`, `"/etc/openclaw`, `"`+dir+`/etc`, `"/usr/local/lib/bake/`, `"`+dir+`/lib/`)
 	for _, name := range []string{"backup", "restore", "snapshot.py"} {
 		content, err := os.ReadFile("../../layers/backup/files/usr/local/lib/bake/" + name)
 		if err != nil {
@@ -341,6 +344,77 @@ func TestRestoreBesideFailed(t *testing.T) {
 	if err == nil || !strings.Contains(string(out), "refused; openclaw.service: ActiveState=failed, ExecMainStatus=78; journalctl -u openclaw.service") {
 		t.Errorf("%v: %s", err, out)
 	}
+}
+
+// TestRestoreOwner: on a machine where the state's user has another number, and no account, as
+// one of a container, all of it becomes that user's.
+func TestRestoreOwner(t *testing.T) {
+	const number = 231854
+	if os.Getuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	l := newSnapshotLab(t)
+	python(t, fullState, l.state)
+	snapshot, _ := l.receive(t)
+	if err := os.Lchown(l.state, number, number); err != nil {
+		t.Fatal(err)
+	}
+	l.restore(t, snapshot)
+	files := 0
+	err := filepath.WalkDir(l.state, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		if is := info.Sys().(*syscall.Stat_t); is.Uid != number || is.Gid != number {
+			t.Errorf("%s is of %d:%d", path, is.Uid, is.Gid)
+		}
+		files++
+		return nil
+	})
+	if err != nil || files < 10 {
+		t.Errorf("%d files looked at: %v", files, err)
+	}
+}
+
+// TestRestoreReady: a restore waits for whatever gateway the machine has, in a container too.
+func TestRestoreReady(t *testing.T) {
+	answers := make(chan int, 3)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/readyz" {
+			t.Errorf("asked for %s", r.URL.Path)
+		}
+		w.WriteHeader(<-answers)
+	}))
+	defer server.Close()
+	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newSnapshotLab(t)
+	ready := func(want string) {
+		t.Helper()
+		out, err := exec.Command("python3", "-I", filepath.Join(l.dir, "lib/restore"), "ready", "5").CombinedOutput()
+		if !strings.Contains(string(out), want) || (err == nil) != strings.HasPrefix(want, "{") {
+			t.Errorf("%v: %s, want %s", err, out, want)
+		}
+	}
+	ready(`{"gateway": "none"}`)
+	l.write(t, "lib/openclaw-container", "#!/bin/sh\n[ $1 = port ] && echo "+port+"\n")
+	answers <- http.StatusServiceUnavailable
+	answers <- http.StatusOK
+	ready(`{"gateway": "ready"}`)
+	if len(answers) > 0 {
+		t.Error("ready before it said so")
+	}
+	// Both, and one of them is not there.
+	l.write(t, "etc/openclaw.json", `{"gateway": {"port": `+port+`}}`)
+	l.write(t, "lib/openclaw-container", "#!/bin/sh\necho 1\n")
+	answers <- http.StatusOK
+	ready("refused; openclaw-container.service: ")
 }
 
 // TestRestoreRefuses: a snapshot that is not what its manifest says changes nothing.
