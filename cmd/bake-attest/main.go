@@ -29,5 +29,5 @@ func run() error {
 	}
 	defer console.Close()
 	return attest.Run(context.Background(), os.Args[1], attest.Options{Console: console,
-		Wait: 45 * time.Minute, Poll: 500 * time.Millisecond, Each: 3 * time.Minute})
+		Wait: 45 * time.Minute, Poll: 100 * time.Millisecond, Each: 3 * time.Minute})
 }

@@ -80,7 +80,7 @@ func TestSchemaOfTheImage(t *testing.T) {
 	}
 	cmd := w.command("explain", "--host", "zap")
 	cmd.Env = append(os.Environ(), "XDG_CACHE_HOME="+cache)
-	prints(t, cmd, 0, "ORDER (the image's cloud-init 25.1-0ubuntu1)", "read by none of these: disable_root, manage_etc_hosts, packages[0-1], ssh_pwauth", "  users_groups ")
+	prints(t, cmd, 0, "ORDER (the image's cloud-init 25.1-0ubuntu1)", "read by none of these: disable_root, manage_etc_hosts, no_ssh_fingerprints, packages[0-1], ssh, ssh_pwauth", "  users_groups ")
 	lint(3, place(20)+`: error: packages[1]: the archives of the base image have no package "htopp" [package-unavailable]`, "1 error")
 }
 

@@ -7,10 +7,10 @@
 // comes along, and what it judges with is package claim, as in bake verify.
 //
 //	wait     for cloud-init, if it runs in this boot, and for the services of the boot
-//	try      the claims of all layers, in order
+//	try      the claims of all layers, in order, but for those about the seal
 //	tidy     /usr/local/lib/bake/tidy.d/*: what was started to try them on goes away
 //	seal     /usr/local/lib/bake/seal: cloud-init never runs again, no copy of the seed is left
-//	try      the claims of the layer attest, which are about that
+//	try      the claims about that, which say sealed: true
 //	report   /var/lib/bake/report.json, 0600
 //	open     /usr/local/lib/bake/gate open: the packet filter's gate goes away
 //	tell     one line on the console, the whole report on the virtio-serial port bake.attest
@@ -68,7 +68,7 @@ const (
 	planSchema   = "bake.attest-plan/1"
 	reportSchema = "bake.attest-report/1"
 
-	// Layer is the layer whose claims are about the seal, and are tried last.
+	// Layer is the layer that the machine attests with.
 	Layer = "attest"
 	// Port is the virtio-serial port that gets the whole report.
 	Port = "bake.attest"
@@ -199,15 +199,18 @@ func (a *attestation) run(ctx context.Context) error {
 	a.wait(ctx)
 	a.report.Moments.Trying = a.uptime()
 	fmt.Fprintf(a.Console, "\nbake: trying %d claims\n", len(a.plan.Checks))
-	a.try(ctx, func(c claim.Check) bool { return c.Layer != Layer })
+	a.try(ctx, func(c claim.Check) bool { return !c.Inside.Sealed })
 	a.tidy(ctx)
+	var looking sync.WaitGroup
+	looking.Go(func() { a.look(ctx) })
 	failed, _ := a.report.Count()
 	if failed == 0 && a.report.Problem == "" {
 		// A machine that is to be looked at keeps what it was made from.
 		a.script(ctx, "seal")
 	}
-	a.try(ctx, func(c claim.Check) bool { return c.Layer == Layer })
-	a.look(ctx)
+	a.try(ctx, func(c claim.Check) bool { return c.Inside.Sealed })
+	looking.Wait()
+	a.report.Moments.Attested = a.uptime()
 	failed, _ = a.report.Count()
 	a.report.OK = failed == 0 && a.report.Problem == ""
 	sum, err := a.keep()
@@ -334,11 +337,7 @@ func (a *attestation) tell(sum string) error {
 	verdict := Verdict{OK: a.report.OK, Plan: a.report.Plan, Claims: len(a.report.Results), Failed: failed,
 		Report: sum, First: first}
 	var text strings.Builder
-	text.WriteByte('\n') // whatever somebody has begun to print there
-	if keys := a.report.HostKeys; len(keys) > 0 {
-		text.WriteString("-----BEGIN SSH HOST KEY KEYS-----\n" + strings.Join(keys, "\n") +
-			"\n-----END SSH HOST KEY KEYS-----\n")
-	}
+	text.WriteString(listOf(a.report.HostKeys))
 	for _, result := range a.report.Results {
 		if !result.OK {
 			fmt.Fprintf(&text, "bake: failed: %s: %s\n", result.Layer, result.Claim)
@@ -371,9 +370,19 @@ func (a *attestation) hand() {
 	}
 }
 
-// refuse leaves a machine shut about which nothing is known.
+// refuse leaves a machine shut about which nothing is known, but for the way in that may
+// have been asked for.
 func (a *attestation) refuse(ctx context.Context, why error) error {
 	a.script(ctx, "gate", "failed")
-	_, err := fmt.Fprintf(a.Console, "\n%s\n", Verdict{Refused: why.Error()})
+	_, err := fmt.Fprintf(a.Console, "%s%s\n", listOf(a.hostKeys()), Verdict{Refused: why.Error()})
 	return err
+}
+
+// listOf is a list of host keys as cloud-init prints one, which this list stands for. It
+// begins on a line of its own, whatever somebody has begun to print on the console.
+func listOf(keys []string) string {
+	if len(keys) == 0 {
+		return "\n"
+	}
+	return "\n-----BEGIN SSH HOST KEY KEYS-----\n" + strings.Join(keys, "\n") + "\n-----END SSH HOST KEY KEYS-----\n"
 }

@@ -26,6 +26,9 @@ type guest struct {
 	console   bytes.Buffer
 }
 
+// hostKeyList is what the console of a guest shows.
+const hostKeyList = "\n-----BEGIN SSH HOST KEY KEYS-----\nssh-ed25519 AAAA\n-----END SSH HOST KEY KEYS-----\n"
+
 func newGuest(t *testing.T) *guest {
 	t.Helper()
 	g := &guest{root: t.TempDir(), bin: t.TempDir()}
@@ -116,11 +119,16 @@ func check(layer, run, is string) claim.Check {
 	return claim.Check{Layer: layer, Claim: "It is " + is + ".", Falsify: "rm state", Inside: &claim.Inside{Run: run, Is: &is}}
 }
 
+func sealed(run, is string) claim.Check {
+	c := check(Layer, run, is)
+	c.Inside.Sealed = true
+	return c
+}
+
 func TestOpens(t *testing.T) {
 	g := newGuest(t)
 	// The claim about the seal holds only when sealed, the layer's only before.
-	sealed := check(Layer, "cut -c 1-4 calls", "seal")
-	verdict, report, err := g.attest(t, check("x", "cat state; cat calls 2>/dev/null || :", "good"), sealed)
+	verdict, report, err := g.attest(t, sealed("cut -c 1-4 calls", "seal"), check("x", "cat state; cat calls 2>/dev/null || :", "good"))
 	if err != nil || !verdict.OK || verdict.Claims != 2 || verdict.Failed != 0 {
 		t.Fatalf("%+v, %v", verdict, err)
 	}
@@ -135,7 +143,7 @@ func TestOpens(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("report: %v, %v", info.Mode(), err)
 	}
-	if !strings.Contains(g.console.String(), "-----BEGIN SSH HOST KEY KEYS-----\nssh-ed25519 AAAA\n-----END SSH HOST KEY KEYS-----\n") {
+	if !strings.Contains(g.console.String(), hostKeyList) {
 		t.Errorf("console:\n%s", g.console.String())
 	}
 	if strings.Contains(g.read("plan"), "rm state") {
@@ -153,8 +161,9 @@ func TestStaysShut(t *testing.T) {
 		first  string
 		failed int
 	}{
-		"a claim fails":       {[]claim.Check{check("x", "cat state", "bad"), good, check(Layer, "true", "")}, nil, "gate failed\n", "x: It is bad.", 1},
-		"the seal's claim":    {[]claim.Check{good, check(Layer, "true", "sealed")}, nil, "seal \ngate failed\n", "attest: It is sealed.", 1},
+		"a claim fails":       {[]claim.Check{check("x", "cat state", "bad"), good, sealed("true", "")}, nil, "gate failed\n", "x: It is bad.", 1},
+		"the seal's claim":    {[]claim.Check{good, sealed("true", "sealed")}, nil, "seal \ngate failed\n", "attest: It is sealed.", 1},
+		"the gate's claim":    {[]claim.Check{good, check(Layer, "true", "shut")}, nil, "gate failed\n", "attest: It is shut.", 1},
 		"a command is stuck":  {[]claim.Check{check("x", "sleep 600", "good")}, func(_ *testing.T, _ *guest, o *Options) { o.Each = 100 * time.Millisecond }, "gate failed\n", "x: It is good.", 1},
 		"a command is killed": {[]claim.Check{check("x", "kill -9 $$", "")}, nil, "gate failed\n", "x: It is .", 1},
 		"no seal": {[]claim.Check{good}, func(t *testing.T, g *guest, _ *Options) {
@@ -193,7 +202,7 @@ func TestBadPlan(t *testing.T) {
 		g.write(t, "plan", plan)
 		err := Run(context.Background(), filepath.Join(g.root, "plan"), g.options())
 		verdict, ok := LastVerdict(g.console.String())
-		if err == nil || !ok || verdict.Refused == "" || g.read("calls") != "gate failed\n" {
+		if err == nil || !ok || verdict.Refused == "" || g.read("calls") != "gate failed\n" || !strings.Contains(g.console.String(), hostKeyList) {
 			t.Errorf("%s: %+v, %v, calls %q, error %v", name, verdict, ok, g.read("calls"), err)
 		}
 	}
@@ -215,6 +224,16 @@ func TestWaits(t *testing.T) {
 case "$*" in *is-active*) [ $n -ge 6 ] ;; esac`)
 	if verdict, _, err := g.attest(t, check("x", "cat n", "6")); !verdict.OK {
 		t.Errorf("%+v, %v: tried before the boot was over, or after it", verdict, err)
+	}
+
+	// cloud-init has ended without a word, which systemd knows.
+	g = newGuest(t)
+	if err := os.Remove(filepath.Join(g.root, "/etc/cloud/cloud-init.disabled")); err != nil {
+		t.Fatal(err)
+	}
+	g.script(t, filepath.Join(g.bin, "systemctl"), `case "$*" in *cloud-final*) echo failed ;; esac`)
+	if verdict, report, err := g.attest(t, check("x", "cat state", "good")); !verdict.OK {
+		t.Errorf("%+v, %v, %+v: a cloud-init that failed is waited for", verdict, err, report)
 	}
 
 	g = newGuest(t)

@@ -9,12 +9,19 @@ import (
 	"time"
 )
 
+// asking is how many looks at files there are to one question to systemd: a boot that is
+// still provisioned needs its processors, and a question takes a tenth of a second of one.
+const asking = 100
+
 // wait returns when the boot is over, or has had its time. What has not happened
 // by then is for the claims to find.
 func (a *attestation) wait(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, a.Wait)
 	defer cancel()
-	for ctx.Err() == nil && !(a.isProvisioned(ctx) && a.isUp(ctx)) {
+	for looks := 0; ctx.Err() == nil; looks++ {
+		if (a.isProvisioned() || looks%asking == 0 && a.hasFailed(ctx)) && a.isUp(ctx) {
+			return
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(a.Poll):
@@ -23,12 +30,17 @@ func (a *attestation) wait(ctx context.Context) {
 }
 
 // isProvisioned says whether cloud-init has ended, or does not run in this boot.
-func (a *attestation) isProvisioned(ctx context.Context) bool {
+func (a *attestation) isProvisioned() bool {
 	for _, name := range []string{"/run/cloud-init/result.json", "/etc/cloud/cloud-init.disabled", "/run/cloud-init/disabled"} {
 		if _, err := os.Stat(a.path(name)); err == nil {
 			return true
 		}
 	}
+	return false
+}
+
+// hasFailed says whether cloud-init has ended without a word.
+func (a *attestation) hasFailed(ctx context.Context) bool {
 	state, _, err := a.execute(ctx, "systemctl show -P ActiveState cloud-final.service")
 	return err == nil && state == "failed"
 }
@@ -66,15 +78,20 @@ func (a *attestation) look(ctx context.Context) {
 			m.SSH = moment(lines[8])
 		}
 	}
+	a.report.HostKeys = a.hostKeys()
+}
+
+// hostKeys returns what sshd shows, in authorized_keys form.
+func (a *attestation) hostKeys() (keys []string) {
 	files, _ := filepath.Glob(a.path("/etc/ssh/ssh_host_*_key.pub"))
 	for _, file := range files {
 		if data, err := os.ReadFile(file); err == nil {
 			if fields := strings.Fields(string(data)); len(fields) >= 2 {
-				a.report.HostKeys = append(a.report.HostKeys, fields[0]+" "+fields[1])
+				keys = append(keys, fields[0]+" "+fields[1])
 			}
 		}
 	}
-	a.report.Moments.Attested = a.uptime()
+	return keys
 }
 
 // uptime returns milliseconds since the kernel started.

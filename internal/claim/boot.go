@@ -20,11 +20,11 @@ func Boot() []Check {
 	return []Check{
 		{Layer: BootLayer, Claim: claimInit,
 			// The matcher is judgeCloudInit.
-			Inside: &Inside{Run: "cat " + statusFile},
+			Inside: &Inside{Run: "cat " + statusFile, Parallel: true},
 			Falsify: fmt.Sprintf(`sed -i 's/"errors": \[\]/"errors": ["falsified"]/' %[1]s && grep -q falsified %[1]s`,
 				statusFile)},
 		{Layer: BootLayer, Claim: "No systemd unit has failed and no ordering cycle was broken.",
-			Inside: &Inside{Is: new(string),
+			Inside: &Inside{Is: new(string), Parallel: true,
 				Run: `systemctl --failed --plain --no-legend; journalctl -b -o cat _PID=1 | grep -F "ordering cycle" || :`},
 			Falsify: "! systemd-run --quiet --wait --unit=bake-falsify false"},
 	}
@@ -44,5 +44,5 @@ func Applied(names, digests []string) (list string, check Check) {
 	}
 	list = lines.String()
 	return list, Check{Layer: BootLayer, Claim: "Every layer has been applied, in the form in which it was baked.",
-		Inside: &Inside{Run: "cat " + LayersFile, Is: &list}, Falsify: "sed -i 1d " + LayersFile}
+		Inside: &Inside{Run: "cat " + LayersFile, Is: &list, Parallel: true}, Falsify: "sed -i 1d " + LayersFile}
 }

@@ -29,6 +29,9 @@ type Inside struct {
 	Exit  *int    // exit status equals this
 	// The command only looks, so it may run beside others of which this is said.
 	Parallel bool `json:",omitempty"`
+	// It holds only of a machine that is sealed: no copy of the seed is left in it, and
+	// cloud-init never runs again.
+	Sealed bool `json:",omitempty"`
 }
 
 // Outside is an observation from another machine on the guest's network.

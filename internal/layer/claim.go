@@ -20,12 +20,16 @@ func (l *loader) checkShapes() {
 	if l.checks == nil {
 		return
 	}
-	get := l.checks.Fields("checks", &l.problems, "parallel", "inside", "outside")
-	if at := get("parallel"); at != nil && at.Kind != doc.Bool {
-		l.problems.Add(at.Problem("checks.parallel", "", "this is %s, want true or false", at.Kind))
+	isBool := func(at *doc.Node, path string) {
+		if at != nil && at.Kind != doc.Bool {
+			l.problems.Add(at.Problem(path, "", "this is %s, want true or false", at.Kind))
+		}
 	}
+	get := l.checks.Fields("checks", &l.problems, "parallel", "inside", "outside")
+	isBool(get("parallel"), "checks.parallel")
 	l.eachCheck(get("inside"), "checks.inside", func(n *doc.Node, path string) {
-		field := n.Fields(path, &l.problems, append([]string{"claim", "run", "falsify"}, matchers...)...)
+		field := n.Fields(path, &l.problems, append([]string{"claim", "run", "falsify", "sealed"}, matchers...)...)
+		isBool(field("sealed"), path+".sealed")
 		l.demand(n, path, field, "claim", "run", "falsify")
 		l.exactlyOne(n, path, field, matchers)
 	})
@@ -126,7 +130,7 @@ func (l *Layer) readChecks(s *scope) []claim.Check {
 	parallel := textOf(l.checks.Get("parallel")) == "true"
 	each("inside", func(n *doc.Node, path string, c *claim.Check) {
 		c.Inside = readInside(n, path, s.problems)
-		c.Inside.Parallel = parallel
+		c.Inside.Parallel, c.Inside.Sealed = parallel, textOf(n.Get("sealed")) == "true"
 	})
 	each("outside", func(n *doc.Node, path string, c *claim.Check) { c.Outside = readOutside(n, path, s.problems) })
 	return checks

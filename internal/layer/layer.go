@@ -26,7 +26,9 @@
 //	cloud-config  cloud-init's own keys
 //	domain        what the machine must have: share: {dir, tag, readonly}
 //	checks        inside and outside, see claim.Check; parallel: true if the commands
-//	              inside only look, and may run beside those of other such layers
+//	              inside only look, and may run beside those of other such layers;
+//	              sealed: true beside a claim that holds only when no copy of the seed
+//	              is left and cloud-init never runs again
 //
 // Parameters enter a layer in two ways only. ((name)) in a scalar of the parsed
 // YAML is replaced after parsing, so a value can never become YAML structure; a

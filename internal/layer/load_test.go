@@ -151,6 +151,7 @@ func TestLoadRefuses(t *testing.T) {
 		{head + "checks: [a]\n", "4:9", "want a map"},
 		{head + "checks: {inner: []}\n", "4:10", `unknown key "inner"`},
 		{head + "checks: {parallel: 1}\n", "4:20", "want true or false"},
+		{head + "checks: {inside: [{claim: c, run: r, is: a, falsify: f, sealed: 1}]}\n", "4:65", "want true or false"},
 		{head + "checks: {inside: {}}\n", "4:18", "want a list of checks"},
 		{head + "checks: {inside: []}\n", "4:18", ""},
 		{head + "checks: {inside: [{run: r, is: a, falsify: f}]}\n", "4:19", `"claim" is missing`},
