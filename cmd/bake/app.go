@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"bake/internal/base"
 	"bake/internal/diag"
 	"bake/internal/guest"
 	"bake/internal/host"
@@ -31,8 +32,9 @@ type app struct {
 	key    string // file of the private key that signs, "" for the usual one
 	pins   string // directory of bake.lock, "" for config: a night has one of its own
 
-	isTrial bool   // what is made is for comparison: it is not signed, and nobody's signature counts
-	tool    string // what manifests name as the one that baked, "" for this bake
+	bases   base.Shared // where several machines have base images for each other, nil for none
+	isTrial bool        // what is made is for comparison: it is not signed, and nobody's signature counts
+	tool    string      // what manifests name as the one that baked, "" for this bake
 }
 
 // run executes one command line and returns the exit status.

@@ -24,7 +24,7 @@ var keyring []byte
 
 // depot is where this run gets base images from, and who is told of it.
 func (a *app) depot() base.Depot {
-	d := base.Depot{Copies: a.store().Dir, State: a.stateDir(), Config: a.lockDir(), Tools: a.Tools, Keyring: keyring,
+	d := base.Depot{Copies: a.store().Dir, State: a.stateDir(), Config: a.lockDir(), Tools: a.Tools, Keyring: keyring, Shared: a.bases,
 		Say:   func(text string) { a.say("%s", text) },
 		Stage: func(text string) { a.stage("%s", text) },
 		Progress: func(reference, address string) (func(done, total int64), func(received int64)) {

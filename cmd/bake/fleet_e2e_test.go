@@ -26,8 +26,12 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"bake/internal/base"
+	"bake/internal/cluster"
 	"bake/internal/kubelab"
 	"bake/internal/nightly"
+	"bake/internal/origin"
+	"bake/internal/publish"
 )
 
 const fleetPlace = "s3://" + warehouseBucket + "/bake"
@@ -276,6 +280,9 @@ func TestFleetNightly(t *testing.T) {
 	if n.String() != "12 promoted" || n.Exit != 0 {
 		t.Errorf("the night came to %s, exit status %d", n, n.Exit)
 	}
+	if times := s.times(datedDir(yesterday) + imageName); times < 1 || times > 1+f.killed { // one may have been killed while it fetched
+		t.Errorf("the base image was fetched from its publisher %d times", times)
+	}
 	close(f.resume)
 	if f.sleeper != nil {
 		<-f.awake
@@ -315,5 +322,71 @@ func TestFleetNightly(t *testing.T) {
 	checkClean(t, s.dir)
 	if strings.Contains(f.said.String(), "owner-secret") {
 		t.Error("a secret is in the log of a pod")
+	}
+}
+
+// TestFleetBase: of three machines that need an image one fetches it from its publisher, the
+// others from the bucket; what the bucket has is not believed.
+func TestFleetBase(t *testing.T) {
+	s := newSleep(t)
+	v := newWarehouse(t, s)
+	place, err := publish.Open(fleetPlace, publish.Options{Getenv: func(name string) string { return s.env[name] }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := datedDir(yesterday) + imageName
+	content := s.files[path]
+	var waiting sync.WaitGroup
+	waiting.Add(2)
+	s.hook(path, func(out http.ResponseWriter, _ *http.Request) {
+		waiting.Wait() // the others know by now that somebody fetches it
+		_, _ = out.Write(content)
+	})
+	ref, err := origin.Parse("ubuntu:24.04", "amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	obtain := func(i int, say func(string, ...any)) {
+		shard, dir := cluster.Shard{Index: i, Of: 4}, t.TempDir()
+		d := base.Depot{Cache: filepath.Join(dir, "cache"), Copies: filepath.Join(dir, "copies"), State: filepath.Join(dir, "state"), Config: dir, Keyring: keyring,
+			Say: func(text string) { say("%s", text) },
+			Shared: sharedBases{place: place, shard: shard, patience: time.Minute, poll: 10 * time.Millisecond, say: say,
+				ledger: cluster.Ledger{Store: records{place}, Night: "n-1", Worker: shard.String()}}}
+		found, err := d.Obtain(t.Context(), ref, base.Options{Mirrors: map[string]string{"ubuntu": s.url}})
+		if err != nil || found.Blob.SHA256 != hexDigest(content) {
+			t.Errorf("machine %d: %v", i, err)
+			return
+		}
+		_ = found.Close()
+	}
+	var machines sync.WaitGroup
+	for i := range 3 {
+		machines.Go(func() {
+			var once sync.Once
+			obtain(i, func(format string, args ...any) {
+				if text := fmt.Sprintf(format, args...); strings.Contains(text, "is being fetched by") {
+					once.Do(waiting.Done)
+				} else {
+					t.Errorf("machine %d: %s", i, text)
+				}
+			})
+		})
+	}
+	machines.Wait()
+	if times := s.times(path); times != 1 {
+		t.Errorf("the publisher was asked %d times", times)
+	}
+	kept := filepath.Join(v.data, warehouseBucket, "bake/bases/sha256-"+hexDigest(content))
+	if err := os.WriteFile(kept, slices.Concat([]byte("X"), content[1:]), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.hook(path, nil)
+	var said []string
+	obtain(3, func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) })
+	if times := s.times(path); times != 2 || !strings.Contains(strings.Join(said, "\n"), "fetching it from its publisher") {
+		t.Errorf("with other bytes in the bucket the publisher was asked %d times: %q", times, said)
+	}
+	if strings.Contains(strings.Join(said, "\n"), "X-Amz") {
+		t.Errorf("the signed address was shown: %q", said)
 	}
 }

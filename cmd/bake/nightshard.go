@@ -128,12 +128,13 @@ func (a *app) shardNight(ctx context.Context, o nightOptions) (err error) {
 	defer func() { err = errors.Join(err, entry.Close()) }()
 	all := o.hosts
 	o.hosts = o.shard.Pick(all)
+	ledger := cluster.Ledger{Store: records{o.shard.place}, Night: o.shard.night, Worker: cmp.Or(a.Getenv("HOSTNAME"), "bake") + " " + o.shard.String()}
+	a.bases = sharedBases{place: o.shard.place, ledger: ledger, shard: o.shard.Shard, patience: basePatience, poll: basePoll, say: a.say}
 	n, err := a.newNight(dir, o)
 	if err != nil {
 		return err
 	}
-	s := &shift{night: n, o: o, ring: ring, holds: map[string]*hold{},
-		ledger: cluster.Ledger{Store: records{o.shard.place}, Night: o.shard.night, Worker: cmp.Or(a.Getenv("HOSTNAME"), "bake") + " " + o.shard.String()}}
+	s := &shift{night: n, o: o, ring: ring, holds: map[string]*hold{}, ledger: ledger}
 	tonight, err := s.run(ctx, entry, dir)
 	err = errors.Join(err, n.release(), a.printNight(tonight))
 	if err != nil {

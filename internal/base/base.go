@@ -86,6 +86,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 
 	"golang.org/x/sys/unix"
 
@@ -110,6 +111,9 @@ type Depot struct {
 	// the cache: what they pin is not pruned.
 	Others []string
 
+	// Shared, when not nil, is where machines that work together keep images for each other.
+	Shared Shared
+
 	// Keyring is origin.Resolver's: nil but in tests.
 	Keyring []byte
 
@@ -124,6 +128,21 @@ type Depot struct {
 	// total of 0 is unknown; by several goroutines), and what is told in the end
 	// how many of them came from the network. Neither may be nil.
 	Progress func(reference, address string) (tell func(done, total int64), end func(received int64))
+}
+
+// A Shared is a place where machines that work together keep the images that came from their
+// publishers, each of which then serves one of them. It is not believed: what comes from there
+// must have the digest that a publisher gives it, and is vetted and judged like what came from
+// the publisher.
+type Shared interface {
+	// Find returns the address of an image, and what to fetch it over. Without an address
+	// the caller is to fetch it from its publisher and to Offer it, or to Pass if it did not
+	// come or is no good. Find waits for another machine that was told so before.
+	Find(ctx context.Context, t origin.Target) (address string, by http.RoundTripper, err error)
+	// Offer keeps an image for the others.
+	Offer(ctx context.Context, t origin.Target, blob image.Blob) error
+	// Pass lets another machine try.
+	Pass(ctx context.Context, t origin.Target) error
 }
 
 // Options say how a reference is to be taken. The zero value takes the pin or

@@ -1,13 +1,16 @@
 package base
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
 	"bake/internal/download"
+	"bake/internal/image"
 	"bake/internal/origin"
 )
 
@@ -80,10 +83,18 @@ func (d Depot) fetch(ctx context.Context, c cache, ref origin.Ref, target origin
 			return found, err
 		}
 		place := publisher(ref)
-		want := download.Want{URL: moved(target.URL, publishers[place], mirrors[place]), Size: target.Size,
+		address, by, err := d.find(ctx, ref, target)
+		if err != nil {
+			return Image{}, err
+		}
+		want := download.Want{URL: cmp.Or(address, moved(target.URL, publishers[place], mirrors[place])), Size: target.Size,
 			Algorithm: target.Algorithm, Digest: target.Digest}
-		tell, end := d.progress(ref.String(), want.URL)
-		fetcher := download.Fetcher{Progress: tell, Stored: func(download.Want) bool { return c.has(target) },
+		shown := want.URL
+		if address != "" { // it may be signed, and opens the place to whoever reads it
+			shown = "what the others have fetched"
+		}
+		tell, end := d.progress(ref.String(), shown)
+		fetcher := download.Fetcher{Transport: by, Progress: tell, Stored: func(download.Want) bool { return c.has(target) },
 			Retrying: func(err error, pause time.Duration) {
 				d.say("%s: %v; trying again in %v", ref, err, pause.Round(100*time.Millisecond))
 			}}
@@ -91,12 +102,52 @@ func (d Depot) fetch(ctx context.Context, c cache, ref origin.Ref, target origin
 		if errors.Is(err, download.ErrStored) {
 			continue
 		}
-		if err != nil {
-			return Image{}, fmt.Errorf("%s: %w", ref, err)
+		if err != nil && address != "" && ctx.Err() == nil {
+			d.say("%s: %v: fetching it from its publisher", ref, err)
+			d.Shared = nil
+			continue
 		}
-		end(file.Received)
-		d.stage("%s: looking inside", ref)
-		found, err = c.take(ctx, ref, target, file)
+		if err != nil {
+			err = fmt.Errorf("%s: %w", ref, err)
+		} else {
+			end(file.Received)
+			d.stage("%s: looking inside", ref)
+			found, err = c.take(ctx, ref, target, file)
+		}
+		if address == "" {
+			d.share(ctx, ref, target, found.Blob, err)
+		}
 		return found, errors.Join(err, file.Forget())
 	}
+}
+
+// share gives others an image that came from its publisher, or lets one of them try.
+func (d Depot) share(ctx context.Context, ref origin.Ref, target origin.Target, blob image.Blob, failed error) {
+	if d.Shared == nil || ctx.Err() != nil {
+		return
+	}
+	var err error
+	if failed != nil {
+		err = d.Shared.Pass(ctx, target)
+	} else {
+		d.stage("%s: keeping it for the others", ref)
+		err = d.Shared.Offer(ctx, target, blob)
+	}
+	if err != nil {
+		d.say("%s: the others must fetch it themselves: %v", ref, err)
+	}
+}
+
+// find asks whether another machine has fetched an image. A place that does not answer costs
+// what it would have spared.
+func (d Depot) find(ctx context.Context, ref origin.Ref, target origin.Target) (address string, by http.RoundTripper, err error) {
+	if d.Shared == nil {
+		return "", nil, nil
+	}
+	d.stage("%s: asking whether others have it", ref)
+	if address, by, err = d.Shared.Find(ctx, target); err != nil && ctx.Err() == nil {
+		d.say("%s: %v: fetching it from its publisher", ref, err)
+		return "", nil, nil
+	}
+	return address, by, err
 }

@@ -8,11 +8,14 @@
 //	nightly/hosts/HOST      Entry: night, worker, a token that grows with each claim, what came of it
 //	nightly/nights/NIGHT    the report of a night, when every host has one; written once
 //
+// and for what all need and one does (Turn), by a name that the caller gives, who that is.
+//
 // It promises:
 //   - Who has claimed a host last is the only one whose promotion is written down. Whoever
 //     claimed it before, and wakes up late, gets a *LostError from Promote and Finish.
 //   - A host that has had this night is not claimed again in it.
 //   - A worker of an older night claims nothing that a newer one has.
+//   - Of the workers of a night one has a turn, until it passes or another of its shard comes.
 //   - A report is written when every host has an outcome of this night, and not before.
 //
 // # Decisions

@@ -220,3 +220,50 @@ func TestNetwork(t *testing.T) {
 		t.Errorf("it was tried %d times", tries)
 	}
 }
+
+// TestTurn: one of many does what all need; whoever replaces it does it again, and when it
+// gives up another does.
+func TestTurn(t *testing.T) {
+	ctx, m := t.Context(), newMemory()
+	turn := func(night string, shard int, worker string) string {
+		t.Helper()
+		other, err := Ledger{m, night, worker}.Turn(ctx, "x", Shard{shard, 12})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return other
+	}
+	var all sync.WaitGroup
+	others := make([]string, 12)
+	for i := range others {
+		all.Go(func() { others[i] = turn("n-1", i, fmt.Sprint(i)) })
+	}
+	all.Wait()
+	first := slices.Index(others, "")
+	if first < 0 || !slices.Equal(slices.Compact(slices.Sorted(slices.Values(others))), []string{"", fmt.Sprint(first)}) {
+		t.Fatalf("who does it: %q", others)
+	}
+	second := (first + 1) % 12
+	if got := turn("n-1", first, "replaces it"); got != "" {
+		t.Errorf("its shard again: %s", got)
+	}
+	if got := turn("n-1", second, "second"); got != "replaces it" {
+		t.Errorf("another: %s", got)
+	}
+	pass := func(shard int, worker string) {
+		if err := (Ledger{m, "n-1", worker}).Pass(ctx, "x", Shard{shard, 12}); err != nil {
+			t.Error(err)
+		}
+	}
+	pass(first, fmt.Sprint(first)) // the one that was replaced has nothing to give up
+	if got := turn("n-1", second, "second"); got != "replaces it" {
+		t.Errorf("after one gave up that had nothing: %s", got)
+	}
+	pass(first, "replaces it")
+	if got := turn("n-1", second, "second"); got != "" {
+		t.Errorf("after it gave up: %s", got)
+	}
+	if got := turn("n-2", first, "next night"); got != "" {
+		t.Errorf("the next night: %s", got)
+	}
+}

@@ -220,11 +220,15 @@ func (b *bucket) setTag(ctx context.Context, name string, raw []byte, version st
 
 // source is an address that is signed, so that the downloader needs no keys.
 func (b *bucket) source(ctx context.Context, d v1.Hash) (string, http.RoundTripper, error) {
+	return b.signed(ctx, b.blob(d))
+}
+
+func (b *bucket) signed(ctx context.Context, key string) (string, http.RoundTripper, error) {
 	if b.isNobody {
-		u := b.client.EndpointURL().JoinPath(b.name, b.blob(d))
+		u := b.client.EndpointURL().JoinPath(b.name, key)
 		return u.String(), b.base, nil
 	}
-	u, err := b.client.PresignedGetObject(ctx, b.name, b.blob(d), validFor, nil)
+	u, err := b.client.PresignedGetObject(ctx, b.name, key, validFor, nil)
 	if err != nil {
 		return "", nil, err
 	}
@@ -253,6 +257,21 @@ func (b *bucket) explain(err error) (said, hint string) {
 func (b *bucket) get(ctx context.Context, name string) ([]byte, string, error) {
 	content, info, err := b.read(ctx, b.key(name))
 	return content, info.ETag, err
+}
+
+func (b *bucket) find(ctx context.Context, name string) (string, http.RoundTripper, error) {
+	if _, err := b.client.StatObject(ctx, b.name, b.key(name), minio.StatObjectOptions{}); err != nil {
+		return "", nil, gone(err)
+	}
+	return b.signed(ctx, b.key(name))
+}
+
+func (b *bucket) keep(ctx context.Context, name string, from io.Reader, size int64, sum v1.Hash) error {
+	err := b.write(ctx, b.key(name), from, size, sum, ifAbsent)
+	if errors.Is(err, errMoved) {
+		return nil // somebody else was quicker
+	}
+	return err
 }
 
 func (b *bucket) replace(ctx context.Context, name string, content []byte, version string) error {

@@ -27,6 +27,7 @@
 //	PREFIX/blobs/sha256/HEX              layers, configurations, manifests
 //	PREFIX/referrers/sha256/HEX/HEX      empty; the second refers to the first
 //	PREFIX/tags/TAG                      the descriptor of an image, as OCI has it
+//	PREFIX/NAME                          what Keep and SetRecord are given
 //
 // It promises:
 //   - The same generation has the same image, whoever publishes it where: no time, no

@@ -3,20 +3,26 @@ package publish
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
+	"net/http"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
 // conditional is a store that writes an object only if it is still what was read.
 type conditional interface {
 	get(ctx context.Context, name string) (content []byte, version string, err error)
 	replace(ctx context.Context, name string, content []byte, version string) error
+	find(ctx context.Context, name string) (address string, by http.RoundTripper, err error)
+	keep(ctx context.Context, name string, from io.Reader, size int64, sum v1.Hash) error
 }
 
 // ErrMoved says that a record is not what it was when it was read.
 var ErrMoved = errMoved
 
-// HasConditions says whether the place can keep records: a registry has no conditional
-// writes.
+// HasConditions says whether the place can keep records and files: a registry has no
+// conditional writes.
 func (p *Place) HasConditions() bool {
 	_, ok := p.store.(conditional)
 	return ok
@@ -57,4 +63,28 @@ func (p *Place) SetRecord(ctx context.Context, name string, content []byte, vers
 		return "", ErrMoved
 	}
 	return now, nil
+}
+
+// Find returns the address of a file that Keep has stored, and what to fetch it over; "" when
+// there is none. The address may be signed: who has it can read that file for twelve hours.
+func (p *Place) Find(ctx context.Context, name string) (address string, by http.RoundTripper, err error) {
+	c, ok := p.store.(conditional)
+	if !ok {
+		return "", nil, p.fault(ctx, "look for "+name, errNoConditions)
+	}
+	address, by, err = c.find(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil, nil
+	}
+	return address, by, p.fault(ctx, "look for "+name, err)
+}
+
+// Keep stores a file of that many bytes with that SHA-256, in hexadecimal, if there is none by
+// its name. The server refuses other bytes, up to 5 GiB.
+func (p *Place) Keep(ctx context.Context, name string, from io.Reader, size int64, sum string) error {
+	c, ok := p.store.(conditional)
+	if !ok {
+		return p.fault(ctx, "keep "+name, errNoConditions)
+	}
+	return p.fault(ctx, "keep "+name, c.keep(ctx, name, from, size, v1.Hash{Algorithm: "sha256", Hex: sum}))
 }
