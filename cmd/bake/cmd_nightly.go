@@ -39,7 +39,7 @@ does not prove itself is never current, and bake.lock does not name it. Where dr
 backup.yaml says so, the restore of its backup is rehearsed then, as bake drill does.
 
    install   write a systemd service and timer that do this, and show them first
-   status    the last nights, and how each host fared
+   status    the last nights, and how each host fared; with --to, those of all shards
    logs      what they said: runs journalctl
 
 With --shard it does a part of the hosts, beside others that do the rest: what is proven
@@ -58,7 +58,7 @@ told what a night came to (go doc ./internal/notify describes it).`,
 			case "install":
 				return runInstall(c.Context, a, o)
 			case "status":
-				return runNights(a, o)
+				return runNights(c.Context, a, o)
 			case "logs":
 				return runNightLogs(a, o)
 			}

@@ -312,6 +312,18 @@ func TestFleetNightly(t *testing.T) {
 	if n := nightOfBucket(t, v, "bake-nightly-101"); n.String() != "1 could not (h03), 11 unchanged" || n.Exit != 3 {
 		t.Errorf("the second night came to %s, exit status %d", n, n.Exit)
 	}
+	for _, far := range []string{"status", "--json status"} {
+		words := append([]string{"nightly"}, strings.Fields(far)...)
+		got := s.run(slices.Insert(words, 1, "--to", fleetPlace)...)
+		for _, want := range []string{"bake-nightly-100", "12 promoted", "bake-nightly-101", "1 could not (h03), 11 unchanged"} {
+			if far == "--json status" && strings.Contains(want, " ") {
+				continue // there the numbers are not added up
+			}
+			if got.code != 0 || !strings.Contains(got.stdout, want) {
+				t.Errorf("%s: exit status %d, does not say %q:\n%s%s", far, got.code, want, got.stdout, got.stderr)
+			}
+		}
+	}
 	var pods struct{ Items []kubelab.Pod }
 	if err := json.Unmarshal([]byte(c.MustAsk(t, http.MethodGet, "/api/v1/pods?labelSelector=batch.kubernetes.io/job-name%3Dbake-nightly-101", nil)), &pods); err != nil || len(pods.Items) != 3 {
 		t.Errorf("%d pods, %v", len(pods.Items), err)

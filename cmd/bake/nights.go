@@ -4,9 +4,11 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"strings"
 
+	"bake/internal/cluster"
 	"bake/internal/nightly"
 	"bake/internal/notify"
 	"bake/internal/unit"
@@ -14,9 +16,12 @@ import (
 
 // runNights shows the last nights, a line each, and how each host fared, a letter a
 // night.
-func runNights(a *app, o nightOptions) error {
+func runNights(ctx context.Context, a *app, o nightOptions) error {
 	if o.nights < 1 {
 		return usageError{fmt.Errorf("--nights %d: want at least 1", o.nights)}
+	}
+	if o.shard.place != nil {
+		return a.sharedNights(ctx, o)
 	}
 	dir, err := a.nightDir()
 	if err != nil {
@@ -37,12 +42,40 @@ func runNights(a *app, o nightOptions) error {
 	if page := journal.Page(); page != "" {
 		a.say("the same as a page: %s", page)
 	}
-	return a.printLines(nightStrips(nights, journal.IsBusy()))
+	var names []string
+	for _, n := range nights {
+		names = append(names, fmt.Sprintf("%6d", n.Number))
+	}
+	return a.printLines(nightStrips(names, nights, journal.IsBusy()))
+}
+
+// sharedNights shows the nights whose shards have all told what they came to. One that is
+// under way has no report yet.
+func (a *app) sharedNights(ctx context.Context, o nightOptions) error {
+	place := o.shard.place
+	reported, err := cluster.Nights(ctx, records{place}, place.Records, o.nights)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(append([]cluster.Reported{}, reported...))
+	}
+	if len(reported) == 0 {
+		a.say("no night there is over yet")
+		return nil
+	}
+	var names []string
+	var nights []nightly.Night
+	for _, n := range reported {
+		names = append(names, fmt.Sprintf("%-20s", n.Name))
+		nights = append(nights, n.Night)
+	}
+	return a.printLines(nightStrips(names, nights, false))
 }
 
 var letters = map[nightly.Verdict]string{nightly.Unchanged: "=", nightly.Promoted: "P", nightly.Failed: "F", nightly.Undeployed: "u", nightly.CouldNot: "x"}
 
-func nightStrips(nights []nightly.Night, busy bool) []string {
+func nightStrips(names []string, nights []nightly.Night, busy bool) []string {
 	var lines, hosts []string
 	strips := map[string]string{}
 	for i, n := range nights {
@@ -56,7 +89,7 @@ func nightStrips(nights []nightly.Night, busy bool) []string {
 		default:
 			state = "was cut off"
 		}
-		lines = append(lines, fmt.Sprintf("%6d  %s  %s", n.Number, n.Began.Local().Format("2006-01-02 15:04"), state))
+		lines = append(lines, fmt.Sprintf("%s  %s  %s", names[i], n.Began.Local().Format("2006-01-02 15:04"), state))
 		for _, o := range n.Hosts {
 			if _, ok := strips[o.Host]; !ok {
 				hosts = append(hosts, o.Host)

@@ -36,14 +36,18 @@ type shardOptions struct {
 func shardFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "shard", Usage: "I/N: do part I of N of the hosts, beside others; N alone: which one JOB_COMPLETION_INDEX says"},
-		&cli.StringFlag{Name: "to", Usage: "with --shard: s3://BUCKET/PREFIX for what is proven, and for what the shards know of each other"},
+		&cli.StringFlag{Name: "to", Usage: "with --shard: s3://BUCKET/PREFIX for what is proven, and for what the shards know of each other; with status: whose nights"},
 		&cli.StringFlag{Name: "night", Usage: "with --shard: name of the night, the same for all shards", DefaultText: "BAKE_NIGHT"},
-		&cli.BoolFlag{Name: "plain-http", Usage: "with --shard: speak to another machine without TLS, too"},
+		&cli.BoolFlag{Name: "plain-http", Usage: "with --to: speak to another machine without TLS, too"},
 		&cli.BoolFlag{Name: "with-secrets", Usage: "with --shard: as bake publish has it"},
 	}
 }
 
 func (a *app) readShard(c *cli.Context) (o shardOptions, err error) {
+	if c.Args().First() == "status" && c.IsSet("to") {
+		err = a.openShared(c, &o)
+		return o, err
+	}
 	if !c.IsSet("shard") {
 		for _, flag := range []string{"to", "night", "plain-http", "with-secrets"} {
 			if c.IsSet(flag) {
@@ -59,14 +63,20 @@ func (a *app) readShard(c *cli.Context) (o shardOptions, err error) {
 	if err := cluster.CheckNight(o.night); err != nil {
 		return o, usageError{fmt.Errorf("--night: %w", err)}
 	}
+	err = a.openShared(c, &o)
+	return o, err
+}
+
+// openShared opens the place of --to.
+func (a *app) openShared(c *cli.Context, o *shardOptions) (err error) {
 	o.place, err = publish.Open(c.String("to"), a.publishWays(c.Bool("plain-http")))
 	if err == nil && !o.place.HasConditions() {
 		err = errors.New("a registry has no conditional writes, without which a host could be promoted twice: want s3://BUCKET/PREFIX")
 	}
 	if err != nil {
-		return o, usageError{fmt.Errorf("--to: %w", err)}
+		return usageError{fmt.Errorf("--to: %w", err)}
 	}
-	return o, nil
+	return nil
 }
 
 // records is the place as package cluster sees it.

@@ -40,6 +40,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"bake/internal/lazy"
@@ -123,7 +124,43 @@ func isNewer(a, b string) bool {
 	return x > y
 }
 
+const nightsKey = "nightly/nights"
+
 func hostKey(host string) string { return "nightly/hosts/" + host }
+
+func nightKey(night string) string { return nightsKey + "/" + night }
+
+// A Reported is a night that is over, and its name.
+type Reported struct {
+	Name string `json:"name"`
+	nightly.Night
+}
+
+// Nights returns the last nights of a store, at most so many, the oldest first. names are all
+// objects below a name.
+func Nights(ctx context.Context, store Store, names func(ctx context.Context, below string) ([]string, error), most int) ([]Reported, error) {
+	all, err := names(ctx, nightsKey)
+	if err != nil {
+		return nil, err
+	}
+	var nights []Reported
+	for _, name := range all {
+		content, version, err := store.Get(ctx, nightKey(name))
+		if err != nil || version == "" {
+			if err == nil {
+				continue // it was removed meanwhile
+			}
+			return nil, err
+		}
+		n := Reported{Name: name}
+		if err := json.Unmarshal(content, &n.Night); err != nil {
+			return nil, fmt.Errorf("the report of night %s in the store is damaged: remove %s", name, nightKey(name))
+		}
+		nights = append(nights, n)
+	}
+	slices.SortFunc(nights, func(a, b Reported) int { return a.Began.Compare(b.Began) })
+	return nights[max(0, len(nights)-most):], nil
+}
 
 func (l Ledger) read(ctx context.Context, host string) (e Entry, version string, err error) {
 	content, version, err := l.Store.Get(ctx, hostKey(host))
@@ -212,7 +249,7 @@ func (c *Claim) update(ctx context.Context, e Entry) error {
 // Report adds up what all workers wrote down. missing are the hosts of which there is nothing
 // yet; when there are none the night is over, and the first to see that writes it down.
 func (l Ledger) Report(ctx context.Context, hosts []string, n nightly.Night, exit func(nightly.Night) int) (all nightly.Night, missing []string, err error) {
-	key := "nightly/nights/" + l.Night
+	key := nightKey(l.Night)
 	if content, version, err := l.Store.Get(ctx, key); err != nil || version != "" {
 		if err == nil {
 			err = json.Unmarshal(content, &all)

@@ -221,6 +221,25 @@ func TestNetwork(t *testing.T) {
 	}
 }
 
+// TestNights: the last ones, the oldest first; a damaged report is named.
+func TestNights(t *testing.T) {
+	ctx, m := t.Context(), newMemory()
+	names := func(context.Context, string) ([]string, error) { return []string{"c", "a", "gone", "b"}, nil }
+	for i, name := range []string{"a", "b", "c"} {
+		if _, err := m.Put(ctx, nightKey(name), fmt.Appendf(nil, `{"began": "2026-11-0%dT03:00:00Z", "exit": %d}`, i+1, i), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nights, err := Nights(ctx, m, names, 2)
+	if err != nil || len(nights) != 2 || nights[0].Name != "b" || nights[1].Name != "c" || nights[1].Exit != 2 {
+		t.Errorf("%+v, %v", nights, err)
+	}
+	m.objects[nightKey("b")] = "x"
+	if _, err := Nights(ctx, m, names, 1); err == nil || !strings.Contains(err.Error(), "night b in the store is damaged: remove nightly/nights/b") {
+		t.Error(err)
+	}
+}
+
 // TestTurn: one of many does what all need; whoever replaces it does it again, and when it
 // gives up another does.
 func TestTurn(t *testing.T) {

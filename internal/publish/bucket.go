@@ -266,6 +266,21 @@ func (b *bucket) find(ctx context.Context, name string) (string, http.RoundTripp
 	return b.signed(ctx, b.key(name))
 }
 
+func (b *bucket) list(ctx context.Context, name string) (names []string, err error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	prefix := b.key(name) + "/"
+	for object := range b.client.ListObjects(ctx, b.name, minio.ListObjectsOptions{Prefix: prefix}) {
+		if object.Err != nil {
+			return nil, object.Err
+		}
+		if name := strings.TrimPrefix(object.Key, prefix); !strings.HasSuffix(name, "/") {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
 func (b *bucket) keep(ctx context.Context, name string, from io.Reader, size int64, sum v1.Hash) error {
 	err := b.write(ctx, b.key(name), from, size, sum, ifAbsent)
 	if errors.Is(err, errMoved) {

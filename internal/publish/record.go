@@ -14,6 +14,7 @@ import (
 type conditional interface {
 	get(ctx context.Context, name string) (content []byte, version string, err error)
 	replace(ctx context.Context, name string, content []byte, version string) error
+	list(ctx context.Context, name string) ([]string, error)
 	find(ctx context.Context, name string) (address string, by http.RoundTripper, err error)
 	keep(ctx context.Context, name string, from io.Reader, size int64, sum v1.Hash) error
 }
@@ -41,6 +42,16 @@ func (p *Place) Record(ctx context.Context, name string) (content []byte, versio
 		return nil, "", nil
 	}
 	return content, version, p.fault(ctx, "read "+name, err)
+}
+
+// Records are the names of the small objects below a name, in no order that means anything.
+func (p *Place) Records(ctx context.Context, name string) ([]string, error) {
+	c, ok := p.store.(conditional)
+	if !ok {
+		return nil, p.fault(ctx, "list "+name, errNoConditions)
+	}
+	names, err := c.list(ctx, name)
+	return names, p.fault(ctx, "list "+name, err)
 }
 
 // SetRecord writes a small object if its version is still this one, "" for none. The error
