@@ -239,7 +239,8 @@ func isText(content []byte) bool {
 	})
 }
 
-// hereDocument returns shell text that writes a file whole or not at all.
+// hereDocument returns shell text that writes a file whole or not at all. Programs are
+// started for what the shell cannot do alone: the machine waits for each.
 func hereDocument(file layer.File) string {
 	content, decode := string(file.Content), "cat "
 	if !isText(file.Content) || !strings.HasSuffix(content, "\n") {
@@ -251,8 +252,8 @@ func hereDocument(file layer.File) string {
 	}
 	temporary := file.Path + ".bake"
 	dir := file.Path[:strings.LastIndexByte(file.Path, '/')+1]
-	return fmt.Sprintf("mkdir -p %s && %s>%s <<'%s' && chmod %04o %s && mv -f %s %s\n%s%s\n",
-		dir, decode, temporary, end, file.Mode.Perm(), temporary, temporary, file.Path, content, end)
+	return fmt.Sprintf("[ -d %[1]s ] || mkdir -p %[1]s && %[2]s>%[3]s <<'%[4]s' && chmod %04[5]o %[3]s && mv -f %[3]s %[6]s\n%[7]s%[4]s\n",
+		dir, decode, temporary, end, file.Mode.Perm(), file.Path, content)
 }
 
 // keyOrder is roughly the order in which cloud-init acts; other keys follow

@@ -266,7 +266,7 @@ func TestExplain(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Part{
-		{"bootcmd[0]", "l0/files/f", "mkdir -p / && cat >/f.bake <<'END' && chmod 0755 /f.bake && mv -f /f.bake..."},
+		{"bootcmd[0]", "l0/files/f", "[ -d / ] || mkdir -p / && cat >/f.bake <<'END' && chmod 0755 /f.bake && m..."},
 		{"bootcmd[1]", "l0:1:11", "[a, b ..."},
 		{"manage_etc_hosts", "hosts/zap.yaml", "true"},
 		{"users[0]", "hosts/zap.yaml", "{name: ops, gecos: Administrator of zap, shell: /bin/bash, lock_passwd: t..."},
