@@ -113,6 +113,7 @@ func Merge(name string, data []byte, options Options) (Result, error) {
 			}
 		}
 	}
+	h.write()
 	h.result.Config = h.config
 	return h.result, nil
 }

@@ -228,6 +228,36 @@ func (h *handlers) patch(part *Part) {
 		part.lose("%v", err)
 		return
 	}
-	h.config, part.Verdict, part.counted = patched, Merged, true
+	h.config, part.Verdict = patched, Merged
+	part.counted = true
 	h.merged++
+}
+
+// write follows cloud-init in writing what it has merged to cloud-config.txt, from where it is
+// read again. Comments at the head of that file name the parts, whatever is in the names.
+func (h *handlers) write() {
+	for i, part := range h.result.Parts {
+		if !part.counted {
+			continue
+		}
+		name := strings.TrimFunc(strings.NewReplacer("\n", " ", "\r", " ", "\t", " ").Replace(part.raw), email.Space)
+		ends, err := pyyaml.Load("# "+name+"\n", pyyaml.Source{Line: 1}, pyyaml.Options{})
+		switch isBroken := strings.ContainsAny(name, "\u0085\u2028\u2029"); {
+		case isBroken && utf8.ValidString(name) && (err != nil || ends != nil):
+			h.unknown(&h.result.Parts[i], "its name has a line break of YAML: the rest of the name stands before the whole configuration, which only the guest reads")
+		case err != nil || !utf8.ValidString(name):
+			h.drop(fmt.Sprintf("the part %q has a name with a character that YAML does not allow: cloud-init writes it into its file with the whole configuration, and cannot read that file any more", name))
+			return
+		}
+	}
+}
+
+// drop loses all of the configuration.
+func (h *handlers) drop(reason string) {
+	h.config = nil
+	for i := range h.result.Parts {
+		if part := &h.result.Parts[i]; part.counted && part.Verdict == Merged {
+			part.lose("%s", reason)
+		}
+	}
 }

@@ -116,3 +116,31 @@ func TestUncertain(t *testing.T) {
 		}
 	}
 }
+
+// TestNames: the names of parts stand in the file that cloud-init reads its configuration from.
+func TestNames(t *testing.T) {
+	const part = "Content-Type: multipart/mixed; boundary=b\nMIME-Version: 1.0\n\n--b\nContent-Type: text/cloud-config\n" +
+		"Content-Disposition: attachment; filename*=utf-8''NAME\n\n#cloud-config\npackages: [ufw]\n--b--\n"
+	for name, want := range map[string]string{
+		"fine": "", "a%20b%0ac": "", "caf%C3%A9": "", "x%C2%85%20%23y": "", "x%C2%85": "", // a comment again, and nothing
+		"x%04y":                    `user-data:9:1: error: x: the part is lost: the part "x\x04y" has a name with a character that YAML does not allow`,
+		"x%1by":                    `has a name with a character that YAML does not allow`,
+		"x%E2%80%A8runcmd:%20[id]": "uncertain",
+	} {
+		result, err := Merge("user-data", []byte(strings.ReplaceAll(part, "NAME", name)), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		lost := result.Lost().Error()
+		switch {
+		case want == "uncertain":
+			if len(result.Uncertain) != 1 || !strings.Contains(result.Uncertain[0], "its name has a line break of YAML") {
+				t.Errorf("%s: %q", name, result.Uncertain)
+			}
+		case want == "" && (len(result.Lost()) > 0 || len(result.Uncertain) > 0 || result.Config == nil):
+			t.Errorf("%s: %s, %q", name, lost, result.Uncertain)
+		case want != "" && (result.Config != nil || !strings.Contains(lost, strings.TrimPrefix(want, "user-data:9:1: error: x: "))):
+			t.Errorf("%s: %s", name, lost)
+		}
+	}
+}

@@ -12,9 +12,8 @@ import shutil
 import sys
 import tempfile
 
-import yaml
 from canonical import canonical
-from cloudinit import handlers, helpers, stages, subp, url_helper, user_data
+from cloudinit import handlers, helpers, stages, subp, url_helper, user_data, util
 from cloudinit.settings import PER_INSTANCE
 
 PAGES = {
@@ -119,7 +118,7 @@ def process(data, root):
     if os.path.exists(init.paths.get_ipath("cloud_config")):
         with open(init.paths.get_ipath("cloud_config"), encoding="utf-8", newline="") as f:
             text = f.read()
-    config = yaml.safe_load(text)
+    config = util.load_yaml(text, default={})  # as it is read again
     marker = "# Cloud-config part ignored SCHEMA_ERROR: "
     return {
         "config": canonical({} if config is None else config),
