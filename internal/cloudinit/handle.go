@@ -236,6 +236,10 @@ func (h *handlers) patch(part *Part) {
 // write follows cloud-init in writing what it has merged to cloud-config.txt, from where it is
 // read again. Comments at the head of that file name the parts, whatever is in the names.
 func (h *handlers) write() {
+	if h.config != nil && h.config.Kind != doc.Map {
+		h.drop(fmt.Sprintf("a patch makes %s of the configuration, and cloud-init reads nothing but a map", h.config.Kind))
+		return
+	}
 	for i, part := range h.result.Parts {
 		if !part.counted {
 			continue

@@ -117,6 +117,21 @@ func TestUncertain(t *testing.T) {
 	}
 }
 
+// TestPatchedAway: a patch that makes a list of the configuration costs all of it.
+func TestPatchedAway(t *testing.T) {
+	const parts = "Content-Type: multipart/mixed; boundary=b\nMIME-Version: 1.0\n\n--b\nContent-Type: text/cloud-config\n\n#cloud-config\npackages: [ufw]\n" +
+		"--b\nContent-Type: text/cloud-config-jsonp\n\n#cloud-config-jsonp\n[{\"op\": \"add\", \"path\": \"\", \"value\": VALUE}]\n--b--\n"
+	for value, lost := range map[string]int{"[1]": 2, `"x"`: 2, "NaN": 2, `{"packages": ["ufw"]}`: 0} {
+		result, err := Merge("user-data", []byte(strings.ReplaceAll(parts, "VALUE", value)), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := result.Lost(); len(got) != lost || (result.Config == nil) != (lost > 0) || lost > 0 && !strings.Contains(got.Error(), "and cloud-init reads nothing but a map") {
+			t.Errorf("%s: %v", value, got)
+		}
+	}
+}
+
 // TestNames: the names of parts stand in the file that cloud-init reads its configuration from.
 func TestNames(t *testing.T) {
 	const part = "Content-Type: multipart/mixed; boundary=b\nMIME-Version: 1.0\n\n--b\nContent-Type: text/cloud-config\n" +
