@@ -217,7 +217,6 @@ func TestFullMain(t *testing.T) {
 	}
 	for _, release := range releases {
 		t.Run(release, func(t *testing.T) {
-			t.Parallel() // a machine keeps little more than one processor busy
 			l := newLab(t, release)
 			own := inMain(t)
 			host, err := os.ReadFile("../../testdata/e2e/hosts/all.yaml")
