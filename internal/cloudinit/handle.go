@@ -241,8 +241,8 @@ func (h *handlers) write() {
 		return
 	}
 	for i, part := range h.result.Parts {
-		if !part.counted {
-			continue
+		if !part.counted && (!part.Marked || h.options.old()) {
+			continue // nothing is said of it there
 		}
 		name := strings.TrimFunc(strings.NewReplacer("\n", " ", "\r", " ", "\t", " ").Replace(part.raw), email.Space)
 		ends, err := pyyaml.Load("# "+name+"\n", pyyaml.Source{Line: 1}, pyyaml.Options{})

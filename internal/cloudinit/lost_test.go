@@ -159,3 +159,13 @@ func TestNames(t *testing.T) {
 		}
 	}
 }
+
+// TestNull: a charset with a zero byte is an exception of Python that costs everything.
+func TestNull(t *testing.T) {
+	for _, header := range []string{"Content-Type: multipart/mixed; boundary*=u\x00''b", "Content-Type: text/cloud-config\nContent-Disposition: attachment; filename*=u\x00''x"} {
+		result, err := Merge("user-data", []byte(header+"\nMIME-Version: 1.0\n\n--b\nContent-Type: text/cloud-config\n\n#cloud-config\na: 1\n--b--\n"), Options{})
+		if err != nil || !strings.Contains(result.Fatal, "embedded null character") {
+			t.Errorf("%q: %q, %v", header, result.Fatal, err)
+		}
+	}
+}

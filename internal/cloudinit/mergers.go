@@ -155,6 +155,14 @@ func listedRule(item *doc.Node) (rule, error) {
 			name = doc.Text(string(name.Kind))
 		}
 		return rule{name.Text, &doc.Node{Kind: doc.List, Items: item.Items[1:]}}, nil
+	case pyyaml.Bytes: // Python takes the first byte for the name, which is a number
+		if item.Text == "" {
+			return rule{}, fmt.Errorf("a merge type is no bytes")
+		}
+		if item.Text[0] == 0 {
+			return rule{}, nil
+		}
+		return rule{string(doc.Int), doc.Words()}, nil
 	case doc.String: // Python takes the first character for the name
 		runes := []rune(item.Text)
 		if len(runes) == 0 {

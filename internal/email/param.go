@@ -36,7 +36,8 @@ func (m *Message) Filename() (string, error) {
 			return "", err
 		}
 		if ok {
-			return Strip(p.collapse()), nil
+			name, err := p.collapse()
+			return Strip(name), err
 		}
 	}
 	return "", nil
@@ -45,7 +46,11 @@ func (m *Message) Filename() (string, error) {
 // boundary is the boundary of a multipart.
 func (m *Message) boundary() (string, bool, error) {
 	p, ok, err := m.param("Content-Type", "boundary")
-	return strings.TrimRightFunc(p.collapse(), Space), ok, err
+	if err != nil {
+		return "", ok, err
+	}
+	text, err := p.collapse()
+	return strings.TrimRightFunc(text, Space), ok, err
 }
 
 func (m *Message) param(header, name string) (p param, ok bool, err error) {
@@ -220,11 +225,21 @@ var charsets = func() map[string]string {
 	return names
 }()
 
+// errNull is what Python says of a charset with a zero byte, and nobody expects.
+var errNull = errors.New("ValueError: embedded null character")
+
 // collapse makes text of a value, whatever it is.
-func (p param) collapse() string {
+func (p param) collapse() (string, error) {
 	if !p.extended {
-		return unquote(p.value)
+		return unquote(p.value), nil
 	}
+	if strings.ContainsRune(p.charset, 0) {
+		return "", errNull
+	}
+	return p.decode(), nil
+}
+
+func (p param) decode() string {
 	charset := charsets[strings.Trim(notWord.ReplaceAllString(strings.ToLower(p.charset), "_"), "_")]
 	if p.noCharset {
 		charset = "ascii"
