@@ -149,6 +149,12 @@ func (p *processor) entryMessage(kind string, content *doc.Node) (*email.Message
 	if !utf8.ValidString(content.Text) {
 		return nil, errors.New("content that is not UTF-8")
 	}
+	if name, value, is := strings.Cut(kind, "="); is && !strings.Contains(name, ";") {
+		// Python writes the header anew, and takes the type for a parameter.
+		if kind, value = email.Strip(name), email.Strip(value); value != "" {
+			kind += `="` + email.Quote(value) + `"`
+		}
+	}
 	charset := "us-ascii"
 	for _, r := range content.Text {
 		if r >= 0x80 {
