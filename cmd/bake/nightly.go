@@ -31,7 +31,7 @@ const keptNights = 60
 var nightWords = map[string][]string{ // and the options that go with each alone
 	"":        {"shard", "to", "night", "plain-http", "with-secrets"},
 	"install": {"user", "at", "run-as", "on-failure", "unit-dir"},
-	"status":  {"nights"},
+	"status":  {"nights", "to", "plain-http"},
 	"logs":    {"user", "follow"},
 }
 

@@ -329,6 +329,10 @@ func TestNightOptions(t *testing.T) {
 		{"install --user", 4, "set HOME"},
 		{"install --on-failure x", 2, "--on-failure"},
 		{"--host absent", 3, "unknown host"},
+		{"logs --to s3://x/y", 2, "--to goes with bake nightly and bake nightly status"},
+		{"status --to oci://127.0.0.1:1/x", 2, "a registry has no conditional writes"},
+		{"status --shard 0/3", 2, "--shard goes with bake nightly"},
+		{"status --plain-http", 2, "--plain-http goes with --to"},
 		{"status", 0, "there was no night yet"},
 	} {
 		if o := s.night(strings.Fields(test.args)...); o.code != test.code || !strings.Contains(o.stderr+o.stdout, test.want) {

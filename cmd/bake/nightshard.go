@@ -51,7 +51,11 @@ func (a *app) readShard(c *cli.Context) (o shardOptions, err error) {
 	if !c.IsSet("shard") {
 		for _, flag := range []string{"to", "night", "plain-http", "with-secrets"} {
 			if c.IsSet(flag) {
-				return o, usageError{fmt.Errorf("--%s goes with --shard", flag)}
+				with := "--shard"
+				if c.Args().First() == "status" {
+					with = "--to"
+				}
+				return o, usageError{fmt.Errorf("--%s goes with %s", flag, with)}
 			}
 		}
 		return o, nil
