@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// lynisIndex is the least hardening index of a machine with all layers: what was measured on
-// Debian 13, where the plain image had 64. layers/audit/README.md says what more would cost.
-const lynisIndex = 80
+// lynisIndex is the hardening index that a machine with all layers is to have. It had 80 when
+// this was last run, on Debian 13, and the plain image 64.
+const lynisIndex = 85
 
 // audited is what Lynis says of a machine.
 type audited struct {
