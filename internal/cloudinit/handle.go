@@ -244,7 +244,7 @@ func (h *handlers) write() {
 		if !part.counted && (!part.Marked || h.options.old()) {
 			continue // nothing is said of it there
 		}
-		name := strings.TrimFunc(strings.NewReplacer("\n", " ", "\r", " ", "\t", " ").Replace(part.raw), email.Space)
+		name := email.Strip(strings.NewReplacer("\n", " ", "\r", " ", "\t", " ").Replace(part.raw))
 		ends, err := pyyaml.Load("# "+name+"\n", pyyaml.Source{Line: 1}, pyyaml.Options{})
 		switch isBroken := strings.ContainsAny(name, "\u0085\u2028\u2029"); {
 		case isBroken && utf8.ValidString(name) && (err != nil || ends != nil):
