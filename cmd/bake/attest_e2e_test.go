@@ -57,7 +57,31 @@ func (h *house) again(t *testing.T, n int) attest.Verdict {
 	t.Helper()
 	_, _ = h.try("systemctl reboot")
 	h.client.Close()
+	h.restarted(t, n)
 	return h.verdicts(t, n)
+}
+
+// restarted waits until the kernel runs for the nth time. An emulated machine has once
+// stopped for good when its firmware had begun the boot loader, before anything of bake's:
+// it is reset, once, and the log says where its processors were.
+func (h *house) restarted(t *testing.T, n int) {
+	t.Helper()
+	pattern := regexp.MustCompile(fmt.Sprintf(`(?s)(?:\[ *0\.0+\] Linux version .*?){%d}`, n))
+	ctx, cancel := context.WithTimeout(h.ctx, 10*time.Minute)
+	defer cancel()
+	_, err := h.WaitConsole(ctx, pattern)
+	if err == nil {
+		return
+	}
+	accel, _, bad := vm.Accelerator(h.ctx, tool.Box{}, "", os.Getenv("BAKE_ACCEL"))
+	if bad != nil || accel != "tcg" || !strings.Contains(lastLine(h.Console()), "BdsDxe: starting") {
+		t.Fatalf("boot %d: %v", n, err)
+	}
+	was, bad := h.Reset(h.ctx)
+	if bad != nil {
+		t.Fatal(bad)
+	}
+	t.Logf("boot %d stopped between the firmware and the boot loader: reset. Its processors:\n%s", n, was)
 }
 
 // overwrite puts other bytes where the guest's seed disk has its own, at its next

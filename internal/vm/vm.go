@@ -353,6 +353,20 @@ func (m *Machine) PowerDown(ctx context.Context) error {
 	}
 }
 
+// Reset presses the reset button. Memory is lost, disks are not. It returns where the
+// processors were before, as QEMU's "info registers" prints it, for whoever must know
+// why nothing else would help.
+func (m *Machine) Reset(ctx context.Context) (string, error) {
+	was, err := m.monitor.human(ctx, "info registers -a")
+	if err == nil {
+		_, err = m.monitor.do(ctx, "system_reset", nil)
+	}
+	if err != nil {
+		return was, fmt.Errorf("resetting: %w", m.orDead(err))
+	}
+	return was, nil
+}
+
 // Close kills QEMU if it still runs, waits for its end and removes its files.
 // Further calls return what the first did.
 func (m *Machine) Close() error {

@@ -276,6 +276,13 @@ func TestGuestStaticOffline(t *testing.T) {
 	if got, err := g.Knock(ctx, 23); got != Refused || err != nil {
 		t.Errorf("Knock(23) = %v, %v", got, err)
 	}
+	was, err := g.Reset(ctx)
+	if n := strings.Count(was, "RIP="); err != nil || n != 2 {
+		t.Errorf("Reset names %d of 2 processors: %v\n%s", n, err, was)
+	}
+	if _, err := g.WaitConsole(ctx, regexp.MustCompile(`(?s)Linux version .*Linux version `)); err != nil {
+		t.Errorf("no second boot: %v", err)
+	}
 	g.Close()
 	if !strings.Contains(console.String(), "BEGIN SSH HOST KEY KEYS") {
 		t.Error("the live copy of the console lacks the host keys")
