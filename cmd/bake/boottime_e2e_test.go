@@ -38,6 +38,21 @@ func booted(t *testing.T, host string, attests bool) float64 {
 	ctx, cancel := context.WithTimeout(t.Context(), 45*time.Minute)
 	defer cancel()
 	h := begin(ctx, t, l, func(*vm.Spec) {})
+	for range 2 {
+		// What cloud-init prints on the console while getty starts there has been lost.
+		if attests {
+			break
+		}
+		err := h.printedKeys()
+		if err == nil {
+			break
+		}
+		t.Logf("once more: %v", err)
+		if err := h.Close(); err != nil {
+			t.Fatal(err)
+		}
+		h = begin(ctx, t, l, func(*vm.Spec) {})
+	}
 	if attests {
 		if verdict := h.verdicts(t, 1); !verdict.OK {
 			t.Fatalf("the machine stayed shut: %+v", verdict)
@@ -68,6 +83,14 @@ for result in report["results"]: print(result)'`))
 		t.Fatalf("it was up after %f of %f s: that is not the guest's own clock", end, now)
 	}
 	return end
+}
+
+// printedKeys waits until the host keys have come over the console.
+func (h *house) printedKeys() error {
+	ctx, cancel := context.WithTimeout(h.ctx, 10*time.Minute)
+	defer cancel()
+	_, err := h.HostKeys(ctx)
+	return err
 }
 
 func median(values []float64) float64 { return slices.Sorted(slices.Values(values))[len(values)/2] }

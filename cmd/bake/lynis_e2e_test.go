@@ -48,11 +48,11 @@ func TestFullLynis(t *testing.T) {
 	t.Run("machines", func(t *testing.T) { // side by side: Lynis keeps one processor of a machine busy
 		t.Run("plain", func(t *testing.T) {
 			t.Parallel()
-			plain = machines[0].audit(t)
+			plain = machines[0].audit(t, func(*house, *testing.T) {})
 		})
 		t.Run("baked", func(t *testing.T) {
 			t.Parallel()
-			baked = machines[1].audit(t)
+			baked = machines[1].audit(t, (*house).demandRemembered)
 		})
 	})
 	t.Logf("hardening index: %d baked, %d plain; %d suggestions left of %d",
@@ -85,12 +85,13 @@ func bakeForLynis(t *testing.T, host string) lab {
 	return l
 }
 
-// audit boots a machine and runs Lynis in it.
-func (l lab) audit(t *testing.T) audited {
+// audit boots a machine and, after what comes first, runs Lynis in it.
+func (l lab) audit(t *testing.T, first func(*house, *testing.T)) audited {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 80*time.Minute)
 	defer cancel()
 	h := settle(ctx, t, l, newStreet(t))
+	first(h, t)
 	t.Log("\n" + h.run(t, `for unit in openclaw fail2ban docker containerd ssh; do
 	systemctl cat $unit.service >/dev/null 2>&1 || continue
 	echo "$unit: $(systemd-analyze security --no-pager $unit.service | tail -n 1)"
@@ -116,4 +117,27 @@ cat /var/log/lynis-report.dat >&3`)
 	}
 	slices.Sort(a.suggestions)
 	return a
+}
+
+// demandRemembered wants the layer aide to have taken the system as it attested, to tell of
+// what is added, and to take what an upgrade changes only if all was well before.
+func (h *house) demandRemembered(t *testing.T) {
+	t.Helper()
+	h.await(t, "what AIDE remembers", func() (bool, error) {
+		state, err := h.try("test -s /var/lib/aide/aide.db && systemctl is-active bake-aide.service || :")
+		return state == "inactive", err
+	})
+	if got, want := h.run(t, `cd /etc/systemd/system
+look() { systemctl start bake-aide.service 2> /dev/null && echo well || echo changed; }
+look
+echo > unasked.service
+/usr/local/lib/bake/aide before > /dev/null || echo not well
+/usr/local/lib/bake/aide after || echo not taken
+look
+journalctl -q -o cat -u bake-aide.service | grep -o '[^ ]*unasked.service$' | sort -u
+rm unasked.service
+/usr/local/lib/bake/aide before > /dev/null && echo > upgraded.service && /usr/local/lib/bake/aide after > /dev/null
+look`), "well\nnot well\nnot taken\nchanged\n/etc/systemd/system/unasked.service\nwell"; got != want {
+		t.Errorf("what AIDE says:\n%s\nwant:\n%s", got, want)
+	}
 }
