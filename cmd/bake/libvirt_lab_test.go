@@ -24,9 +24,14 @@ func startLibvirt(t *testing.T, dir string) (pid int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // and all in its namespaces with it
+		close(ended)
+	}()
 	t.Cleanup(func() {
 		_ = input.Close()
-		_ = cmd.Wait() // and all in its namespaces with it
+		<-ended
 	})
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		if _, err := os.Stat(filepath.Join(dir, "ready")); err == nil {
@@ -38,6 +43,11 @@ func startLibvirt(t *testing.T, dir string) (pid int) {
 				t.Fatal(err)
 			}
 			return pid
+		}
+		select {
+		case <-ended:
+			t.Fatal("there is no libvirtd: the lab has ended, see above")
+		default:
 		}
 		if time.Now().After(deadline) {
 			t.Fatal("libvirtd does not start")

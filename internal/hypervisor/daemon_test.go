@@ -2,6 +2,7 @@ package hypervisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -84,14 +85,24 @@ func start() (dir string, end func(), err error) {
 	if err != nil {
 		return dir, end, err
 	}
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // and all in its namespaces with it
+		close(ended)
+	}()
 	end = func() {
 		_ = input.Close()
-		_ = cmd.Wait() // and all in its namespaces with it
+		<-ended
 		_ = os.RemoveAll(dir)
 	}
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		if _, err := os.Stat(filepath.Join(dir, "ready")); err == nil {
 			return dir, end, nil
+		}
+		select {
+		case <-ended:
+			return dir, end, errors.New("there is no libvirtd: the lab has ended, see above")
+		default:
 		}
 		if time.Now().After(deadline) {
 			log, _ := os.ReadFile(filepath.Join(dir, "libvirtd.log"))
