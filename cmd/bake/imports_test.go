@@ -23,6 +23,7 @@ var mayImport = map[string][]string{
 	"internal/tool":       {},
 	"internal/lazy":       {},
 	"internal/oracle":     {}, // of tests alone
+	"internal/libvirtlab": {}, // of tests alone
 	"internal/doc":        {"internal/diag", "internal/lazy"},
 	"internal/layer":      {"internal/claim", "internal/diag", "internal/doc", "internal/lazy"},
 	"internal/host":       {"internal/attest", "internal/claim", "internal/diag", "internal/doc", "internal/label", "internal/layer", "internal/lazy", "internal/origin", "internal/secret"},

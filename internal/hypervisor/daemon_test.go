@@ -2,15 +2,13 @@ package hypervisor
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
+	"bake/internal/libvirtlab"
 	"bake/internal/tool"
 )
 
@@ -76,39 +74,11 @@ func start() (dir string, end func(), err error) {
 	if dir, err = os.MkdirTemp("", "bake-libvirt-"); err != nil { // a socket's path must be short
 		return dir, end, err
 	}
-	cmd := exec.Command("../../testdata/lab/libvirt", dir)
-	cmd.Stderr = os.Stderr
-	input, err := cmd.StdinPipe() // whose end, when this process dies, too, is its end
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		return dir, end, err
-	}
-	ended := make(chan struct{})
-	go func() {
-		_ = cmd.Wait() // and all in its namespaces with it
-		close(ended)
-	}()
-	end = func() {
-		_ = input.Close()
-		<-ended
+	_, stop, err := libvirtlab.Start(dir)
+	return dir, func() {
+		stop()
 		_ = os.RemoveAll(dir)
-	}
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		if _, err := os.Stat(filepath.Join(dir, "ready")); err == nil {
-			return dir, end, nil
-		}
-		select {
-		case <-ended:
-			return dir, end, errors.New("there is no libvirtd: the lab has ended, see above")
-		default:
-		}
-		if time.Now().After(deadline) {
-			log, _ := os.ReadFile(filepath.Join(dir, "libvirtd.log"))
-			return dir, end, fmt.Errorf("libvirtd does not start: %s", log)
-		}
-	}
+	}, err
 }
 
 func connect(t *testing.T, uri string) *Hypervisor {
