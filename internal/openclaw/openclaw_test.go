@@ -208,7 +208,14 @@ func TestBuild(t *testing.T) {
 	if mode, err := os.ReadFile(filepath.Join(tree.Dir, "node_modules/openclaw/finished")); string(mode) != "off" {
 		t.Errorf("native code was tried while finishing: %q, %v", mode, err)
 	}
-	if arm, err := d.Build(t.Context(), p, "arm64"); err != nil || arm.Digest == tree.Digest {
+	arm, err := d.Build(t.Context(), p, "arm64")
+	if version, bad := exec.Command("npm", "--version").Output(); bad != nil {
+		t.Error(bad)
+	} else if strings.HasPrefix(string(version), "9.") { // Debian 12's
+		if err == nil || !strings.Contains(err.Error(), "npm 9 does not install for an architecture that is not its own") {
+			t.Errorf("for the other architecture by npm 9: %+v, %v", arm, err)
+		}
+	} else if err != nil || arm.Digest == tree.Digest {
 		t.Errorf("for the other architecture: %+v, %v", arm, err)
 	}
 	if _, err := os.Stat("/tmp/bake-ran-a-script"); err == nil {
