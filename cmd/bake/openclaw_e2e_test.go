@@ -36,11 +36,12 @@ layers:
   - openclaw-container: {image: "sha256:0000000000000000000000000000000000000000000000000000000000000000", port: 3000}
 `
 
-// isReady asks a gateway whether it is, and tells each new answer.
+// isReady asks a gateway whether it is, and tells each new answer. It takes its time:
+// under emulation each question costs the guest a second that the gateway could use.
 func (h *house) isReady(t *testing.T, port string) func() (bool, error) {
 	last := ""
 	return func() (bool, error) {
-		code, err := h.get("127.0.0.1/"+port, "/readyz")
+		code, err := h.try("sleep 5\n" + getScript("127.0.0.1/"+port, "/readyz"))
 		if code != last {
 			last = code
 			t.Logf("the gateway at %s answers %q", port, code)
@@ -67,10 +68,12 @@ func (h *house) awaitGateway(t *testing.T, what, port string) {
 
 // get asks the gateway, from the guest itself, with nothing but a shell, for the status
 // that it answers with.
-func (h *house) get(at, path string) (string, error) {
-	return h.try("bash 2>/dev/null <<'END' || :\n" +
+func (h *house) get(at, path string) (string, error) { return h.try(getScript(at, path)) }
+
+func getScript(at, path string) string {
+	return "bash 2>/dev/null <<'END' || :\n" +
 		"exec 3<>/dev/tcp/" + at + " && printf 'GET " + path + ` HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n' >&3 && head -n 1 <&3 | cut -d' ' -f2` +
-		"\nEND\n")
+		"\nEND\n"
 }
 
 // TestFullOpenClaw boots the real gateway on a machine that has never seen a network
