@@ -154,7 +154,10 @@ func (s Store) qemuImg(ctx context.Context, most limits, args ...string) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.Tools.Run(ctx, "prlimit", append(append(most[:], program), args...)...)
+	// One arena: glibc maps 128 MiB for each thread's own, and on a busy machine qemu-img has
+	// so many threads that no address space is left for the stack of the next.
+	line := append(most[:], "/usr/bin/env", "MALLOC_ARENA_MAX=1", program)
+	_, err = s.Tools.Run(ctx, "prlimit", append(line, args...)...)
 	if err != nil && strings.Contains(strings.ToLower(err.Error()), syscall.ENOSPC.Error()) {
 		return fmt.Errorf("%w (%w)", syscall.ENOSPC, err)
 	}

@@ -197,14 +197,14 @@ func TestOverlayFails(t *testing.T) {
 }
 
 // TestLimits asks a pretended qemu-img what it may do. The shell counts address
-// space in KiB and file sizes in blocks of 512 bytes.
+// space in KiB and file sizes in blocks of 512 bytes; the last number is of arenas.
 func TestLimits(t *testing.T) {
 	s := newStore(t)
 	blob := mustAdd(t, s, write(t, plain()))
-	s.Tools = pretend(t, `echo "$1 $(ulimit -v) $(ulimit -t) $(ulimit -f)" >&2; exit 1`)
+	s.Tools = pretend(t, `echo "$1 $(ulimit -v) $(ulimit -t) $(ulimit -f) $MALLOC_ARENA_MAX" >&2; exit 1`)
 	for want, err := range map[string]error{
-		"create 1048576 60 131072": s.Overlay(t.Context(), blob, draft(t, s, "a"), gib),
-		"check 1048576 60 0":       s.qemuCheck(t.Context(), blob.Path),
+		"create 1048576 60 131072 1": s.Overlay(t.Context(), blob, draft(t, s, "a"), gib),
+		"check 1048576 60 0 1":       s.qemuCheck(t.Context(), blob.Path),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
