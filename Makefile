@@ -68,8 +68,9 @@ e2e-full: deps build ## every boot there is: e2e with all falsified, faults, Lyn
 	done
 
 bench: deps build ## speed beside the usual tools, in one run
+	export BAKE_E2E_DEBIAN_13=$$($(LAB)/base debian-13)
 	go test -tags bench -count 1 -timeout 30m -p 1 -run TestBench -v ./cmd/bake ./internal/download
-	BAKE_E2E_DEBIAN_13=$$($(LAB)/base debian-13) $(E2E) -run TestBenchFirstBoot ./cmd/bake
+	$(E2E) -run TestBenchFirstBoot ./cmd/bake
 
 fuzz: guest deps ## every fuzz target for 20 s; 100000 sets of parts beside cloud-init
 	for file in $$(grep -rl --include='*_test.go' '^func Fuzz' internal cmd); do

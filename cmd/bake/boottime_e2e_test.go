@@ -38,11 +38,8 @@ func booted(t *testing.T, host string, attests bool) float64 {
 	ctx, cancel := context.WithTimeout(t.Context(), 45*time.Minute)
 	defer cancel()
 	h := begin(ctx, t, l, func(*vm.Spec) {})
-	for range 2 {
-		// What cloud-init prints on the console while getty starts there has been lost.
-		if attests {
-			break
-		}
+	// What cloud-init prints on the console while getty starts there may be lost.
+	for tries := 0; !attests && tries < 2; tries++ {
 		err := h.printedKeys()
 		if err == nil {
 			break

@@ -221,7 +221,7 @@ func TestFullMain(t *testing.T) {
 	}
 	for i, release := range releases {
 		t.Run(release, func(t *testing.T) {
-			t.Parallel() // most claims keep one processor busy: 40 minutes become 27
+			t.Parallel() // most claims keep one processor busy
 			if isFull() {
 				demandLayers(t, labs[i].demandFalsified(t, "all"))
 			} else {
