@@ -33,7 +33,8 @@ const oldGeneration, newGeneration = "00000000000000aa", "00000000000000bb"
 //	log              a line for each thing that was done
 //	runs-HOST        the generations that it has been given, a line each; it runs the last
 //	fail-HOST        claims, down, world, trust; hang: nothing is done until somebody ends
-//	                 it; late: all is done, and nothing is heard of it
+//	                 it; late: all is done, and nothing is heard of it; with "after HOST"
+//	                 it is not before that one has begun
 type simulator struct {
 	machines
 	dir string
@@ -49,6 +50,11 @@ func (s simulator) note(words ...string) {
 	if err = errors.Join(err, file.Close()); err != nil {
 		panic(err)
 	}
+}
+
+func (s simulator) hasBegun(host string) bool {
+	log, _ := os.ReadFile(filepath.Join(s.dir, "log")) // none was
+	return strings.Contains(string(log), "begin "+host+"\n")
 }
 
 // given are the generations that a host has been given, nil for no machine.
@@ -109,8 +115,12 @@ func (s simulator) Return(ctx context.Context, host, generation, before string) 
 func (s simulator) work(ctx context.Context, host, generation string) (rollout.Result, error) {
 	s.note("begin", host)
 	defer s.note("end", host)
-	how, _ := os.ReadFile(s.path("fail", host))
-	if string(how) == "hang" {
+	text, _ := os.ReadFile(s.path("fail", host))
+	how, other, _ := strings.Cut(string(text), " after ")
+	for other != "" && ctx.Err() == nil && !s.hasBegun(other) {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if how == "hang" {
 		s.note("hangs", host)
 		<-ctx.Done()
 	}
@@ -118,7 +128,7 @@ func (s simulator) work(ctx context.Context, host, generation string) (rollout.R
 		s.note("refused", host)
 		return rollout.Result{Down: true}, err
 	}
-	switch string(how) {
+	switch how {
 	case "claims":
 		s.note("failed", host)
 		return rollout.Result{}, &deploy.FailedError{Host: host, Generation: generation, Reason: "a claim does not hold", Back: s.runs(host)}
@@ -137,7 +147,7 @@ func (s simulator) work(ctx context.Context, host, generation string) (rollout.R
 	if err := s.give(host, generation); err != nil {
 		return rollout.Result{Down: true}, err
 	}
-	if string(how) == "late" {
+	if how == "late" {
 		s.note("hangs", host)
 		<-ctx.Done()
 		return rollout.Result{Down: true}, context.Cause(ctx)
@@ -353,7 +363,7 @@ func TestRollout(t *testing.T) {
 	for _, host := range []string{"sim14", "sim15"} {
 		a.fail(host, "")
 	}
-	a.fail("sim20", "claims")
+	a.fail("sim20", "claims after sim21") // the last of its wave: none of that begins after a halt
 	seen := len(a.log(0))
 	out := a.must(7, "halted: 2 hosts failed, and 1 may; the first is sim07", "--resume", "--lease", "1s")
 	again := begun(a.log(seen))
@@ -414,15 +424,15 @@ func TestRollout(t *testing.T) {
 // TestRolloutExits: what ends a rollout, with its exit status.
 func TestRolloutExits(t *testing.T) {
 	for _, test := range []struct {
-		how, host string
+		how, host string // after the other of its wave has begun
 		code      int
 		words     string
 		begun     int
 	}{
-		{"claims", "sim01", 7, "halted: 1 canary of 2 failed; the first is sim01", 2},
-		{"world", "sim01", 6, "no route to host", 2},
-		{"trust", "sim03", 5, "cannot be trusted", 4},
-		{"down", "sim02", 7, "it panics", 4},
+		{"claims after sim00", "sim01", 7, "halted: 1 canary of 2 failed; the first is sim01", 2},
+		{"world after sim00", "sim01", 6, "no route to host", 2},
+		{"trust after sim02", "sim03", 5, "cannot be trusted", 4},
+		{"down after sim03", "sim02", 7, "it panics", 4},
 		{"", "sim02", 0, "done: 6 of 6 done", 6},
 	} {
 		a := newArmada(t, 6)
