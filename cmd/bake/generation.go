@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"bake/internal/artifact"
 	"bake/internal/base"
 	"bake/internal/diag"
@@ -91,13 +93,13 @@ func (a *app) bake(ctx context.Context, h ready, o imageOptions) (g artifact.Gen
 	}
 	draft.VouchedBy(notary{a, key, r})
 	defer func() { err = errors.Join(err, draft.Discard()) }()
-	if err := a.writeDisk(ctx, draft, r.host, r.blob, r.disk); err != nil {
+	group, inner := errgroup.WithContext(ctx)
+	group.Go(func() error { return a.writeDisk(inner, draft, r.host, r.blob, r.disk) })
+	group.Go(func() error { return a.writeSBOM(inner, draft, r) }) // while others' programs work
+	if err := group.Wait(); err != nil {
 		return g, "", err
 	}
 	if err := r.load.share(ctx, draft); err != nil {
-		return g, "", err
-	}
-	if err := a.writeSBOM(ctx, draft, r); err != nil {
 		return g, "", err
 	}
 	if err := a.writeInputs(draft, r); err != nil {
