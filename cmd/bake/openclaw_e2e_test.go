@@ -314,8 +314,13 @@ docker port openclaw; docker diff openclaw | sort | xargs`); got != "CapBnd: 000
 		t.Errorf("from outside: %v, %v", answer, err)
 	}
 	h.demandAudit(t, "docker exec openclaw node openclaw.mjs security audit --json")
-	h.run(t, "docker kill openclaw")
+	ended := "journalctl -q -b -o cat -u openclaw-container.service | grep -c 'Main process exited' || :"
+	before := h.run(t, ended+"\ndocker kill openclaw > /dev/null")
 	h.awaitGateway(t, "the answer of a container that was killed", "openclaw-container.service", "3000")
+	// The next one does not take the killed one's lease for another machine's.
+	if after := h.run(t, ended); after != h.run(t, "echo $(("+before+" + 1))") {
+		t.Errorf("%s had ended before it was killed, %s when there was an answer again", before, after)
+	}
 }
 
 // demandAudit wants OpenClaw itself to find nothing critical.
