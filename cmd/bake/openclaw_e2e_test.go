@@ -137,7 +137,6 @@ done; exit 0' | sort -u | xargs`)
 	}
 	h.enter(t)
 	h.awaitGateway(t, "the gateway's answer after a reboot", "openclaw.service", "18789")
-	t.Run("container", h.testContainer)
 }
 
 // testRefused ends the gateway as it ends itself: a refused configuration is final, a
@@ -287,14 +286,26 @@ func TestFullOpenClawFalsify(t *testing.T) {
 	find(t, report, "openclaw", "Its code is what was baked")
 }
 
-// testContainer runs the tree of the payload in a container, of an image that is made
-// here: the one that the host file names is nobody's.
-func (h *house) testContainer(t *testing.T) {
+// TestFullContainer runs the tree of the payload in a container, of an image that is made
+// there: the one that the host file names is nobody's.
+func TestFullContainer(t *testing.T) {
+	l := newLab(t, "debian-13")
+	l.write(t, "hosts/zap.yaml", clawHost)
+	if code, _ := l.bake(t, "image", "--host", "zap", "--base", l.base); code != 0 {
+		t.Fatalf("bake image: exit %d", code)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Minute)
+	defer cancel()
+	h := begin(ctx, t, l, func(*vm.Spec) {})
+	if verdict := h.verdicts(t, 1); !verdict.OK {
+		t.Fatalf("the machine stayed shut: %+v", verdict)
+	}
+	h.enter(t)
 	h.run(t, `systemctl stop openclaw.service openclaw-container.service
 lib=$(for program in /opt/openclaw/bin/node /bin/sh; do ldd $program | grep -o '/[^ ]*'; done | sort -u | sed 's,^/,,')
 image=$(tar -C / -ch opt/openclaw bin/sh $lib | docker import --change 'WORKDIR /opt/openclaw/node_modules/openclaw' --change 'ENV PATH=/opt/openclaw/bin:/bin' -)
 sed -i "s/^image=.*/image=$image/" /usr/local/lib/bake/openclaw-container
-systemctl reset-failed openclaw-container.service
+systemctl reset-failed openclaw-container.service || :
 systemctl start --no-block openclaw-container.service`)
 	defer func() {
 		if t.Failed() {
