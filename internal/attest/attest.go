@@ -218,7 +218,7 @@ func (a *attestation) run(ctx context.Context) error {
 		a.problem("keeping the report", err)
 	}
 	if a.report.OK {
-		fmt.Fprintf(a.Console, "bake: every claim holds, opening\n")
+		fmt.Fprintf(a.Console, "\nbake: every claim holds, opening\n")
 		a.script(ctx, "gate", "open")
 	}
 	if !a.report.OK {

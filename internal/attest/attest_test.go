@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -76,6 +77,30 @@ func (g *guest) read(name string) string {
 
 func (g *guest) options() Options {
 	return Options{Root: g.root, Console: &g.console, Wait: time.Minute, Poll: time.Millisecond, Each: time.Minute}
+}
+
+// prompter is a console on which somebody asks for a login whenever there is a pause.
+type prompter struct{ to *bytes.Buffer }
+
+func (p prompter) Write(text []byte) (int, error) {
+	p.to.Write(text)
+	p.to.WriteString("\nzap login: ")
+	return len(text), nil
+}
+
+// TestOwnLines: what is said begins a line, whatever is on the console.
+func TestOwnLines(t *testing.T) {
+	g := newGuest(t)
+	o := g.options()
+	o.Console = prompter{&g.console}
+	if verdict, _, err := g.attestWith(t, o, check("x", "cat state", "good")); err != nil || !verdict.OK {
+		t.Fatalf("%+v, %v", verdict, err)
+	}
+	for _, line := range []string{"bake: trying 1 claims", "bake: every claim holds, opening", "-----BEGIN SSH HOST KEY KEYS-----"} {
+		if !slices.Contains(strings.Split(g.console.String(), "\n"), line) {
+			t.Errorf("%q is on no line of its own:\n%s", line, &g.console)
+		}
+	}
 }
 
 func (g *guest) attest(t *testing.T, checks ...claim.Check) (Verdict, Report, error) {

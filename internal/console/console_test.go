@@ -84,6 +84,8 @@ func TestReading(t *testing.T) {
 		"from the middle":              {"[   99.5] x\n", "kernel"},
 		"provisioned":                  {begins + provides, "cloud-init-done B"},
 		"tries":                        {begins + provides + tries, "trying B"},
+		"opens":                        {begins + provides + tries + "\nbake: every claim holds, opening\n", "opening SB"},
+		"opens behind a prompt":        {begins + provides + tries + "zap login: bake: every claim holds, opening\n", "opening B"},
 		"attested":                     {begins + provides + tries + tells + ok, "verdict ok keys B"},
 		"failed":                       {begins + provides + tries + tells + fails + fail, "verdict fail keys FFB"},
 		"refused":                      {begins + attest.Verdict{Refused: "x"}.String() + "\n", "verdict refused B"},
