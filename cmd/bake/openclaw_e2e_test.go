@@ -330,7 +330,8 @@ docker port openclaw; docker diff openclaw | sort | xargs`); got != "CapBnd: 000
 	h.awaitGateway(t, "the answer of a container that was killed", "openclaw-container.service", "3000")
 	// The next one does not take the killed one's lease for another machine's.
 	if after := h.run(t, ended); after != h.run(t, "echo $(("+before+" + 1))") {
-		t.Errorf("%s had ended before it was killed, %s when there was an answer again", before, after)
+		t.Errorf("%s had ended before it was killed, %s when there was an answer again:\n%s", before, after,
+			h.run(t, "journalctl -q -b -o short-monotonic -u openclaw-container.service | grep -B 15 'Main process exited'"))
 	}
 }
 
