@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"bake/internal/attest"
+	"bake/internal/console"
 	"bake/internal/seed"
 	"bake/internal/tool"
 	"bake/internal/vm"
@@ -26,6 +27,9 @@ import (
 // last.
 func (h *house) verdicts(t *testing.T, n int) attest.Verdict {
 	t.Helper()
+	if n == 1 {
+		h.outlive(t)
+	}
 	pattern := regexp.MustCompile(fmt.Sprintf(`(?s)(?:BAKE-RESULT v1 [^\n]* end\r?\n.*?){%d}`, n))
 	ctx, cancel := context.WithTimeout(h.ctx, 20*time.Minute)
 	defer cancel()
@@ -39,17 +43,28 @@ func (h *house) verdicts(t *testing.T, n int) attest.Verdict {
 	return verdict
 }
 
-// panicked says whether the kernel did before cloud-init began, under emulation.
-func (h *house) panicked(t *testing.T) bool {
+// outlive starts the machine anew, once, if its kernel has panicked before cloud-init
+// began, under emulation: QEMU's own translation has been seen to run an int3 of which the
+// kernel had made something else, and nothing of bake's had run.
+func (h *house) outlive(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(h.ctx, 20*time.Minute)
 	defer cancel()
-	seen, err := h.WaitConsole(ctx, regexp.MustCompile(`Cloud-init v\.|Kernel panic - not syncing`))
+	seen, err := h.WaitConsole(ctx, regexp.MustCompile(`Cloud-init v\.|BAKE-RESULT v1|Kernel panic - not syncing.*`))
 	if err != nil {
 		t.Fatal(err)
 	}
 	accel, _, err := vm.Accelerator(ctx, tool.Box{}, "", os.Getenv("BAKE_ACCEL"))
-	return err == nil && accel == "tcg" && strings.HasPrefix(seen[0], "Kernel")
+	if err != nil || accel != "tcg" || !strings.HasPrefix(seen[0], "Kernel") {
+		return
+	}
+	t.Logf("once more, for nothing of bake's has run: %s%s", seen[0], console.Tail(strings.Split(h.Console(), "\n")))
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if h.Machine, err = vm.Start(h.ctx, tool.Box{}, h.spec); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // again reboots the guest from inside and waits for its next verdict.
@@ -145,14 +160,6 @@ func TestE2EAttest(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := begin(ctx, t, l, func(s *vm.Spec) { s.Seed = disk })
-	if h.panicked(t) {
-		t.Log("the emulated processor failed its kernel before anything of bake's ran: once more")
-		if err := h.Close(); err != nil {
-			t.Fatal(err)
-		}
-		h = begin(ctx, t, l, func(s *vm.Spec) { s.Seed = disk })
-	}
-
 	first := h.verdicts(t, 1)
 	if !first.OK {
 		t.Fatalf("first boot: %+v", first)

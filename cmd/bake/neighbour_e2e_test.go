@@ -231,6 +231,7 @@ func (s *street) greet(t *testing.T, at string) {
 // house is a guest on the street: a generation of zap, booted.
 type house struct {
 	*vm.Machine
+	spec   vm.Spec
 	ctx    context.Context // of the test: the machine ends with it
 	street *street
 	plan   verify.Plan
@@ -280,6 +281,7 @@ func begin(ctx context.Context, t *testing.T, l lab, change func(*vm.Spec)) *hou
 		t.Cleanup(func() { file.Close() })
 		spec.Console = file
 	}
+	h.spec = spec
 	h.Machine, err = vm.Start(ctx, tool.Box{}, spec)
 	if err != nil {
 		t.Fatal(err)

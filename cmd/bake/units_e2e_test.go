@@ -35,10 +35,6 @@ func TestFullNightlyUnits(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 45*time.Minute)
 	defer cancel()
 	h := begin(ctx, t, l, func(*vm.Spec) {})
-	if h.panicked(t) {
-		t.Log("the emulated processor failed its kernel before anything of bake's ran: once more")
-		h = begin(ctx, t, l, func(*vm.Spec) {})
-	}
 	if verdict := h.verdicts(t, 1); !verdict.OK {
 		t.Fatalf("the machine stayed shut: %+v", verdict)
 	}
