@@ -32,8 +32,8 @@ var stages = []struct {
 	{lazy.Regexp(`Cloud-init v\. \S+ running 'modules:final'`), "cloud-init-final", "cloud-init installs"},
 	{lazy.Regexp(`Cloud-init v\. \S+ finished`), "cloud-init-done", "cloud-init is done"},
 	{trying, "trying", "the guest tries its claims"},
-	// It may stand behind a prompt for a login.
-	{lazy.Regexp(`\bbake: every claim holds, opening`), Opening, "the guest opens"},
+	// A generation of before may say it behind a prompt.
+	{lazy.Regexp(`(?:^|login: )bake: every claim holds, opening`), Opening, "the guest opens"},
 	{lazy.Regexp(`BAKE-RESULT v1 `), "verdict", "the guest has its verdict"},
 }
 
