@@ -65,6 +65,8 @@ type Reading struct {
 	Keys    []ssh.PublicKey // the ssh host keys of the last complete list
 	End     string          // how it ended or where it hangs, "" as long as nothing says so
 	IsOff   bool            // End is that it was switched off in good order
+
+	isPanic bool // End is a panic of the kernel
 }
 
 // Read returns what a whole console has told.
@@ -145,7 +147,7 @@ func (r *Reader) read(line string) {
 		}
 		if m := end.pattern.FindStringSubmatch(line); m != nil {
 			words := strings.Fields(end.words + strings.Join(m[1:], ""))
-			r.now.End, r.now.IsOff = strings.Join(words, " "), end.isOff
+			r.now.End, r.now.IsOff, r.now.isPanic = strings.Join(words, " "), end.is == off, end.is == panicked
 		}
 	}
 	r.stage(line, uptime)
@@ -189,7 +191,7 @@ func (r *Reader) bake(line string) {
 	if strings.Contains(line, "BAKE-RESULT v1 ") {
 		if verdict, ok := attest.LastVerdict(line); ok {
 			r.now.Verdict, r.now.IsTorn = &verdict, false
-			r.now.End, r.now.IsOff = "", false // somebody has helped it on
+			r.now.End, r.now.IsOff, r.now.isPanic = "", false, false // somebody has helped it on
 		} else {
 			r.now.IsTorn = r.now.Verdict == nil
 		}

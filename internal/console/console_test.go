@@ -128,6 +128,25 @@ func TestReading(t *testing.T) {
 	}
 }
 
+// What a boot ended with before cloud-init, and what ended otherwise or later.
+func TestPanickedEarly(t *testing.T) {
+	const panics, words = "[    2.1] Kernel panic - not syncing: Fatal exception\n", "the kernel panicked: Fatal exception"
+	for name, test := range map[string]struct{ console, want string }{
+		"panicked":               {begins + panics, words},
+		"before it said a word":  {panics, words},
+		"under cloud-init":       {begins + "Cloud-init v. 1 running 'init-local'\n" + panics, ""},
+		"after it was done":      {begins + provides + panics, ""},
+		"switched off":           {begins + "[   99.1] reboot: Power down\n", ""},
+		"froze":                  {begins + "[    9.1] systemd[1]: Freezing execution.\n", ""},
+		"panicked, and on":       {begins + panics + begins, ""},
+		"panicked in the second": {begins + provides + begins + panics, words},
+	} {
+		if got := Read(test.console).PanickedEarly(); got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+}
+
 func TestStages(t *testing.T) {
 	var said []string
 	r := Reader{Reached: func(s Stage) { said = append(said, s.Name) }}

@@ -37,18 +37,41 @@ var stages = []struct {
 	{lazy.Regexp(`BAKE-RESULT v1 `), "verdict", "the guest has its verdict"},
 }
 
+// ending is the kind of an end.
+type ending int
+
+const (
+	stuck ending = iota
+	off
+	panicked
+)
+
 // ends are what a console says last. What is captured is added to the words. The
 // kernel may print behind what somebody else has begun.
 var ends = []struct {
 	has     string // what every match has in it, which is sooner seen
 	pattern lazy.Regexp
 	words   string
-	isOff   bool
+	is      ending
 }{
-	{"Kernel panic", lazy.Regexp(`(?:^|\] ?)Kernel panic - not syncing(: .{1,200})?`), "the kernel panicked", false},
-	{"reboot: ", lazy.Regexp(`(?:^|\] ?)reboot: (?:Power down|System halted)`), "it was switched off", true},
-	{"Freezing", lazy.Regexp(`(?:^|\] ?)systemd\[1\]: Freezing execution`), "systemd froze", false},
-	{"You are in", lazy.Regexp(`^You are in (?:emergency|rescue) mode`), "it is in emergency mode and waits for somebody", false},
-	{"ALERT", lazy.Regexp(`^ALERT!(.{1,200}) +Dropping to a shell!`), "the initramfs gave up:", false},
-	{"BdsDxe", lazy.Regexp(`^BdsDxe: No bootable option or device was found`), "the firmware found nothing to boot", false},
+	{"Kernel panic", lazy.Regexp(`(?:^|\] ?)Kernel panic - not syncing(: .{1,200})?`), "the kernel panicked", panicked},
+	{"reboot: ", lazy.Regexp(`(?:^|\] ?)reboot: (?:Power down|System halted)`), "it was switched off", off},
+	{"Freezing", lazy.Regexp(`(?:^|\] ?)systemd\[1\]: Freezing execution`), "systemd froze", stuck},
+	{"You are in", lazy.Regexp(`^You are in (?:emergency|rescue) mode`), "it is in emergency mode and waits for somebody", stuck},
+	{"ALERT", lazy.Regexp(`^ALERT!(.{1,200}) +Dropping to a shell!`), "the initramfs gave up:", stuck},
+	{"BdsDxe", lazy.Regexp(`^BdsDxe: No bootable option or device was found`), "the firmware found nothing to boot", stuck},
+}
+
+// PanickedEarly is how the kernel panicked before cloud-init began, and so before anything
+// that a seed asks for ran; "" where it did not.
+func (r Reading) PanickedEarly() string {
+	if !r.isPanic {
+		return ""
+	}
+	for _, s := range r.Stages {
+		if s.Name != stages[byFirmware-1].name && s.Name != stages[byKernel-1].name {
+			return ""
+		}
+	}
+	return r.End
 }

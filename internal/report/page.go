@@ -163,6 +163,9 @@ func about(r verify.Report) []string {
 	case r.Accelerator != "":
 		words = append(words, "booted for this under "+map[string]string{"tcg": "emulation", "kvm": "KVM"}[r.Accelerator])
 	}
+	if r.Again != "" {
+		words = append(words, "started once more: before anything of the seed ran, "+r.Again)
+	}
 	if r.Guest.RebootDue {
 		words = append(words, "a reboot is due")
 	}

@@ -134,7 +134,7 @@ func hostile() Subject {
 	s := sample()
 	r := &s.Report
 	r.Guest = attest.Guest{OS: next(), Kernel: next(), CloudInit: next(), Systemd: next()}
-	r.Live, r.Attestation, r.Because, r.Host, r.Generation = next(), next(), next(), next(), next()
+	r.Live, r.Attestation, r.Because, r.Host, r.Generation, r.Again = next(), next(), next(), next(), next(), next()
 	for range hostileWords {
 		r.Results = append(r.Results, verify.Result{Result: claim.Result{Layer: next(), Claim: next(), Where: next(), Ran: next(), Want: next(), Got: next()}, After: next(), Falsify: next()})
 		r.Listening = append(r.Listening, verify.Socket{Proto: "tcp", Address: next(), Port: n, Program: next()})

@@ -87,11 +87,11 @@ func (r *run) verdict(ctx context.Context) (attest.Verdict, error) {
 // mourn gives a guest up that has ended without its QEMU having done so: whose
 // kernel panicked, whose firmware found nothing to boot, which waits for somebody at
 // its console. Nobody will come.
-func (r *run) mourn(ctx context.Context, giveUp context.CancelCauseFunc) {
-	if r.watch == nil {
+func mourn(ctx context.Context, watch *watcher, mourning time.Duration, giveUp context.CancelCauseFunc) {
+	if watch == nil {
 		return
 	}
-	look := time.NewTicker(max(r.mourning/30, time.Millisecond))
+	look := time.NewTicker(max(mourning/30, time.Millisecond))
 	defer look.Stop()
 	for since := time.Now(); ; {
 		select {
@@ -99,10 +99,10 @@ func (r *run) mourn(ctx context.Context, giveUp context.CancelCauseFunc) {
 			return
 		case <-look.C:
 		}
-		switch end := r.watch.end(); {
+		switch end := watch.end(); {
 		case end == "":
 			since = time.Now()
-		case time.Since(since) >= r.mourning:
+		case time.Since(since) >= mourning:
 			giveUp(errors.New(end))
 			return
 		}
@@ -200,6 +200,13 @@ func (w *watcher) end() string {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
 	return w.reader.Reading().End
+}
+
+// panickedEarly is how the kernel panicked before anything of the seed's ran, or "".
+func (w *watcher) panickedEarly() string {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	return w.reader.Reading().PanickedEarly()
 }
 
 // last names the stage that was reached, for a boot that ends there.

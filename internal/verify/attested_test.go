@@ -153,6 +153,82 @@ func TestEnded(t *testing.T) {
 	}
 }
 
+// A machine whose kernel panics before cloud-init has begun is started once more where that
+// may be the emulator's fault, and the report says so; whoever panics later, or twice, or
+// where nothing is emulated, is not what was specified.
+func TestOnceMore(t *testing.T) {
+	const kernel, panics = "[    0.0] Linux version 6\n", "[    2.7] Kernel panic - not syncing: Fatal exception in interrupt\n"
+	const begun = "[ 9.1] cloud-init[1]: Cloud-init v. 25.1 running 'init-local' at\n"
+	for name, test := range map[string]struct {
+		first, second string
+		isReal        bool
+		starts        int
+		ok            bool
+	}{
+		"panicked, then well": {kernel + panics, kernel + begun, false, 1, true},
+		"panicked twice":      {kernel + panics, kernel + panics, false, 1, false},
+		"panicked later":      {kernel + begun + panics, kernel + begun, false, 0, false},
+		"not emulated":        {kernel + panics, kernel + begun, true, 0, false},
+		"otherwise":           {"BdsDxe: No bootable option or device was found\n", kernel + begun, false, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			well := attesting(t, tasted(true), nil)
+			r := attesting(t, tasted(true), nil)
+			r.machine.(*guest).console, r.machine.(*guest).noKeys = "", errors.New("no keys")
+			show := func(console string) {
+				r.watch = newWatcher(nil, func(string) {})
+				if _, err := r.watch.Write([]byte(console)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var said []string
+			r.Say, r.mourning = func(text string) { said = append(said, text) }, time.Millisecond
+			show(test.first)
+			starts := 0
+			r.anew = func() error {
+				starts++
+				if show(test.second); test.ok {
+					r.machine, r.told = well.machine, well.told
+				}
+				return nil
+			}
+			if test.isReal {
+				r.anew = nil
+			}
+			if err := r.examine(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.report.Err(); starts != test.starts || (err == nil) != test.ok {
+				t.Errorf("started %d times more, Err = %v", starts, err)
+			}
+			var text strings.Builder
+			if err := r.report.WriteText(&text); err != nil {
+				t.Fatal(err)
+			}
+			words := "the kernel panicked: Fatal exception in interrupt"
+			if tells := strings.Contains(text.String(), "started once more: before anything of the seed ran, "+words); tells != (test.starts > 0) ||
+				tells != (r.report.Again == words) || tells != strings.Contains(strings.Join(said, "\n"), "once more") {
+				t.Errorf("said %q; the report:\n%s", said, text.String())
+			}
+		})
+	}
+}
+
+// A machine that cannot be started once more is no report.
+func TestOnceMoreFails(t *testing.T) {
+	r := attesting(t, tasted(true), nil)
+	r.machine.(*guest).console = ""
+	r.watch, r.mourning = newWatcher(nil, func(string) {}), time.Millisecond
+	if _, err := r.watch.Write([]byte("[    2.7] Kernel panic - not syncing: x\n")); err != nil {
+		t.Fatal(err)
+	}
+	gone := errors.New("no QEMU")
+	r.anew = func() error { return gone }
+	if err := r.examine(context.Background()); !errors.Is(err, gone) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
 // Stages are said as they are reached, and a reader of the console who goes away
 // does not stop the guest.
 func TestStages(t *testing.T) {

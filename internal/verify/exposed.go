@@ -51,6 +51,14 @@ func (r *run) beginExposure() error {
 	return err
 }
 
+// endProbing forgets what a machine was asked that is not the one to judge.
+func (r *run) endProbing() {
+	if r.prober != nil {
+		r.prober.Stop()
+		r.prober = nil
+	}
+}
+
 // endExposure judges what was answered. A machine that never said it opens was to
 // answer nobody, ever.
 func (r *run) endExposure() {

@@ -26,8 +26,9 @@ type Report struct {
 	Attestation string         `json:"attestation,omitempty"` // "ok", or why the guest stayed shut; "" where none is made
 	Live        string         `json:"live,omitempty"`        // address of a machine at work; "" for one that was booted for this
 	Accelerator string         `json:"accelerator"`
-	Because     string         `json:"because"`    // why that accelerator
-	UpSeconds   int            `json:"up_seconds"` // from power-on to cloud-init's end
+	Because     string         `json:"because"`         // why that accelerator
+	Again       string         `json:"again,omitempty"` // what an emulated kernel did at first, before anything of the seed ran
+	UpSeconds   int            `json:"up_seconds"`      // from power-on to cloud-init's end
 	Passed      int            `json:"passed"`
 	Failed      int            `json:"failed"`
 	Falsify     bool           `json:"falsify,omitempty"` // every claim was to be falsified
@@ -102,6 +103,9 @@ func (r Report) WriteText(w io.Writer) error {
 		fmt.Fprintf(&out, "at work, at %s\n", r.Live)
 	} else {
 		fmt.Fprintf(&out, "up after %d s under %s (%s)\n", r.UpSeconds, r.Accelerator, r.Because)
+		if r.Again != "" {
+			fmt.Fprintf(&out, "started once more: before anything of the seed ran, %s\n", claim.Line(r.Again))
+		}
 	}
 	switch m := r.Moments; {
 	case r.Attestation == "":
