@@ -54,7 +54,7 @@ func (h *house) outlive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	accel, _, err := vm.Accelerator(ctx, tool.Box{}, "", os.Getenv("BAKE_ACCEL"))
+	accel, _, err := vm.Accelerator(ctx, tool.Box{}, "", "amd64", os.Getenv("BAKE_ACCEL"))
 	if err != nil || accel != "tcg" || !strings.HasPrefix(seen[0], "Kernel") {
 		return
 	}
@@ -88,7 +88,7 @@ func (h *house) restarted(t *testing.T, n int) {
 	if err == nil {
 		return
 	}
-	accel, _, bad := vm.Accelerator(h.ctx, tool.Box{}, "", os.Getenv("BAKE_ACCEL"))
+	accel, _, bad := vm.Accelerator(h.ctx, tool.Box{}, "", "amd64", os.Getenv("BAKE_ACCEL"))
 	if bad != nil || accel != "tcg" || !strings.Contains(lastLine(h.Console()), "BdsDxe: starting") {
 		t.Fatalf("boot %d: %v", n, err)
 	}

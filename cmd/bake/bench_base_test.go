@@ -70,7 +70,7 @@ func TestBenchInspect(t *testing.T) {
 		},
 		"bake inspect FILE": func() *exec.Cmd { return inspect(path) },
 	})
-	accel, _, err := vm.Accelerator(t.Context(), tool.Box{}, "", os.Getenv("BAKE_ACCEL"))
+	accel, _, err := vm.Accelerator(t.Context(), tool.Box{}, "", "amd64", os.Getenv("BAKE_ACCEL"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -92,8 +93,12 @@ func (a *app) throwaway(ctx context.Context, generation artifact.Generation, o b
 	if err := a.trustworthy(ctx, generation); err != nil {
 		return verify.Report{}, err
 	}
-	if err := canBoot(generation); err != nil {
+	arch, err := archOf(generation)
+	if err != nil {
 		return verify.Report{}, err
+	}
+	if o.accel == "kvm" && arch != runtime.GOARCH {
+		return verify.Report{}, lackError{fmt.Errorf("%s is a machine for %s, which KVM does not run on %s: leave --accel out", generation.Manifest.Host, arch, runtime.GOARCH)}
 	}
 	if _, err := a.store().Get(ctx, generation.Manifest.Base.SHA256); err != nil {
 		return verify.Report{}, err
@@ -102,7 +107,7 @@ func (a *app) throwaway(ctx context.Context, generation artifact.Generation, o b
 	if err != nil {
 		return verify.Report{}, err
 	}
-	options := verify.Options{Generation: generation.Manifest.Generation,
+	options := verify.Options{Generation: generation.Manifest.Generation, Arch: arch,
 		Disk: generation.Path("disk.qcow2"), Seed: generation.Path("seed.iso"), Secrets: secrets,
 		Tools: a.Tools, CacheDir: a.cacheDir(), Accel: o.accel, Deadline: o.deadline, Falsify: o.falsify, Exposure: o.exposure,
 		Say: func(text string) { a.say("%s", text) }, Stage: func(text string) { a.stage("%s", text) }, Rehearse: rehearse}
@@ -118,15 +123,6 @@ func (a *app) throwaway(ctx context.Context, generation artifact.Generation, o b
 	report, err := a.Boot(ctx, options)
 	a.stage("")
 	return report, err
-}
-
-// canBoot refuses a machine of another architecture than the throwaway ones have.
-func canBoot(g artifact.Generation) error {
-	needs, err := needsOf(g)
-	if err == nil && needs.Arch != "x86_64" {
-		err = lackError{fmt.Errorf("%s is a machine for %s, and nobody here boots one: bake up --generation latest does, where there is one", g.Manifest.Host, needs.Arch)}
-	}
-	return err
 }
 
 // needsOf is what a generation's machine must find on its hypervisor.

@@ -11,6 +11,7 @@ import (
 
 	"bake/internal/diag"
 	"bake/internal/doctor"
+	"bake/internal/host"
 	"bake/internal/hypervisor"
 	"bake/internal/vm"
 )
@@ -62,7 +63,7 @@ func runDoctor(ctx context.Context, a *app, commands []string, uri string) error
 	findings, err := doctor.Look(ctx, doctor.Options{
 		Tools: a.Tools, Commands: commands, Firmware: vm.FindFirmware,
 		Accelerator: func(ctx context.Context) (string, string, error) {
-			return vm.Accelerator(ctx, a.Tools, a.cacheDir(), a.Getenv("BAKE_ACCEL"))
+			return vm.Accelerator(ctx, a.Tools, a.cacheDir(), host.AMD64, a.Getenv("BAKE_ACCEL"))
 		},
 		Libvirt: func(ctx context.Context) error {
 			h, err := hypervisor.Connect(ctx, uri, a.Tools)

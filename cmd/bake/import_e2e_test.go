@@ -33,7 +33,7 @@ func bootForeign(t *testing.T, base, userData string) []string {
 	if out, err := exec.CommandContext(ctx, "cloud-localds", seed, userData, meta).CombinedOutput(); err != nil {
 		t.Fatalf("cloud-localds: %v: %s", err, out)
 	}
-	accel, _, err := vm.Accelerator(ctx, tool.Box{}, "", os.Getenv("BAKE_ACCEL"))
+	accel, _, err := vm.Accelerator(ctx, tool.Box{}, "", "amd64", os.Getenv("BAKE_ACCEL"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -154,7 +154,7 @@ func (a *app) emulated(ctx context.Context, at *hypervisor.Hypervisor, arch, acc
 		a.say("the machine is emulated, which is slow, because it is %s and this one %s", arch, runtime.GOARCH)
 		return true, nil
 	}
-	accel, reason, err := vm.Accelerator(ctx, a.Tools, a.cacheDir(), "")
+	accel, reason, err := vm.Accelerator(ctx, a.Tools, a.cacheDir(), arch, "")
 	if err == nil && accel == "tcg" {
 		a.say("the machine is emulated, which is slow, because %s", reason)
 	}

@@ -258,7 +258,7 @@ func begin(ctx context.Context, t *testing.T, l lab, change func(*vm.Spec)) *hou
 	if err != nil {
 		t.Fatal(err)
 	}
-	accel, _, err := vm.Accelerator(ctx, tool.Box{}, "", os.Getenv("BAKE_ACCEL"))
+	accel, _, err := vm.Accelerator(ctx, tool.Box{}, "", "amd64", os.Getenv("BAKE_ACCEL"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,7 +61,7 @@ type Options struct {
 	// Accelerator, Firmware and Libvirt ask for what no search path knows. Firmware and
 	// Libvirt fail with what is missing; Found of the others is what they return.
 	Accelerator func(context.Context) (accel, reason string, err error)
-	Firmware    func(kind string) (path string, err error)
+	Firmware    func(arch, kind string) (path string, err error)
 	Libvirt     func(context.Context) error
 	Places      []Place
 }
@@ -96,11 +96,13 @@ const (
 	withShare    = "hosts with the layer virtiofs, on their hypervisor"
 	withTree     = "copies in a directory"
 	withSecure   = "hosts with firmware: uefi-secure"
+	withARM      = "hosts with machine.arch: arm64"
 	farAway      = "a hypervisor over ssh"
 )
 
 var needs = []need{
 	{program: "qemu-system-x86_64", by: boots},
+	{program: "qemu-system-aarch64", only: withARM, by: boots},
 	{program: "qemu-img", by: append(bakes[:len(bakes):len(bakes)], "verify")},
 	{program: "prlimit", by: bakes},
 	{program: "apt-get", only: withPackages, by: bakes},
@@ -133,8 +135,9 @@ func Look(ctx context.Context, o Options) ([]Finding, error) {
 			return nil, err
 		}
 		add(f)
-		add(o.firmware("uefi", ""))
-		add(o.firmware("uefi-secure", withSecure))
+		add(o.firmware("amd64", "uefi", ""))
+		add(o.firmware("amd64", "uefi-secure", withSecure))
+		add(o.firmware("arm64", "uefi", withARM))
 	}
 	for _, n := range needs {
 		add(o.program(n))
@@ -184,9 +187,9 @@ func lackOf(err error) *tool.MissingError {
 	return lack
 }
 
-func (o Options) firmware(kind, only string) Finding {
-	f := Finding{Name: kind, State: OK, For: boots, Only: only}
-	path, err := o.Firmware(kind)
+func (o Options) firmware(arch, kind, only string) Finding {
+	f := Finding{Name: kind + map[string]string{"arm64": "-arm64"}[arch], State: OK, For: boots, Only: only}
+	path, err := o.Firmware(arch, kind)
 	if f.Found = path; err != nil {
 		f.State, f.Found = Missing, "not installed"
 		if lack := lackOf(err); lack != nil {

@@ -26,7 +26,7 @@ func machine(t *testing.T, programs ...string) Options {
 		Tools:       tool.Box{Getenv: func(string) string { return bin }},
 		Commands:    []string{"image", "verify", "up", "ssh"},
 		Accelerator: func(context.Context) (string, string, error) { return "kvm", "a guest ran", nil },
-		Firmware:    func(kind string) (string, error) { return "/firmware/" + kind, nil },
+		Firmware:    func(arch, kind string) (string, error) { return "/firmware/" + arch + "/" + kind, nil },
 		Libvirt:     func(context.Context) error { return nil },
 		Places:      []Place{{"cache", filepath.Join(bin, "not", "yet"), 1, []string{"image"}}},
 	}
@@ -50,7 +50,7 @@ func look(t *testing.T, o Options) map[string]Finding {
 	return byName
 }
 
-var all = []string{"qemu-system-x86_64", "qemu-img", "prlimit", "apt-get", "dpkg-deb", "mksquashfs", "npm", "node", "ssh", "swtpm"}
+var all = []string{"qemu-system-x86_64", "qemu-system-aarch64", "qemu-img", "prlimit", "apt-get", "dpkg-deb", "mksquashfs", "npm", "node", "ssh", "swtpm"}
 
 func TestAllIsThere(t *testing.T) {
 	for name, f := range look(t, machine(t, all...)) {
@@ -72,13 +72,23 @@ func TestLacks(t *testing.T) {
 			Finding{State: Missing, Found: "not installed", Package: "qemu-utils"}, true},
 		"mksquashfs": {func(o *Options) { *o = machine(t, without(all, "mksquashfs")...) },
 			Finding{State: Missing, Found: "not installed", Package: "squashfs-tools", Only: withPackages}, false},
+		"qemu-system-aarch64": {func(o *Options) { *o = machine(t, without(all, "qemu-system-aarch64")...) },
+			Finding{State: Missing, Found: "not installed", Package: "qemu-system-arm", Only: withARM}, false},
+		"uefi-arm64": {func(o *Options) {
+			o.Firmware = func(arch, kind string) (string, error) {
+				if arch == "arm64" {
+					return "", &tool.MissingError{Name: "firmware", Package: "qemu-efi-aarch64"}
+				}
+				return kind, nil
+			}
+		}, Finding{State: Missing, Found: "not installed", Package: "qemu-efi-aarch64", Only: withARM}, false},
 		"accelerator": {func(o *Options) {
 			o.Accelerator = func(context.Context) (string, string, error) {
 				return "", "", &tool.MissingError{Name: "qemu-system-x86_64", Package: "qemu-system-x86"}
 			}
 		}, Finding{State: Missing, Found: "qemu-system-x86_64 is not installed", Package: "qemu-system-x86"}, true},
 		"uefi": {func(o *Options) {
-			o.Firmware = func(string) (string, error) { return "", &tool.MissingError{Name: "firmware", Package: "ovmf"} }
+			o.Firmware = func(string, string) (string, error) { return "", &tool.MissingError{Name: "firmware", Package: "ovmf"} }
 		}, Finding{State: Missing, Found: "not installed", Package: "ovmf"}, true},
 		"libvirt": {func(o *Options) { o.Libvirt = func(context.Context) error { return absent } },
 			Finding{State: Missing, Found: absent.Error()}, true},

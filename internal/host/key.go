@@ -23,7 +23,7 @@ var keys = []Key{
 	{"mirrors.debian", "URL", "the publisher", "of Debian's images", "mirrors: {debian: https://mirror.example.org/cloud}"},
 	{"mirrors.packages", "URL", "the image's sources", "scheme and host of the archives that packages come from", "mirrors: {packages: https://mirror.example.org}"},
 	{"machine", "map", "", "the virtual hardware", ""},
-	{"machine.arch", "amd64 or arm64", "amd64", "of the machine and its base image; arm64 was not booted, and bake verify --boot refuses it", "machine: {arch: arm64}"},
+	{"machine.arch", "amd64 or arm64", "amd64", "of the machine and its base image; bake verify --boot emulates arm64", "machine: {arch: arm64}"},
 	{"machine.vcpus", "int 1 to 512", "2", "virtual processors", "machine: {vcpus: 4}"},
 	{"machine.memory", "size from 512MiB", "2GiB", "whole MiB", "machine: {memory: 3GiB}"},
 	{"machine.disk", "size from 1GiB", "20GiB", "virtual size of the root disk, which every generation begins anew", "machine: {disk: 60GiB}"},

@@ -119,6 +119,7 @@ type Layer struct {
 type Options struct {
 	Plan       Plan
 	Generation string
+	Arch       string // of the machine, "amd64" or "arm64"; "" is amd64
 	Disk       string
 	Seed       string
 	Secrets    string // volume of the host's secrets, "" when it has none
@@ -179,7 +180,7 @@ type run struct {
 // error says that the machine could not be tried at all; a machine that is not
 // what was specified is a Report with failures.
 func Boot(ctx context.Context, o Options) (Report, error) {
-	accel, reason, err := vm.Accelerator(ctx, o.Tools, o.CacheDir, o.Accel)
+	accel, reason, err := vm.Accelerator(ctx, o.Tools, o.CacheDir, o.Arch, o.Accel)
 	if err != nil {
 		return Report{}, err
 	}
@@ -285,7 +286,7 @@ func (r *run) spec(accel string) (vm.Spec, error) {
 	if r.Plan.Agent {
 		ports = append(ports, agentPort)
 	}
-	return vm.Spec{Disk: r.Disk, Seed: r.Seed, Secrets: r.Secrets, Payload: r.Payload, State: r.Plan.State, Accel: accel, Firmware: r.Plan.Firmware,
+	return vm.Spec{Disk: r.Disk, Seed: r.Seed, Secrets: r.Secrets, Payload: r.Payload, State: r.Plan.State, Arch: r.Arch, Accel: accel, Firmware: r.Plan.Firmware,
 		VCPUs: r.Plan.VCPUs, Memory: r.Plan.Memory, MAC: r.Plan.MAC,
 		Address: r.Plan.Address, Gateway: r.Plan.Gateway, Offline: r.Rehearse != nil,
 		Credentials: credentials, Console: r.Console, Ports: ports, Wire: r.Exposure}, nil

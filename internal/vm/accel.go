@@ -1,18 +1,18 @@
 package vm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
 	"bake/internal/tool"
 )
-
-const qemu = "qemu-system-x86_64"
 
 const (
 	kvm = "kvm"
@@ -22,16 +22,20 @@ const (
 // probeTime bounds the whole probe. The guest needs 0.1 s.
 const probeTime = 3 * time.Second
 
-// Accelerator says how guests can run on this machine: "kvm", or "tcg" where
-// KVM is missing, not permitted or does not work, and why, as a phrase that
-// fits after "because".
+// Accelerator says how guests of an architecture ("amd64", "arm64") can run on this
+// machine: "kvm", or "tcg" where KVM is missing, not permitted or does not work, and
+// why, as a phrase that fits after "because".
 //
 // KVM is believed only when a small 64-bit guest has run under it to its end,
 // with the machine and processor that Start uses. A clear answer is remembered
 // in cacheDir until the kernel, QEMU or the permissions change; "" remembers
 // nothing. force, "kvm" or "tcg", is returned without a look at the machine;
 // "" and "auto" mean none. The error is a *tool.MissingError without QEMU.
-func Accelerator(ctx context.Context, tools tool.Box, cacheDir, force string) (accel, reason string, err error) {
+func Accelerator(ctx context.Context, tools tool.Box, cacheDir, arch, force string) (accel, reason string, err error) {
+	board, err := boardOf(arch)
+	if err != nil {
+		return "", "", err
+	}
 	switch force {
 	case kvm, tcg:
 		return force, "it was asked for", nil
@@ -39,9 +43,12 @@ func Accelerator(ctx context.Context, tools tool.Box, cacheDir, force string) (a
 	default:
 		return "", "", fmt.Errorf("choosing the accelerator: %q is neither kvm, tcg nor auto", force)
 	}
-	program, err := tools.Find(qemu)
-	if err != nil {
+	program, err := tools.Find(board.program)
+	switch {
+	case err != nil:
 		return "", "", err
+	case cmp.Or(arch, amd64) != runtime.GOARCH:
+		return tcg, fmt.Sprintf("its processor is %s, this machine's %s", arch, runtime.GOARCH), nil
 	}
 	device, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
 	if err != nil {
@@ -52,7 +59,7 @@ func Accelerator(ctx context.Context, tools tool.Box, cacheDir, force string) (a
 	if memory.Accel != "" {
 		return memory.Accel, memory.Reason, nil
 	}
-	found, err := probe(ctx, tools, kvm)
+	found, err := probe(ctx, tools, runtime.GOARCH, kvm)
 	if err != nil {
 		return "", "", fmt.Errorf("probing /dev/kvm: %w", err)
 	}
@@ -87,8 +94,8 @@ type verdict struct {
 	reason string
 }
 
-// probe runs the payload under an accelerator.
-func probe(ctx context.Context, tools tool.Box, accel string) (verdict, error) {
+// probe runs the payload of an architecture under an accelerator.
+func probe(ctx context.Context, tools tool.Box, arch, accel string) (verdict, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, probeTime, errProbeTime)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "bake-probe-")
@@ -96,7 +103,7 @@ func probe(ctx context.Context, tools tool.Box, accel string) (verdict, error) {
 		return verdict{}, err
 	}
 	defer os.RemoveAll(dir)
-	image, err := payload()
+	image, err := payload(arch)
 	if err != nil {
 		return verdict{}, err
 	}
@@ -105,12 +112,16 @@ func probe(ctx context.Context, tools tool.Box, accel string) (verdict, error) {
 		return verdict{}, err
 	}
 	stage := filepath.Join(dir, "stage")
-	child, err := launch(ctx, tools, nil, append(processor(accel),
-		"-no-user-config", "-nodefaults", "-display", "none",
-		"-machine", "q35", "-m", "64", "-bios", rom,
-		"-device", "isa-debug-exit,iobase=0xf4,iosize=4",
-		"-chardev", "file,id=stage,path="+escape(stage),
-		"-device", "isa-debugcon,iobase=0xe9,chardev=stage")...)
+	args := append(processor(arch, accel),
+		"-no-user-config", "-nodefaults", "-display", "none", "-m", "64", "-bios", rom,
+		"-chardev", "file,id=stage,path="+escape(stage))
+	if arch == arm64 {
+		args = append(args, "-machine", virt(accel), "-serial", "chardev:stage")
+	} else {
+		args = append(args, "-machine", "q35", "-device", "isa-debug-exit,iobase=0xf4,iosize=4",
+			"-device", "isa-debugcon,iobase=0xe9,chardev=stage")
+	}
+	child, err := launch(ctx, tools, boards[arch].program, nil, args...)
 	if err != nil {
 		return verdict{}, err
 	}
@@ -118,24 +129,48 @@ func probe(ctx context.Context, tools tool.Box, accel string) (verdict, error) {
 	cause := context.Cause(ctx) // before the next line is a cause as well
 	cancel()
 	<-child.done
-	return judge(cause, child, internal, passed(stage))
+	said, _ := os.ReadFile(stage) // nothing, if it said nothing
+	return judge(cause, child, internal, reported(arch, said, child.exitCode()))
 }
 
 var errProbeTime = errors.New("the probe's time is up")
 
+// outcome is what a payload has told.
+type outcome struct {
+	passed, wrong bool
+	stage         string // that it was at
+}
+
+// reported reads the stages that a payload has told, and QEMU's exit status.
+func reported(arch string, said []byte, code int) outcome {
+	wrong := code == payloadWrong
+	if arch == arm64 && len(said) > 0 && said[len(said)-1] == armWrong {
+		said, wrong = said[:len(said)-1], code == 0
+	}
+	stage := 0
+	if len(said) > 0 {
+		stage = min(int(said[len(said)-1]), payloadStages)
+	}
+	passed := code == payloadPassed
+	if arch == arm64 {
+		passed = code == 0 && stage == payloadStages && !wrong
+	}
+	return outcome{passed, wrong, stages[arch][stage]}
+}
+
 // judge turns what became of the payload's QEMU into a verdict.
-func judge(cause error, child *process, internal bool, stage int) (verdict, error) {
+func judge(cause error, child *process, internal bool, o outcome) (verdict, error) {
 	switch code := child.exitCode(); {
-	case code == payloadPassed:
+	case o.passed:
 		return verdict{works: true, sure: true, reason: "a 64-bit guest ran to its end"}, nil
 	case internal:
-		return verdict{sure: true, reason: "KVM gave up on a 64-bit guest " + stages[stage]}, nil
-	case code == payloadWrong:
-		return verdict{sure: true, reason: "a 64-bit guest went wrong under KVM " + stages[stage]}, nil
+		return verdict{sure: true, reason: "KVM gave up on a 64-bit guest " + o.stage}, nil
+	case o.wrong:
+		return verdict{sure: true, reason: "a 64-bit guest went wrong under KVM " + o.stage}, nil
 	case code >= 0 || child.aborted():
 		return verdict{sure: true, reason: "QEMU failed under KVM: " + orSilence(child.said(1))}, nil
 	case errors.Is(cause, errProbeTime):
-		return verdict{reason: fmt.Sprintf("a 64-bit guest hung under KVM %s (for %v)", stages[stage], probeTime)}, nil
+		return verdict{reason: fmt.Sprintf("a 64-bit guest hung under KVM %s (for %v)", o.stage, probeTime)}, nil
 	case cause != nil:
 		return verdict{}, cause
 	}
@@ -147,23 +182,4 @@ func orSilence(text string) string {
 		return "it did not say why"
 	}
 	return text
-}
-
-// passed returns the last stage that the payload reported, 0 for none.
-func passed(path string) int {
-	report, err := os.ReadFile(path)
-	if err != nil || len(report) == 0 {
-		return 0
-	}
-	return min(int(report[len(report)-1]), payloadStages)
-}
-
-// processor returns the QEMU options that pick accelerator and CPU model.
-// Under TCG cx16 stays off, for QEMU 7.2 emulates it so that Linux 6.12 panics, and
-// la57, which makes every walk through the page tables a level longer.
-func processor(accel string) []string {
-	if accel == kvm {
-		return []string{"-accel", "kvm", "-cpu", "host"}
-	}
-	return []string{"-accel", "tcg,thread=multi", "-cpu", "max,-cx16,-la57"}
 }

@@ -13,10 +13,12 @@ import (
 )
 
 // needQEMU skips a test where there is no QEMU to run.
-func needQEMU(t *testing.T) tool.Box {
+func needQEMU(t *testing.T) tool.Box { return needQEMUOf(t, amd64) }
+
+func needQEMUOf(t *testing.T, arch string) tool.Box {
 	t.Helper()
-	if _, err := exec.LookPath(qemu); err != nil {
-		t.Skip("no " + qemu)
+	if _, err := exec.LookPath(boards[arch].program); err != nil {
+		t.Skip("no " + boards[arch].program)
 	}
 	t.Setenv("TMPDIR", t.TempDir())
 	return tool.Box{}
@@ -24,33 +26,42 @@ func needQEMU(t *testing.T) tool.Box {
 
 // The payload is right: an accelerator that is known to work runs it.
 func TestProbeSucceedsUnderEmulation(t *testing.T) {
-	got, err := probe(context.Background(), needQEMU(t), tcg)
-	if err != nil || !got.works || !got.sure {
-		t.Errorf("probe under TCG = %+v, %v", got, err)
+	for arch := range boards {
+		t.Run(arch, func(t *testing.T) {
+			got, err := probe(context.Background(), needQEMUOf(t, arch), arch, tcg)
+			if err != nil || !got.works || !got.sure {
+				t.Errorf("probe under TCG = %+v, %v", got, err)
+			}
+		})
 	}
 }
 
 // The payload tells: broken in one place, it fails, and the verdict says where.
 func TestProbeFailsWithABrokenPayload(t *testing.T) {
-	tools := needQEMU(t)
-	whole := listing
-	t.Cleanup(func() { listing = whole })
 	for _, test := range []struct {
-		name, old, new string
-		sure           bool
-		reason         string
+		arch, name, old, new string
+		sure                 bool
+		reason               string
 	}{
-		{"wrong sum", "81fa000e0000", "81fa010e0000", true, "went wrong under KVM " + stages[3]},
-		{"another exception", "\ncc  ", "\nf1  ", true, "went wrong under KVM " + stages[1]},
-		{"hang", "\ncc  ", "\nebfe  ", false, "hung under KVM " + stages[1]},
-		{"hang at once", "\nfa  ", "\nebfe  ", false, "hung under KVM " + stages[0]},
+		{amd64, "wrong sum", "81fa000e0000", "81fa010e0000", true, "went wrong under KVM " + stages[amd64][3]},
+		{amd64, "another exception", "\ncc  ", "\nf1  ", true, "went wrong under KVM " + stages[amd64][1]},
+		{amd64, "hang", "\ncc  ", "\nebfe  ", false, "hung under KVM " + stages[amd64][1]},
+		{amd64, "hang at once", "\nfa  ", "\nebfe  ", false, "hung under KVM " + stages[amd64][0]},
+		{arm64, "wrong sum", "60e4004f", "40e4004f", true, "went wrong under KVM " + stages[arm64][3]},
+		{arm64, "no exception", "010000d4", "1f2003d5", true, "went wrong under KVM " + stages[arm64][1]},
+		{arm64, "a page that is not there", "650800f9", "1f2003d5", false, "hung under KVM " + stages[arm64][2]},
+		{arm64, "hang at once", "0020a1d2", "00000014", false, "hung under KVM " + stages[arm64][0]},
+		{arm64, "stays on", "020000d4", "1f2003d5", false, "hung under KVM " + stages[arm64][5]},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			listing = strings.Replace(whole, test.old, test.new, 1)
-			if listing == whole {
+		t.Run(test.arch+" "+test.name, func(t *testing.T) {
+			tools, text := needQEMUOf(t, test.arch), map[string]*string{amd64: &listing, arm64: &listingARM}[test.arch]
+			whole := *text
+			defer func() { *text = whole }()
+			*text = strings.Replace(whole, test.old, test.new, 1)
+			if *text == whole {
 				t.Fatal("nothing was broken")
 			}
-			got, err := probe(context.Background(), tools, tcg)
+			got, err := probe(context.Background(), tools, test.arch, tcg)
 			if err != nil || got.works || got.sure != test.sure || !strings.Contains(got.reason, test.reason) {
 				t.Errorf("probe = %+v, %v", got, err)
 			}
@@ -82,7 +93,53 @@ func TestListingIsWhatTheAssemblerMakes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	image, err := payload()
+	image, err := payload(amd64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := image[:len(want)]; string(got) != string(want) {
+		t.Errorf("the listing has\n%x\nthe assembler makes\n%x", got, want)
+	}
+}
+
+// The same of that for arm64, with the cross assembler.
+func TestListingForARM(t *testing.T) {
+	const as, objcopy = "aarch64-linux-gnu-as", "aarch64-linux-gnu-objcopy"
+	for _, judge := range []string{as, objcopy} {
+		if _, err := exec.LookPath(judge); err != nil {
+			t.Skip("no " + judge)
+		}
+	}
+	var text strings.Builder
+	for line := range strings.Lines(listingARM) {
+		words, _, _ := strings.Cut(strings.TrimSpace(line), " # ")
+		first, rest, _ := strings.Cut(words, " ")
+		rest = strings.TrimSpace(rest)
+		switch name, isLabel := strings.CutSuffix(first, ":"); {
+		case first == "" || first == "#":
+		case isLabel && rest != "":
+			text.WriteString(".org 0x" + rest[1:] + "\n" + name + ":\n")
+		case isLabel:
+			text.WriteString(name + ":\n")
+		default:
+			text.WriteString(rest + "\n")
+		}
+	}
+	dir := t.TempDir()
+	source, object, binary := filepath.Join(dir, "p.s"), filepath.Join(dir, "p.o"), filepath.Join(dir, "p")
+	if err := os.WriteFile(source, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, cmd := range [][]string{{as, "-o", object, source}, {objcopy, "-O", "binary", "-j", ".text", object, binary}} {
+		if out, err := exec.Command(cmd[0], cmd[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %s", cmd, out)
+		}
+	}
+	want, err := os.ReadFile(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := payload(arm64)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +177,7 @@ func TestAssembleRefuses(t *testing.T) {
 		"a: @zzz",
 		"a: @9ff\n" + "9090 nop",
 	} {
-		if _, err := assemble(make([]byte, payloadSize), text); err == nil {
+		if _, err := assemble(make([]byte, idtAt), text); err == nil {
 			t.Errorf("assemble(%q) succeeded", text)
 		}
 	}
@@ -128,7 +185,7 @@ func TestAssembleRefuses(t *testing.T) {
 
 func TestAcceleratorForced(t *testing.T) {
 	for force, want := range map[string]string{"kvm": "kvm", "tcg": "tcg", "hvf": ""} {
-		got, _, err := Accelerator(context.Background(), tool.Box{}, "", force)
+		got, _, err := Accelerator(context.Background(), tool.Box{}, "", amd64, force)
 		if got != want || (err == nil) != (want != "") {
 			t.Errorf("Accelerator(%q) = %q, %v", force, got, err)
 		}
@@ -137,9 +194,9 @@ func TestAcceleratorForced(t *testing.T) {
 
 func TestAcceleratorWithoutQEMU(t *testing.T) {
 	box := tool.Box{Getenv: func(string) string { return "" }}
-	_, _, err := Accelerator(context.Background(), box, "", "")
+	_, _, err := Accelerator(context.Background(), box, "", amd64, "")
 	var missing *tool.MissingError
-	if !errors.As(err, &missing) || missing.Name != qemu {
+	if !errors.As(err, &missing) || missing.Name != boards[amd64].program {
 		t.Errorf("Accelerator without QEMU: %v", err)
 	}
 }
@@ -148,7 +205,7 @@ func TestProbeStopsWithItsContext(t *testing.T) {
 	tools := needQEMU(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if got, err := probe(ctx, tools, tcg); !errors.Is(err, context.Canceled) {
+	if got, err := probe(ctx, tools, amd64, tcg); !errors.Is(err, context.Canceled) {
 		t.Errorf("probe = %+v, %v; want the context's error", got, err)
 	}
 }
@@ -158,7 +215,7 @@ func TestProbeStopsWithItsContext(t *testing.T) {
 func TestAcceleratorRemembers(t *testing.T) {
 	tools := needQEMU(t)
 	dir := filepath.Join(t.TempDir(), "cache")
-	accel, reason, err := Accelerator(context.Background(), tools, dir, "auto")
+	accel, reason, err := Accelerator(context.Background(), tools, dir, amd64, "auto")
 	if err != nil || reason == "" {
 		t.Fatalf("Accelerator = %q, %q, %v", accel, reason, err)
 	}
@@ -171,7 +228,7 @@ func TestAcceleratorRemembers(t *testing.T) {
 	if info.Mode().Perm() != 0o600 {
 		t.Errorf("%s has mode %v", file, info.Mode())
 	}
-	program, err := tools.Find(qemu)
+	program, err := tools.Find(boards[amd64].program)
 	if err != nil {
 		t.Fatal(err)
 	}

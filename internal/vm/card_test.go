@@ -166,7 +166,7 @@ func TestCardsNeedNoPrivilege(t *testing.T) {
 	if _, err := exec.LookPath("setpriv"); err != nil {
 		t.Skip(err)
 	}
-	args := append([]string{"--reuid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all", qemu,
+	args := append([]string{"--reuid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all", boards[amd64].program,
 		"-accel", tcg, "-nodefaults", "-display", "none", "-S", "-monitor", "stdio"},
 		strings.Fields(strings.ReplaceAll(strings.Join(Spec{Cards: []*os.File{tap}}.cards(), " "), "fd=5", "fd=3"))...)
 	cmd := exec.Command("setpriv", args...)

@@ -34,13 +34,9 @@ const sandbox = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecont
 // command builds the arguments of QEMU. Paths go into JSON or are escaped: a
 // comma in one starts no option.
 func (s Spec) command(firm firmware, disks []disk, credentials []string, lan lan) []string {
-	smm := "off"
-	if firm.secure {
-		smm = "on"
-	}
-	args := append(processor(s.Accel),
-		"-no-user-config", "-nodefaults", "-display", "none",
-		"-machine", "q35,smm="+smm+",pflash0=code,pflash1="+varsDisk,
+	args := append(processor(s.Arch, s.Accel), "-no-user-config", "-nodefaults", "-display", "none")
+	args = append(args, s.mainboard(firm)...)
+	args = append(args,
 		"-smp", fmt.Sprint(s.VCPUs), "-m", fmt.Sprintf("%dM", s.Memory>>20),
 		"-rtc", "base=utc",
 		"-chardev", fmt.Sprintf("socket,id=monitor,fd=%d", monitorFD),
@@ -50,11 +46,6 @@ func (s Spec) command(firm firmware, disks []disk, credentials []string, lan lan
 	args = append(args, s.firstCard(lan)...)
 	args = append(args, "-device", "virtio-rng-pci")
 	args = append(args, s.cards()...)
-	if firm.secure {
-		// Only code in system management mode may write the variables.
-		args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on",
-			"-global", "ICH9-LPC.disable_s3=1")
-	}
 	for _, d := range disks {
 		args = append(args, "-blockdev", d.node())
 		if d.device != "" {

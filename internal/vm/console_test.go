@@ -56,7 +56,8 @@ func TestWaitConsole(t *testing.T) {
 	})
 	t.Run("dead", func(t *testing.T) {
 		m := listening("Kernel panic\n")
-		m.child.stderr.Write([]byte(qemu + ": no such \x1b[2Jthing\n"))
+		m.child.name = boards[amd64].program
+		m.child.stderr.Write([]byte(boards[amd64].program + ": no such \x1b[2Jthing\n"))
 		m.child.err = errors.New("exit status 1")
 		close(m.child.done)
 		close(m.heard)

@@ -47,8 +47,8 @@ type descriptor struct {
 }
 
 // findFirmware returns the first firmware of a kind that is described and
-// present.
-func findFirmware(kind string, dirs []string) (firmware, error) {
+// present for that hardware.
+func findFirmware(b board, kind string, dirs []string) (firmware, error) {
 	if kind != uefi && kind != uefiSecure {
 		return firmware{}, fmt.Errorf("the firmware %q is neither %s nor %s", kind, uefi, uefiSecure)
 	}
@@ -60,20 +60,20 @@ func findFirmware(kind string, dirs []string) (firmware, error) {
 				continue
 			}
 			var d descriptor
-			if json.Unmarshal(text, &d) != nil || !d.suits(kind) {
+			if json.Unmarshal(text, &d) != nil || !d.suits(b, kind) {
 				continue
 			}
 			return firmware{d.Mapping.Executable, d.Mapping.Template, kind == uefiSecure}, nil
 		}
 	}
-	name := "UEFI firmware for QEMU (x86_64)"
+	name := "UEFI firmware for QEMU (" + b.target + ")"
 	if kind == uefiSecure {
-		name = "UEFI firmware for QEMU with secure boot and enrolled keys (x86_64)"
+		name = "UEFI firmware for QEMU with secure boot and enrolled keys (" + b.target + ")"
 	}
-	return firmware{}, &tool.MissingError{Name: name, Package: "ovmf"}
+	return firmware{}, &tool.MissingError{Name: name, Package: b.firmware}
 }
 
-func (d *descriptor) suits(kind string) bool {
+func (d *descriptor) suits(b board, kind string) bool {
 	m := d.Mapping
 	if m.Device != "flash" || m.Mode != "" && m.Mode != "split" || !m.Executable.present() || !m.Template.present() {
 		return false
@@ -86,10 +86,10 @@ func (d *descriptor) suits(kind string) bool {
 		return false
 	}
 	for _, target := range d.Targets {
-		q35 := slices.ContainsFunc(target.Machines, func(name string) bool {
-			return strings.HasPrefix(name, "pc-q35")
+		fits := slices.ContainsFunc(target.Machines, func(name string) bool {
+			return strings.HasPrefix(name, b.machines)
 		})
-		if target.Architecture == "x86_64" && q35 {
+		if target.Architecture == b.target && fits {
 			return true
 		}
 	}
@@ -102,8 +102,13 @@ func (f flash) present() bool {
 }
 
 // FindFirmware returns the path of the firmware of that kind, uefi or uefi-secure, that
-// a boot here would use. The error is a *tool.MissingError when there is none.
-func FindFirmware(kind string) (string, error) {
-	found, err := findFirmware(kind, firmwareDirs)
+// a boot here of a machine of that architecture would use. The error is a
+// *tool.MissingError when there is none.
+func FindFirmware(arch, kind string) (string, error) {
+	b, err := boardOf(arch)
+	if err != nil {
+		return "", err
+	}
+	found, err := findFirmware(b, kind, firmwareDirs)
 	return found.Code.Filename, err
 }

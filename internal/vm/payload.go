@@ -10,25 +10,41 @@ import (
 	"strings"
 )
 
-//go:embed probe.lst
-var listing string
+var (
+	//go:embed probe.lst
+	listing string
+	//go:embed probe-arm64.lst
+	listingARM string
+)
 
 // What the probe's guest reports: the exit status of QEMU for its last OUT to
-// isa-debug-exit (2n+1), and the stages it passes before that.
+// isa-debug-exit (2n+1), and the stages it passes before that. On arm64 the last stage, or
+// armWrong, before the machine is switched off.
 const (
 	payloadPassed = 2*0x2a + 1
 	payloadWrong  = 2*1 + 1
 	payloadStages = 5
+	armWrong      = 0xff
 )
 
-// stages names what worked once the guest has reported stage n.
-var stages = [payloadStages + 1]string{
-	"before 64-bit mode",
-	"in 64-bit mode, at its first exception or page fault",
-	"at the model specific registers",
-	"at SSE and XSAVE",
-	"on the way to user mode and back",
-	"waiting for a timer interrupt",
+// stages names, for each architecture, what worked once the guest has reported stage n.
+var stages = map[string][payloadStages + 1]string{
+	amd64: {
+		"before 64-bit mode",
+		"in 64-bit mode, at its first exception or page fault",
+		"at the model specific registers",
+		"at SSE and XSAVE",
+		"on the way to user mode and back",
+		"waiting for a timer interrupt",
+	},
+	arm64: {
+		"at its first instructions",
+		"at its first exception",
+		"at its page tables",
+		"at SIMD",
+		"waiting for its timer",
+		"switching itself off",
+	},
 }
 
 // Places in the 64 KiB image. It runs as a copy in RAM at ramBase, seen by
@@ -51,9 +67,13 @@ const (
 )
 
 // payload returns the probe's firmware image.
-func payload() ([]byte, error) {
+func payload(arch string) ([]byte, error) {
 	image := make([]byte, payloadSize)
-	labels, err := assemble(image, listing)
+	if arch == arm64 {
+		_, err := assemble(image, listingARM)
+		return image, err
+	}
+	labels, err := assemble(image[:idtAt], listing)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +105,7 @@ func assemble(image []byte, text string) (map[string]int, error) {
 			continue
 		}
 		code, err := hex.DecodeString(fields[0])
-		if err != nil || at+len(code) > idtAt {
+		if err != nil || at+len(code) > len(image) {
 			return nil, fmt.Errorf("probe listing: bad line %q", lines.Text())
 		}
 		at += copy(image[at:], code)

@@ -18,6 +18,7 @@ import (
 
 // process is a QEMU that cannot outlive this process, however that ends.
 type process struct {
+	name   string // of the program
 	pid    int
 	done   chan struct{} // closed when it has ended and was reaped
 	err    error         // from Wait, valid after done
@@ -30,12 +31,12 @@ type process struct {
 // The kernel kills the child when the thread that forked it ends, so a
 // goroutine holds that thread until the child is gone. A group of its own
 // keeps a terminal's Ctrl-C away from it: this process decides.
-func launch(ctx context.Context, tools tool.Box, files []*os.File, args ...string) (*process, error) {
-	cmd, err := tools.Command(ctx, qemu, args...)
+func launch(ctx context.Context, tools tool.Box, program string, files []*os.File, args ...string) (*process, error) {
+	cmd, err := tools.Command(ctx, program, args...)
 	if err != nil {
 		return nil, err
 	}
-	child := &process{done: make(chan struct{}), stderr: &stderr{grown: make(chan struct{})}}
+	child := &process{name: program, done: make(chan struct{}), stderr: &stderr{grown: make(chan struct{})}}
 	cmd.Stderr = child.stderr
 	cmd.ExtraFiles = files
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
@@ -55,7 +56,7 @@ func launch(ctx context.Context, tools tool.Box, files []*os.File, args ...strin
 		close(child.done)
 	}()
 	if err := <-started; err != nil {
-		return nil, fmt.Errorf("starting %s: %w", qemu, err)
+		return nil, fmt.Errorf("starting %s: %w", program, err)
 	}
 	return child, nil
 }
@@ -105,7 +106,7 @@ func (p *process) said(n int) string {
 	text, _ := p.stderr.look()
 	var lines []string
 	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(strings.TrimPrefix(line, qemu+": "))
+		line = strings.TrimSpace(strings.TrimPrefix(line, p.name+": "))
 		if line != "" {
 			lines = append(lines, line)
 		}

@@ -105,10 +105,11 @@ func TestFindFirmware(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	target := "x86_64"
 	describe := func(device, code, machine, features string) string {
 		return `{"mapping": {"device": "` + device + `", "executable": {"filename": "` + code + `", "format": "raw"},
 			"nvram-template": {"filename": "` + vars + `", "format": "raw"}},
-			"targets": [{"architecture": "x86_64", "machines": ["` + machine + `"]}], "features": [` + features + `]}`
+			"targets": [{"architecture": "` + target + `", "machines": ["` + machine + `"]}], "features": [` + features + `]}`
 	}
 	const secure = `"secure-boot", "enrolled-keys", "requires-smm"`
 	for _, test := range []struct {
@@ -131,10 +132,31 @@ func TestFindFirmware(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, "10-x.json"), []byte(test.text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			firm, err := findFirmware(test.kind, []string{"/nonexistent", dir})
+			firm, err := findFirmware(boards[amd64], test.kind, []string{"/nonexistent", dir})
 			if (err == nil) != test.found || test.found && (firm.Code.Filename != code || firm.secure != (test.kind == uefiSecure)) {
 				t.Errorf("findFirmware = %+v, %v", firm, err)
 			}
 		})
+	}
+	// That of one processor is none for the other.
+	both := t.TempDir()
+	other := filepath.Join(both, "other")
+	if err := os.WriteFile(other, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	target = "aarch64"
+	for name, text := range map[string]string{"10-arm.json": describe("flash", other, "virt-*", ""), "20-q35.json": strings.Replace(describe("flash", code, "pc-q35-*", ""), target, "x86_64", 1)} {
+		if err := os.WriteFile(filepath.Join(both, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for arch, want := range map[string]string{amd64: code, arm64: other} {
+		if firm, err := findFirmware(boards[arch], uefi, []string{both}); err != nil || firm.Code.Filename != want {
+			t.Errorf("%s: %+v, %v", arch, firm, err)
+		}
+	}
+	var missing *tool.MissingError
+	if _, err := findFirmware(boards[arm64], uefiSecure, []string{both}); !errors.As(err, &missing) || missing.Package != "qemu-efi-aarch64" {
+		t.Errorf("without firmware: %v", err)
 	}
 }

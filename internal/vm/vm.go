@@ -78,6 +78,7 @@
 package vm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -85,6 +86,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -101,6 +103,7 @@ type Spec struct {
 	Secrets  string // volume of secrets, raw, attached read-only; "" for none
 	Payload  string // disk with packages, raw, attached read-only; "" for none
 	State    int64  // bytes of an empty state disk that goes away with the machine; 0 for none
+	Arch     string // "amd64" or "arm64"; "" is amd64
 	Accel    string // "kvm" or "tcg", as Accelerator found
 	Firmware string // "uefi" or "uefi-secure" (Microsoft's keys enrolled)
 	VCPUs    int    // at least 1
@@ -192,7 +195,11 @@ func start(ctx context.Context, tools tool.Box, spec Spec) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	firm, err := findFirmware(spec.Firmware, firmwareDirs)
+	board, err := boardOf(spec.Arch)
+	if err != nil {
+		return nil, err
+	}
+	firm, err := findFirmware(board, spec.Firmware, firmwareDirs)
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +209,7 @@ func start(ctx context.Context, tools tool.Box, spec Spec) (*Machine, error) {
 	}
 	m := &Machine{lan: lan, scratch: scratch, console: newConsole(spec.Console), heard: make(chan struct{}), writable: spec.writable()}
 	ctx, m.stop = context.WithCancel(ctx)
-	if err := m.boot(ctx, tools, spec, firm); err != nil {
+	if err := m.boot(ctx, tools, board.program, spec, firm); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	context.AfterFunc(ctx, func() { m.Close() })
@@ -210,7 +217,7 @@ func start(ctx context.Context, tools tool.Box, spec Spec) (*Machine, error) {
 }
 
 // boot starts QEMU and waits until it takes commands.
-func (m *Machine) boot(ctx context.Context, tools tool.Box, spec Spec, firm firmware) error {
+func (m *Machine) boot(ctx context.Context, tools tool.Box, program string, spec Spec, firm firmware) error {
 	disks, err := spec.prepare(ctx, tools, firm, m.scratch)
 	if err != nil {
 		return err
@@ -221,10 +228,10 @@ func (m *Machine) boot(ctx context.Context, tools tool.Box, spec Spec, firm firm
 	}
 	args := spec.command(firm, disks, credentials, m.lan)
 	// A build without seccomp does not know the option.
-	if _, err := tools.Run(ctx, qemu, "-sandbox", "on", "-version"); err == nil {
+	if _, err := tools.Run(ctx, program, "-sandbox", "on", "-version"); err == nil {
 		args = append(args, "-sandbox", sandbox)
 	}
-	if err := m.launch(ctx, tools, args, spec); err != nil {
+	if err := m.launch(ctx, tools, program, args, spec); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTime)
@@ -243,7 +250,7 @@ func (m *Machine) boot(ctx context.Context, tools tool.Box, spec Spec, firm firm
 
 // launch starts QEMU with its wires and the taps, and the goroutines that
 // listen. Our ends are closed by Close.
-func (m *Machine) launch(ctx context.Context, tools tool.Box, args []string, spec Spec) error {
+func (m *Machine) launch(ctx context.Context, tools tool.Box, program string, args []string, spec Spec) error {
 	wires := make([]net.Conn, 2+len(spec.Ports)) // monitor, console, ports
 	if spec.Wire {
 		wires = append(wires, nil, nil) // card, network
@@ -258,7 +265,7 @@ func (m *Machine) launch(ctx context.Context, tools tool.Box, args []string, spe
 		}
 	}
 	inherited := slices.Concat(ends[:2], spec.Cards, ends[2:])
-	child, err := launch(ctx, tools, inherited, args...)
+	child, err := launch(ctx, tools, program, inherited, args...)
 	closeAll(ends) // QEMU has its own
 	if err != nil {
 		closeAll(wires)
@@ -312,6 +319,8 @@ func wire() (net.Conn, *os.File, error) {
 func (s Spec) check() error {
 	const least = 128 << 20
 	switch {
+	case s.Accel == kvm && cmp.Or(s.Arch, amd64) != runtime.GOARCH:
+		return fmt.Errorf("KVM runs no machine for %s on this one, which is %s", cmp.Or(s.Arch, amd64), runtime.GOARCH)
 	case s.Accel != kvm && s.Accel != tcg:
 		return fmt.Errorf("the accelerator %q is neither %s nor %s", s.Accel, kvm, tcg)
 	case s.VCPUs < 1:

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -46,7 +47,7 @@ func bare(image string) Spec {
 func emptyImage(t *testing.T) string {
 	t.Helper()
 	needQEMU(t)
-	if _, err := findFirmware(uefi, firmwareDirs); err != nil {
+	if _, err := findFirmware(boards[amd64], uefi, firmwareDirs); err != nil {
 		t.Skip(err)
 	}
 	// A comma and a space in the name: neither may start an option.
@@ -285,6 +286,47 @@ func TestStartWithoutQEMU(t *testing.T) {
 	}
 }
 
+// A machine of another processor begins its firmware. KVM runs none of those here.
+func TestOtherProcessorStarts(t *testing.T) {
+	for _, kind := range []string{uefi, uefiSecure} {
+		t.Run(kind, func(t *testing.T) {
+			if testing.Short() {
+				t.Skip("10 s under emulation")
+			}
+			spec := bare(emptyImage(t))
+			spec.Arch, spec.Firmware, spec.Accel = arm64, kind, tcg
+			m, err := Start(context.Background(), tool.Box{}, spec)
+			var missing *tool.MissingError
+			if errors.As(err, &missing) {
+				t.Skip(err)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
+			if _, err := m.WaitConsole(context.Background(), regexp.MustCompile(`BdsDxe`)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestOtherProcessorRefused(t *testing.T) {
+	other := map[string]string{amd64: arm64, arm64: amd64}[runtime.GOARCH]
+	spec := bare(emptyImage(t))
+	spec.Arch, spec.Accel = other, kvm
+	if _, err := Start(context.Background(), tool.Box{}, spec); err == nil || !strings.Contains(err.Error(), "KVM runs no machine for "+other) {
+		t.Errorf("with KVM: %v", err)
+	}
+	spec.Arch, spec.Accel = "riscv64", tcg
+	if _, err := Start(context.Background(), tool.Box{}, spec); err == nil || !strings.Contains(err.Error(), `"riscv64" is neither amd64 nor arm64`) {
+		t.Errorf("of no known processor: %v", err)
+	}
+	if accel, why, err := Accelerator(context.Background(), tool.Box{}, "", other, ""); err == nil && (accel != tcg || !strings.Contains(why, other)) {
+		t.Errorf("%s: %s because %s", other, accel, why)
+	}
+}
+
 // Secure boot firmware takes its mode of the machine, which QEMU checks.
 func TestSecureFirmwareStarts(t *testing.T) {
 	if testing.Short() {
@@ -292,7 +334,7 @@ func TestSecureFirmwareStarts(t *testing.T) {
 	}
 	spec := bare(emptyImage(t))
 	spec.Firmware = uefiSecure
-	if _, err := findFirmware(uefiSecure, firmwareDirs); err != nil {
+	if _, err := findFirmware(boards[amd64], uefiSecure, firmwareDirs); err != nil {
 		t.Skip(err)
 	}
 	m, err := Start(context.Background(), tool.Box{}, spec)
