@@ -26,12 +26,19 @@ func Fit(text []byte, mark Mark, emulated bool) (string, error) {
 	d.Metadata = &libvirtxml.DomainMetadata{XML: "\n    " + mark.String() + "\n  "}
 	if emulated {
 		d.Type = "qemu"
-		d.CPU = &libvirtxml.DomainCPU{Mode: "maximum", Check: "none"}
-		if d.OS == nil || d.OS.Type == nil || d.OS.Type.Arch == "x86_64" {
-			d.CPU.Features = []libvirtxml.DomainCPUFeature{{Policy: "disable", Name: "cx16"}, {Policy: "disable", Name: "la57"}}
-		}
+		d.CPU = emulatedCPU(d.OS != nil && d.OS.Type != nil && d.OS.Type.Arch == "aarch64")
 	}
 	return d.Marshal()
+}
+
+// emulatedCPU is the processor that throwaway machines have, too: see package vm.
+func emulatedCPU(isARM bool) *libvirtxml.DomainCPU {
+	if isARM {
+		return &libvirtxml.DomainCPU{Mode: "custom", Match: "exact", Check: "none",
+			Model: &libvirtxml.DomainCPUModel{Fallback: "forbid", Value: "cortex-a72"}}
+	}
+	return &libvirtxml.DomainCPU{Mode: "maximum", Check: "none",
+		Features: []libvirtxml.DomainCPUFeature{{Policy: "disable", Name: "cx16"}, {Policy: "disable", Name: "la57"}}}
 }
 
 func vetOwn(text []byte, d *libvirtxml.Domain, mark Mark) error {

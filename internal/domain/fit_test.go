@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"bake/internal/host"
 )
 
 func TestFit(t *testing.T) {
@@ -21,6 +23,17 @@ func TestFit(t *testing.T) {
 	}
 	if !strings.Contains(fit, "<domain type=\"qemu\">") {
 		t.Errorf("it wants KVM: %s", fit)
+	}
+	// What is emulated has the processor that it boots with in bake verify.
+	for arch, want := range map[string]string{host.AMD64: `<feature policy="disable" name="cx16">`, host.ARM64: `>cortex-a72<`} {
+		h := zap()
+		h.Machine.Arch = arch
+		for _, emulated := range []bool{true, false} {
+			fit, err := Fit(render(t, h), mark, emulated)
+			if err != nil || strings.Contains(fit, want) != emulated || strings.Contains(fit, "host-passthrough") == emulated {
+				t.Errorf("%s, emulated %v: %v, %s", arch, emulated, err, fit)
+			}
+		}
 	}
 	home := "/var/lib/libvirt/images/bake/zap/"
 	for what, change := range map[string][2]string{
