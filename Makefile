@@ -7,7 +7,7 @@ LAB     := testdata/lab
 E2E     := go test -tags e2e -count 1 -timeout 80m -v
 
 .DEFAULT_GOAL := help
-.PHONY: help deps guest build dist image dist-test demo test lint e2e e2e-fleet e2e-full bench fuzz golden cover lab-base clean
+.PHONY: help deps guest build dist image dist-test demo test lint e2e e2e-fleet e2e-arm64 e2e-full bench fuzz golden cover lab-base clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,11 @@ e2e: deps build ## real boots on Debian 12 and 13 that guard the main job
 e2e-fleet: deps guest ## a real Kubernetes control plane judges what bake exports, and runs a night in shards
 	export BAKE_E2E_KUBE=$$($(LAB)/kube-apiserver) BAKE_E2E_S3=$$($(LAB)/s3-server)
 	$(E2E) -run TestFleet ./internal/kubevirt ./cmd/bake
+
+e2e-arm64: deps build ## a machine for arm64, emulated: its claims, each falsified; makes a base for it first
+	$(LAB)/deps arm64
+	export BAKE_E2E_ARM64=$$($(LAB)/base debian-13-arm64)
+	$(E2E) -run TestARM64 ./cmd/bake
 
 e2e-full: deps build ## every boot there is: e2e with all falsified, faults, Lynis, reboots
 	export BAKE_E2E_FULL=1 BAKE_E2E_S3=$$($(LAB)/s3-server)

@@ -23,6 +23,7 @@ import (
 var bases = map[string]string{
 	"debian-12": os.Getenv("BAKE_E2E_DEBIAN_12"),
 	"debian-13": os.Getenv("BAKE_E2E_DEBIAN_13"),
+	"arm64":     os.Getenv("BAKE_E2E_ARM64"), // `make e2e-arm64`
 }
 
 // isFull says whether `make e2e-full` runs this.
