@@ -22,3 +22,23 @@ func TestARM64(t *testing.T) {
 	l.write(t, "layers/vain/layer.yaml", vain)
 	l.demandFalsified(t, "zap")
 }
+
+// TestARM64Up brings such a machine up under libvirt, and tries its claims there.
+func TestARM64Up(t *testing.T) {
+	h := newRackOf(t, "arm64")
+	h.machine = ", arch: arm64"
+	h.configure(t, 10, "")
+	generation := h.image(t)
+	up := h.do(t, 0, "up", "--generation", generation)
+	if !up.Changed || !up.Attested || up.Generation != generation || len(up.Addresses) == 0 {
+		t.Fatalf("%+v", up)
+	}
+	if got := h.ssh(t, up.Addresses[0], "uname -m"); got != "aarch64" {
+		t.Errorf("its processor is %s", got)
+	}
+	h.live(t, 0)
+	if again := h.do(t, 0, "up", "--generation", generation); again.Changed || !again.Attested {
+		t.Errorf("up once more: %+v", again)
+	}
+	h.do(t, 0, "down")
+}

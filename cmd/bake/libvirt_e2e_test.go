@@ -20,9 +20,12 @@ type rack struct {
 	dir, images, share string
 	pid                int // of a process in its namespaces
 	key                string
+	machine            string // more words about the machines
 }
 
-func newRack(t *testing.T) *rack {
+func newRack(t *testing.T) *rack { return newRackOf(t, "debian-13") }
+
+func newRackOf(t *testing.T, release string) *rack {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("a libvirtd of its own needs root")
@@ -33,7 +36,7 @@ func newRack(t *testing.T) *rack {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(root) })
-	h := &rack{lab: newLab(t, "debian-13"), dir: filepath.Join(root, "libvirt"), images: filepath.Join(root, "images"),
+	h := &rack{lab: newLab(t, release), dir: filepath.Join(root, "libvirt"), images: filepath.Join(root, "images"),
 		share: filepath.Join(root, "share"), key: filepath.Join(t.TempDir(), "key")}
 	for _, dir := range []string{root, h.share} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -58,7 +61,7 @@ func (h *rack) configure(t *testing.T, swappiness int, more string) {
 	// Bridges of the kernels that tests run on need not know isolated ports.
 	h.write(t, "hosts/zap.yaml", `host: zap
 base: debian:13
-machine: {vcpus: 2, memory: 1GiB, disk: 6GiB, state: 256MiB, images: `+h.images+`}
+machine: {vcpus: 2, memory: 1GiB, disk: 6GiB, state: 256MiB, images: `+h.images+h.machine+`}
 network: {isolated: false, reserve: 192.168.122.77}
 domain: {uri: "qemu:///system?socket=`+h.dir+`/run/libvirt-sock"}
 admin: {name: ops, keys: ["`+strings.TrimSpace(string(public))+`"]}
