@@ -189,7 +189,7 @@ func checkVerdict(ring provenance.Ring, g artifact.Generation) (v provenance.Ver
 	if err != nil {
 		return v, by, err
 	}
-	content, err := os.ReadFile(g.Path(verdictReport))
+	content, err := g.ReadReport(verdictReport)
 	if err != nil {
 		return v, by, &provenance.UntrustedError{Reason: "there is no signed word that its claims held"}
 	}

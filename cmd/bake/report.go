@@ -53,7 +53,7 @@ func (a *app) lastSubject(name, which string, live bool) (report.Subject, error)
 	if err != nil || live {
 		return a.told(g, r), err
 	}
-	data, err := os.ReadFile(g.Path("report.json"))
+	data, err := g.ReadReport("report.json")
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return report.Subject{}, fmt.Errorf("generation %s of %s was not verified yet: bake verify --boot --host %s --generation %s (%w)",
@@ -70,7 +70,7 @@ func (a *app) lastSubject(name, which string, live bool) (report.Subject, error)
 // readReport is what the last boot of a generation came to. The error wraps
 // fs.ErrNotExist when there was none.
 func readReport(g artifact.Generation) (r verify.Report, err error) {
-	content, err := os.ReadFile(g.Path("report.json"))
+	content, err := g.ReadReport("report.json")
 	if err == nil {
 		err = json.Unmarshal(content, &r)
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 )
 
 // A Generation is a complete artifact on disk.
@@ -32,8 +33,13 @@ func Open(root, host, which string) (Generation, error) {
 	name := which
 	if which == latest || which == current {
 		target, err := os.Readlink(filepath.Join(dir, which))
-		if errors.Is(err, fs.ErrNotExist) {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			return Generation{}, missing(host, which)
+		case errors.Is(err, syscall.EINVAL):
+			err = &IntegrityError{File: filepath.Join(dir, which), Want: "a link", Got: "none"}
+		case err == nil && vetGeneration(target) != nil: // it would lead out of here, or to a draft
+			err = &IntegrityError{File: filepath.Join(dir, which), Want: "a link to a generation beside it", Got: fmt.Sprintf("one to %q", target)}
 		}
 		if err != nil {
 			return Generation{}, fmt.Errorf("opening a generation of host %s: %w", host, err)
