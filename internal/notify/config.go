@@ -98,6 +98,16 @@ func (c *Config) readDeploy(n *doc.Node, problems *diag.List) {
 	}
 }
 
+// Dirs are the directories of the text files that a job writes, each once.
+func (c Config) Dirs(job string) (dirs []string) {
+	for _, t := range c.targets {
+		if dir := filepath.Dir(t.path); t.kind == "textfile" && (t.job == "" || t.job == job) && !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
+}
+
 // texts are those of a scalar or a list.
 func texts(n *doc.Node) []string {
 	if n.Kind == doc.List {

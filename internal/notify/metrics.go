@@ -25,14 +25,6 @@ var metrics = []metric{
 		func(o nightly.Outcome, _ nightly.Night) (float64, bool) { return float64(o.Failed), true }},
 	{"bake_nightly_host_duration_seconds", "How long the host's part of the last night took.",
 		func(o nightly.Outcome, _ nightly.Night) (float64, bool) { return o.Seconds, true }},
-	{"bake_nightly_host_base_signed_timestamp_seconds", "When the publisher signed the base image that was found newest.",
-		func(o nightly.Outcome, _ nightly.Night) (float64, bool) {
-			return float64(o.Base.Signed.Unix()), !o.Base.Signed.IsZero()
-		}},
-	{"bake_nightly_host_base_age_seconds", "How old that was when the night ended.",
-		func(o nightly.Outcome, n nightly.Night) (float64, bool) {
-			return n.Ended.Sub(o.Base.Signed).Seconds(), !o.Base.Signed.IsZero() && !n.Ended.IsZero()
-		}},
 	{"bake_nightly_host_restore_ok", "1 when a restore of the host's backup was proven when it had to be.",
 		func(o nightly.Outcome, _ nightly.Night) (float64, bool) {
 			return truth(o.Drill != nil && o.Drill.Reason == ""), o.Drill != nil
@@ -62,10 +54,18 @@ func truth(is bool) float64 {
 	return 0
 }
 
-// exposition is what the nights came to, the newest last, in the text format.
+// exposition is what the nights came to, the newest last, in the text format. A host that
+// the last night was not about, or did not come to, has what the night before said of it: whoever
+// watches must not lose sight of it.
 func exposition(nights []nightly.Night) string {
 	var out strings.Builder
 	last := nights[len(nights)-1]
+	about := map[string]nightly.Night{}
+	for _, n := range nights {
+		for _, o := range n.Hosts {
+			about[o.Host] = n
+		}
+	}
 	head := func(name, help string) { fmt.Fprintf(&out, "# HELP %s %s\n# TYPE %s gauge\n", name, help, name) }
 	single := func(name, help string, value float64) {
 		head(name, help)
@@ -76,9 +76,9 @@ func exposition(nights []nightly.Night) string {
 	single("bake_nightly_last_duration_seconds", "How long the last night took.", max(last.Ended.Sub(last.Began).Seconds(), 0)) // a clock may have been put back
 	each := func(name, help string, value func(host string) (float64, bool)) {
 		var lines []string
-		for _, o := range last.Hosts {
-			if v, ok := value(o.Host); ok {
-				lines = append(lines, fmt.Sprintf("%s{host=\"%s\"} %s\n", name, label(o.Host), format(v)))
+		for host := range about {
+			if v, ok := value(host); ok {
+				lines = append(lines, fmt.Sprintf("%s{host=\"%s\"} %s\n", name, label(host), format(v)))
 			}
 		}
 		if len(lines) > 0 {
@@ -88,18 +88,49 @@ func exposition(nights []nightly.Night) string {
 		}
 	}
 	for _, m := range metrics {
-		each(m.name, m.help, func(host string) (float64, bool) { return m.of(outcome(last, host), last) })
+		each(m.name, m.help, func(host string) (float64, bool) { return m.of(outcome(about[host], host), about[host]) })
 	}
-	each("bake_nightly_host_last_good_timestamp_seconds", "When a night last left the host on the newest that there is, as far as the nights are kept.",
+	each("bake_nightly_host_newest_base_signed_timestamp_seconds", "When the publisher signed the base image that was found newest.",
+		func(host string) (float64, bool) {
+			signed := signed(nights, host, func(nightly.Outcome) bool { return true })
+			return float64(signed.Unix()), !signed.IsZero()
+		})
+	each("bake_nightly_host_base_signed_timestamp_seconds", "When the publisher signed the base image of the current generation.",
+		func(host string) (float64, bool) {
+			signed := signed(nights, host, isOfCurrent)
+			return float64(signed.Unix()), !signed.IsZero()
+		})
+	each("bake_nightly_host_base_age_seconds", "How old that was when the last night ended.",
+		func(host string) (float64, bool) {
+			signed := signed(nights, host, isOfCurrent)
+			return last.Ended.Sub(signed).Seconds(), !signed.IsZero() && !last.Ended.IsZero()
+		})
+	each("bake_nightly_host_last_good_timestamp_seconds", "When a night last left the host on the newest that there is; 0: in none of those that are kept.",
 		func(host string) (float64, bool) {
 			for _, n := range slices.Backward(nights) {
 				if outcome(n, host).Verdict.IsGood() && !n.Ended.IsZero() {
 					return float64(n.Ended.Unix()), true
 				}
 			}
-			return 0, false
+			return 0, true
 		})
 	return out.String()
+}
+
+// signed is when the publisher signed the base image of the last outcome of a host that is
+// wanted and knows it; the zero time when none does.
+func signed(nights []nightly.Night, host string, wanted func(nightly.Outcome) bool) time.Time {
+	for _, n := range slices.Backward(nights) {
+		if o := outcome(n, host); !o.Base.Signed.IsZero() && wanted(o) {
+			return o.Base.Signed
+		}
+	}
+	return time.Time{}
+}
+
+// isOfCurrent says whether what an outcome says of a base image is of the current generation.
+func isOfCurrent(o nightly.Outcome) bool {
+	return o.Verdict.IsGood() || o.Current != "" && o.Current == o.Generation
 }
 
 func outcome(n nightly.Night, host string) nightly.Outcome {
@@ -117,7 +148,7 @@ func format(value float64) string {
 }
 
 func label(text string) string {
-	return strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(text)
+	return strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(strings.ToValidUTF8(text, "\ufffd"))
 }
 
 const newPrefix = ".bake-new-"

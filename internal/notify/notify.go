@@ -80,8 +80,8 @@ type Sender struct {
 
 // Prepare finds the URLs. It is for the beginning of a night: what is wrong with the
 // configuration, a diag.List, is known before anything is done. A command that does not
-// give its secret is told later, in the place of its notification: a night does not
-// depend on a vault.
+// give its secret, be it that it takes longer than Patience, is told later, in the place
+// of its notification: a night does not depend on a vault.
 func (s *Sender) Prepare(ctx context.Context) error {
 	s.urls, s.broken = map[string]*url.URL{}, map[string]error{}
 	finder := secret.Finder{Dir: s.Dir, Getenv: s.Getenv, Tools: s.Tools}
@@ -90,7 +90,9 @@ func (s *Sender) Prepare(ctx context.Context) error {
 		if t.url == nil {
 			continue
 		}
-		values, err := finder.Resolve(ctx, t.url)
+		limited, stop := context.WithTimeout(ctx, s.patience())
+		values, err := finder.Resolve(limited, t.url)
+		stop()
 		var list diag.List
 		switch {
 		case errors.As(err, &list):
@@ -142,14 +144,14 @@ func (s *Sender) Tell(ctx context.Context, m Message) error { return s.each(ctx,
 
 // each does one notification after another; m is nil at the beginning.
 func (s *Sender) each(ctx context.Context, job string, m *Message) error {
-	patience := s.Patience
-	if patience == 0 {
-		patience = 20 * time.Second
-	}
+	patience := s.patience()
 	var failed error
 	for _, t := range s.targets {
 		if t.job != "" && t.job != job || m == nil && t.kind != "ping" || m != nil && !t.wants(*m) {
 			continue
+		}
+		if t.url != nil && s.urls[t.at] == nil && s.broken[t.at] == nil {
+			continue // Prepare has said what is wrong with it
 		}
 		limited, stop := context.WithTimeout(ctx, patience)
 		err := s.broken[t.at]
@@ -165,6 +167,13 @@ func (s *Sender) each(ctx context.Context, job string, m *Message) error {
 		}
 	}
 	return failed
+}
+
+func (s *Sender) patience() time.Duration {
+	if s.Patience == 0 {
+		return 20 * time.Second
+	}
+	return s.Patience
 }
 
 func (t target) wants(m Message) bool {

@@ -411,3 +411,62 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// A night about one host, or about none, does not hide what is known of the others, and the
+// age of a base is that of the one that a host is on, however long nothing newer can be had.
+func TestMetricsOfOthers(t *testing.T) {
+	first := green
+	first.Hosts = []nightly.Outcome{
+		{Host: "zap", Verdict: nightly.Promoted, Base: nightly.Base{Signed: began.Add(-24 * time.Hour)}},
+		{Host: "zip", Verdict: nightly.Undeployed, Generation: "b", Current: "b", Base: nightly.Base{Signed: began.Add(-48 * time.Hour)}},
+		{Host: "new", Verdict: nightly.Failed, Generation: "c", Failed: 3, Base: nightly.Base{Signed: began}}}
+	newer := red
+	newer.Hosts = []nightly.Outcome{{Host: "zap", Verdict: nightly.Failed, Failed: 2, Generation: "d", Current: "a", Base: nightly.Base{Signed: began}}}
+	down := red
+	down.Ended, down.Hosts = began.AddDate(0, 0, 10), []nightly.Outcome{{Host: "zap", Verdict: nightly.CouldNot}}
+	unbegun := nightly.Unbegun(began.AddDate(0, 0, 20), 4, "no room")
+	for name, test := range map[string]struct {
+		nights []nightly.Night
+		want   []string
+	}{
+		"all":        {[]nightly.Night{first}, []string{`ok{host="zap"} 1`, `ok{host="zip"} 0`, `claims_failed{host="new"} 3`, `base_age_seconds{host="zap"} 90000`, `base_age_seconds{host="zip"} 176400`}},
+		"one is red": {[]nightly.Night{first, newer}, []string{`ok{host="zap"} 0`, `ok{host="zip"} 0`, `claims_failed{host="zap"} 2`, `base_age_seconds{host="zap"} 90000`}},
+		"ten days without a mirror": {[]nightly.Night{first, newer, down}, []string{`base_age_seconds{host="zap"} 950400`,
+			fmt.Sprintf(`_newest_base_signed_timestamp_seconds{host="zap"} %d`, began.Unix()), fmt.Sprintf(`last_good_timestamp_seconds{host="zap"} %d`, first.Ended.Unix())}},
+		"it did not begin": {[]nightly.Night{first, unbegun}, []string{"last_exit_status 4", `ok{host="zap"} 1`, `base_age_seconds{host="zap"} 1814400`}},
+		"never good":       {[]nightly.Night{first}, []string{`last_good_timestamp_seconds{host="new"} 0`}},
+	} {
+		text := exposition(test.nights)
+		for _, want := range test.want {
+			if !strings.Contains(text, want+"\n") {
+				t.Errorf("%s: it lacks %q:\n%s", name, want, text)
+			}
+		}
+		if strings.Contains(text, `_host_base_age_seconds{host="new"}`) {
+			t.Errorf("%s: a host that was never proven is on a base", name)
+		}
+	}
+	if got := label("\xffa"); got != "\ufffda" {
+		t.Errorf("%q", got)
+	}
+}
+
+// A command that never gives its secret holds up no night.
+func TestSlowVault(t *testing.T) {
+	web := newService(t)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, FileName), []byte("notify:\n  - ping: {url: {command: [sleep, \"1000\"]}}\n  - webhook: {url: {command: [echo, "+web.URL+"]}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Read(dir)
+	s := &Sender{Config: c, Dir: dir, Patience: 300 * time.Millisecond, Getenv: os.Getenv, Tools: tool.Box{Getenv: os.Getenv}}
+	if err = errors.Join(err, s.Prepare(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	s.Patience = 5 * time.Second
+	err = s.Send(t.Context(), green)
+	var unheard *Error
+	if !errors.As(err, &unheard) || unheard.At != "notify[0].ping" || len(web.got) != 1 {
+		t.Errorf("error %v, told %q", err, web.got)
+	}
+}
