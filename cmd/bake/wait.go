@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -48,33 +49,32 @@ func (n *night) comeTo(name, generation string, isNew bool, policy nightly.Polic
 
 func (n *night) waitingFile() string { return filepath.Join(filepath.Dir(n.candidates), waitingName) }
 
+// waiting is what waits. A list that makes no sense is none, and that is said: a machine that
+// does not run what is current shows every night.
 func (n *night) waiting() (map[string]string, error) {
 	all := map[string]string{}
 	content, err := os.ReadFile(n.waitingFile())
 	if errors.Is(err, fs.ErrNotExist) {
 		return all, nil
 	}
-	if err == nil {
-		err = json.Unmarshal(content, &all)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("reading which generations wait to be deployed: %w", err)
+	}
+	if err := json.Unmarshal(content, &all); err != nil || all == nil {
+		n.say("%s is damaged: which generations wait to be deployed is forgotten", n.waitingFile())
+		return map[string]string{}, nil
 	}
 	return all, nil
 }
 
 func (n *night) setWaiting(all map[string]string) error {
 	was, err := n.waiting()
-	if err != nil || len(was) == len(all) && fmt.Sprint(was) == fmt.Sprint(all) {
+	if err != nil || maps.Equal(was, all) {
 		return err
 	}
 	content, err := json.MarshalIndent(all, "", "  ")
 	if err != nil {
 		return err
 	}
-	path := n.waitingFile()
-	if err := os.WriteFile(path+".new", append(content, '\n'), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return writeWhole(n.waitingFile(), append(content, '\n'), false)
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -52,5 +54,43 @@ func TestWindow(t *testing.T) {
 	s.write(t, "nightly.yaml", "deploy: {zop: always}\n", 0o644)
 	if o := s.night(); o.code != 3 || !strings.Contains(o.stderr, `deploy: there is no host file for "zop"`) {
 		t.Errorf("%+v", o)
+	}
+}
+
+// waits is waiting.json, which there must be one of.
+func (s *sleep) waits() (path, content string) {
+	s.t.Helper()
+	found, err := filepath.Glob(filepath.Join(s.dir, "state/bake/nightly/*/"+waitingName))
+	if err != nil || len(found) != 1 {
+		s.t.Fatalf("%q, %v", found, err)
+	}
+	text, err := os.ReadFile(found[0])
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return found[0], string(text)
+}
+
+// A list of what waits that a power cut has emptied is no reason never to deploy again.
+func TestWaitingDamaged(t *testing.T) {
+	s := newSleep(t)
+	s.write(t, "nightly.yaml", "deploy: {zap: \"Sat,Sun 02:00-05:00\"}\n", 0o644)
+	t.Cleanup(func() { clock = time.Now })
+	clock = func() time.Time { return time.Date(2026, 3, 6, 3, 30, 0, 0, time.UTC) }
+	s.must(0, nil)
+	path, _ := s.waits()
+	for _, content := range []string{"", "{", "[]", "\x00\x00"} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		// That it waited is forgotten: the machine is looked at, and it is said.
+		n := s.must(4, []string{"waiting.json is damaged"})
+		if s.verdicts(n) != "zap undeployed" || strings.Contains(n.Hosts[0].Reason, "JSON") {
+			t.Errorf("%q: %s, %s", content, s.verdicts(n), n.Hosts[0].Reason)
+		}
+	}
+	s.publish(changedImage(t, map[string]string{"etc/motd": "new"}), now)
+	if n := s.must(0, nil); s.verdicts(n) != "zap promoted" || len(n.Hosts[0].Notes) != 1 {
+		t.Errorf("%s, %q", s.verdicts(n), n.Hosts[0].Notes)
 	}
 }
