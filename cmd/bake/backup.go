@@ -13,6 +13,7 @@ import (
 
 	"bake/internal/backup"
 	"bake/internal/host"
+	"bake/internal/notify"
 	"bake/internal/secret"
 )
 
@@ -51,7 +52,7 @@ func (a *app) readBackup(c *cli.Context) (word string, o backupOptions, err erro
 	if err == nil {
 		o.config, err = backup.Read(a.config)
 	}
-	o.unit = unitOptions{word: "backup", about: "Store the state of machines", hosts: c.StringSlice("host"), at: c.String("at"),
+	o.unit = unitOptions{word: notify.Backup, about: "Store the state of machines", hosts: c.StringSlice("host"), selector: c.String("selector"), at: c.String("at"),
 		user: c.String("run-as"), onFailure: c.String("on-failure"), dir: c.String("unit-dir")}
 	return word, o, err
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"bake/internal/backup"
+	"bake/internal/notify"
 )
 
 // eachStore does something with every store of every host, in the host's place.
@@ -233,12 +234,17 @@ func (a *app) judgeBucket(ctx context.Context, b *backup.Bucket, plan backup.Pla
 
 // runBackupInstall writes units.
 func runBackupInstall(ctx context.Context, a *app, o backupOptions) error {
-	if len(o.unit.hosts) == 0 {
+	told, err := notify.Read(a.config)
+	if err != nil {
+		return err
+	}
+	if len(o.unit.hosts) == 0 && o.unit.selector == "" {
 		o.unit.more = []string{"--all"}
 	}
 	if o.prune {
 		o.unit.more = append(o.unit.more, "--prune")
 	}
+	o.unit.metrics = told.Dirs(notify.Backup)
 	for _, name := range o.hosts {
 		o.unit.writes = append(o.unit.writes, o.config.Dirs(name)...)
 	}

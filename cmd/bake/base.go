@@ -111,7 +111,7 @@ type wanted struct {
 // names, or of all hosts, and these. Local files are nobody's to fetch.
 func (a *app) wanted(c *cli.Context) ([]wanted, []ready, error) {
 	if c.Args().Present() {
-		if c.IsSet("host") || c.Bool("all") {
+		if c.IsSet("host") || c.Bool("all") || c.IsSet("selector") {
 			return nil, nil, usageError{errors.New("name references or hosts, not both")}
 		}
 		var all []wanted
@@ -131,7 +131,7 @@ func (a *app) wanted(c *cli.Context) ([]wanted, []ready, error) {
 		return nil, nil, usageError{errors.New("--arch goes with a reference: bake pull --arch arm64 debian:13")}
 	}
 	names := host.Names(a.config)
-	if c.IsSet("host") || c.Bool("all") || len(names) == 0 {
+	if c.IsSet("host") || c.Bool("all") || c.IsSet("selector") || len(names) == 0 {
 		var err error
 		if names, err = a.hosts(c); err != nil {
 			return nil, nil, err

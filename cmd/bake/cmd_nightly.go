@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -25,6 +26,8 @@ type nightOptions struct {
 	shard              shardOptions
 	nights             int // that status shows
 	follow, isUserUnit bool
+	wrong              error // for which there can be no night
+	stray              error // for which there can
 }
 
 func nightlyCommand(a *app) *cli.Command {
@@ -83,21 +86,23 @@ func nightFlags() []cli.Flag {
 	}
 }
 
-// runNightly does a night, and tells of it.
+// runNightly does a night, and tells of it. A host that there is no file of has none, as
+// one whose file is wrong; unless somebody is looking, the others have theirs.
 func runNightly(ctx context.Context, a *app, o nightOptions) error {
 	known := host.Names(a.config)
 	if len(o.hosts) == 0 {
 		return usageError{fmt.Errorf("there is no host file in %s", a.config)}
 	}
-	for _, name := range o.hosts {
-		if !slices.Contains(known, name) {
-			return &host.UnknownError{Name: name, Dir: filepath.Join(a.config, "hosts"), Known: known}
-		}
+	unknown := slices.DeleteFunc(slices.Clone(o.hosts), func(name string) bool { return slices.Contains(known, name) })
+	if len(unknown) > 0 && (o.dry || len(unknown) == len(o.hosts)) {
+		o.wrong = errors.Join(o.wrong, &host.UnknownError{Name: unknown[0], Dir: filepath.Join(a.config, "hosts"), Known: known})
 	}
-	if o.dry {
+	switch {
+	case o.wrong != nil && (o.dry || o.shard.place != nil):
+		return o.wrong
+	case o.dry:
 		return a.dryNight(ctx, o)
-	}
-	if o.shard.place != nil {
+	case o.shard.place != nil:
 		return a.shardNight(ctx, o)
 	}
 	return a.wholeNight(ctx, o)

@@ -20,7 +20,9 @@ type unitOptions struct {
 	word, about              string   // of the command, and what it does
 	more                     []string // arguments
 	writes                   []string // directories besides bake's own
+	metrics                  []string // directories of text files, which are others' and are not made
 	hosts                    []string // none: all that there will be
+	selector                 string   // or those that fit each time
 	at, user, onFailure, dir string
 }
 
@@ -60,7 +62,7 @@ func runInstall(ctx context.Context, a *app, o nightOptions) error {
 		a.say("nothing was written")
 		return nil
 	}
-	if err := makePlaces(job.Writes, job.User); err != nil {
+	if err := makePlaces(job.Writes[:len(job.Writes)-len(o.unit.metrics)], job.User); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -164,8 +166,8 @@ func (a *app) unitJob(o nightOptions) (j unit.Job, err error) {
 	}
 	j = unit.Job{Word: o.unit.word, About: o.unit.about, At: o.unit.at, OnFailure: o.unit.onFailure, User: o.unit.user, IsUser: o.isUserUnit, EnvFile: "/etc/bake/" + o.unit.word + ".env"}
 	program, err := os.Executable()
-	config, out, layers := a.config, a.out, a.layers
-	for _, path := range []*string{&program, &config, &out, &layers} {
+	config, out, layers, key, usual := a.config, a.out, a.layers, a.key, a.Getenv(keyVariable)
+	for _, path := range []*string{&program, &config, &out, &layers, &key, &usual} {
 		if err == nil && *path != "" {
 			*path, err = filepath.Abs(*path)
 		}
@@ -174,12 +176,20 @@ func (a *app) unitJob(o nightOptions) (j unit.Job, err error) {
 		return j, err
 	}
 	j.Dir, j.Argv = config, []string{program, "--config", config, "--out", out}
-	if layers != "" {
-		j.Argv = append(j.Argv, "--layers", layers)
+	for _, option := range [][2]string{{"--layers", layers}, {"--signing-key", key}} {
+		if option[1] != "" {
+			j.Argv = append(j.Argv, option[0], option[1])
+		}
+	}
+	if usual != "" && key == "" {
+		j.Env = append(j.Env, keyVariable+"="+usual)
 	}
 	j.Argv = append(append(j.Argv, o.unit.word), o.unit.more...)
 	for _, name := range o.unit.hosts {
 		j.Argv = append(j.Argv, "--host", name)
+	}
+	if o.unit.selector != "" {
+		j.Argv = append(j.Argv, "--selector", o.unit.selector)
 	}
 	home := a.Getenv("HOME")
 	if o.isUserUnit {
@@ -188,7 +198,8 @@ func (a *app) unitJob(o nightOptions) (j unit.Job, err error) {
 		return j, err
 	}
 	j.Writes = append([]string{config, out}, o.unit.writes...)
-	for _, place := range [][2]string{{"XDG_CACHE_HOME", ".cache"}, {"XDG_STATE_HOME", ".local/state"}} {
+	// That of the key, too: the first night makes one if there is none.
+	for _, place := range [][2]string{{"XDG_CACHE_HOME", ".cache"}, {"XDG_STATE_HOME", ".local/state"}, {"XDG_DATA_HOME", ".local/share"}} {
 		dir := a.Getenv(place[0])
 		if filepath.IsAbs(dir) {
 			j.Env = append(j.Env, place[0]+"="+dir)
@@ -196,6 +207,12 @@ func (a *app) unitJob(o nightOptions) (j unit.Job, err error) {
 			dir = filepath.Join(home, place[1])
 		}
 		j.Writes = append(j.Writes, filepath.Join(dir, "bake"))
+	}
+	for _, dir := range o.unit.metrics {
+		if dir, err = filepath.Abs(dir); err != nil {
+			return j, err
+		}
+		j.Writes = append(j.Writes, dir)
 	}
 	return j, nil
 }

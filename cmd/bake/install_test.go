@@ -110,6 +110,50 @@ func ours(output string) string {
 	return found
 }
 
+// TestInstallReaches: what a night needs by hand the service has, too: the key that signs,
+// the directory of metrics, which is somebody else's and not made, and the hosts that are meant.
+func TestInstallReaches(t *testing.T) {
+	s := newSleep(t)
+	s.env["HOME"], s.env["XDG_DATA_HOME"] = filepath.Join(s.dir, "home"), filepath.Join(s.dir, "data")
+	s.write(t, "nightly.yaml", "notify: [{textfile: {path: metrics/bake.prom}}, {textfile: {path: others/bake.prom, job: backup}}]\n", 0o644)
+	s.write(t, "hosts/zap.yaml", strings.Replace(hostFixture, "admin:", "labels: {role: web}\nadmin:", 1), 0o644)
+	install := func(args ...string) string {
+		t.Helper()
+		o := s.bake(append(args, "install", "--run-as", "root", "--unit-dir", "units")...)
+		if o.code != 0 {
+			t.Fatalf("exit status %d\n%s%s", o.code, o.stdout, o.stderr)
+		}
+		return o.stdout
+	}
+	want := func(text string, lines ...string) {
+		t.Helper()
+		for _, line := range lines {
+			if !strings.Contains(text, line) {
+				t.Errorf("there is no %s:\n%s", line, text)
+			}
+		}
+	}
+	text := install("nightly", "--selector", "role=web")
+	want(text, `"nightly" "--selector" "role=web"`, `Environment="`+keyVariable+"="+s.env[keyVariable]+`"`, `Environment="XDG_DATA_HOME=`+s.dir+`/data"`,
+		`ReadWritePaths="-`+s.dir+`/data/bake"`, `ReadWritePaths="-`+s.dir+`/metrics"`)
+	if strings.Contains(text, "/others") {
+		t.Errorf("it may write another job's metrics:\n%s", text)
+	}
+	if _, err := os.Stat(filepath.Join(s.dir, "metrics")); err == nil {
+		t.Error("the directory of metrics was made, for nobody but the service")
+	}
+	if info, err := os.Stat(filepath.Join(s.dir, "data/bake")); err != nil || info.Mode() != fs.ModeDir|0o700 {
+		t.Errorf("the directory of the key: %v", err)
+	}
+	text = install("--signing-key", "own.key", "nightly")
+	want(text, `"--signing-key" "`+s.dir+`/own.key" "nightly"`)
+	if strings.Contains(text, keyVariable) {
+		t.Errorf("it has two keys:\n%s", text)
+	}
+	want(install("backup", "--all"), `"backup" "--all"`, `ReadWritePaths="-`+s.dir+`/others"`)
+	want(install("backup", "--selector", "role=web"), `"backup" "--selector" "role=web"`)
+}
+
 func TestInstallRefuses(t *testing.T) {
 	s := newSleep(t)
 	if err := os.MkdirAll(filepath.Join(s.dir, "a\nb/hosts"), 0o755); err != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -21,6 +22,7 @@ import (
 	"bake/internal/backup"
 	"bake/internal/diag"
 	"bake/internal/host"
+	"bake/internal/label"
 	"bake/internal/nightly"
 	"bake/internal/notify"
 )
@@ -96,26 +98,68 @@ func (a *app) readNight(c *cli.Context) (o nightOptions, err error) {
 	if o.shard, err = a.readShard(c); err != nil {
 		return o, err
 	}
-	if names := c.StringSlice("host"); len(names) == 0 && !c.Bool("all") {
-		o.hosts = host.Names(a.config)
-	} else if o.hosts, err = a.hosts(c); err != nil {
+	if o.hosts, err = a.nightHosts(c); err != nil {
 		return o, err
 	}
+	o.dry, o.nights, o.follow, o.isUserUnit = c.Bool("dry-run"), c.Int("nights"), c.Bool("follow"), c.Bool("user")
 	if o.config, err = notify.Read(a.config); err != nil {
 		return o, err
 	}
-	if o.backups, err = backup.Read(a.config); err != nil {
+	o.unit = unitOptions{word: notify.Nightly, about: "Bring hosts onto the newest base images and packages that prove themselves",
+		hosts: c.StringSlice("host"), selector: c.String("selector"), at: c.String("at"), user: c.String("run-as"), onFailure: c.String("on-failure"), dir: c.String("unit-dir"),
+		metrics: o.config.Dirs(notify.Nightly)}
+	if err := o.readNumbers(c); err != nil {
 		return o, err
 	}
-	for _, name := range slices.Sorted(maps.Keys(o.config.Deploy)) {
-		if !slices.Contains(host.Names(a.config), name) {
-			return o, diag.List{{Pos: diag.Position{File: filepath.Join(a.config, notify.FileName)}, Path: "deploy",
-				Message: fmt.Sprintf("there is no host file for %q", name)}}
+	// What is wrong from here on a night is told of.
+	o.backups, o.wrong = backup.Read(a.config)
+	o.stray = a.strayDeploys(o.config)
+	if c.Args().First() == "install" || o.dry {
+		return o, errors.Join(o.wrong, o.stray)
+	}
+	return o, nil
+}
+
+// nightHosts are the hosts of a night: all, unless some are named. One whose labels cannot be
+// read may be one that a selector means: it is taken for one, so that the others have their night.
+func (a *app) nightHosts(c *cli.Context) ([]string, error) {
+	if !c.IsSet("selector") && !c.Bool("all") && len(c.StringSlice("host")) == 0 {
+		return host.Names(a.config), nil
+	}
+	if !c.IsSet("selector") || c.Bool("all") || len(c.StringSlice("host")) > 0 {
+		return a.hosts(c)
+	}
+	wanted, err := label.Parse(c.String("selector"))
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--selector: %w", err)}
+	}
+	var names []string
+	for _, name := range host.Names(a.config) {
+		if labels, err := host.Labels(a.config, name); err != nil || wanted.Matches(labels) {
+			names = append(names, name)
 		}
 	}
-	o.dry, o.nights, o.follow, o.isUserUnit = c.Bool("dry-run"), c.Int("nights"), c.Bool("follow"), c.Bool("user")
-	o.unit = unitOptions{word: notify.Nightly, about: "Bring hosts onto the newest base images and packages that prove themselves",
-		hosts: c.StringSlice("host"), at: c.String("at"), user: c.String("run-as"), onFailure: c.String("on-failure"), dir: c.String("unit-dir")}
+	if len(names) == 0 {
+		return nil, usageError{fmt.Errorf("--selector: no host in %s fits %q", filepath.Join(a.config, "hosts"), c.String("selector"))}
+	}
+	return names, nil
+}
+
+// strayDeploys says which hosts nightly.yaml deploys that there are not.
+func (a *app) strayDeploys(config notify.Config) error {
+	known := host.Names(a.config)
+	var problems diag.List
+	for _, name := range slices.Sorted(maps.Keys(config.Deploy)) {
+		if !slices.Contains(known, name) {
+			problems.Add(diag.Problem{Pos: diag.Position{File: filepath.Join(a.config, notify.FileName)}, Path: "deploy",
+				Message: fmt.Sprintf("there is no host file for %q", name)})
+		}
+	}
+	return problems.Err()
+}
+
+// readNumbers are those of a command line, or else of nightly.yaml, or else natural.
+func (o *nightOptions) readNumbers(c *cli.Context) error {
 	for _, number := range []struct {
 		flag            string
 		to              *int
@@ -127,11 +171,11 @@ func (a *app) readNight(c *cli.Context) (o nightOptions, err error) {
 		}
 		if c.IsSet(number.flag) {
 			if *number.to = c.Int(number.flag); *number.to < 1 {
-				return o, usageError{fmt.Errorf("--%s %d: want at least 1", number.flag, *number.to)}
+				return usageError{fmt.Errorf("--%s %d: want at least 1", number.flag, *number.to)}
 			}
 		}
 	}
-	return o, nil
+	return nil
 }
 
 // dryNight says what a night would do.
@@ -154,38 +198,81 @@ func (a *app) dryNight(ctx context.Context, o nightOptions) error {
 
 // wholeNight does a night under its lock, with whoever is to know told.
 func (a *app) wholeNight(ctx context.Context, o nightOptions) (err error) {
-	if err := checkOut(a.out); err != nil {
-		return err
-	}
 	dir, err := a.nightDir()
+	journal, number := nightly.Journal{Dir: dir, Keep: keptNights}, 0
+	sender := a.sender(o, func() []nightly.Night { return a.pastNights(journal, number) })
+	if err = errors.Join(err, sender.Prepare(ctx), o.wrong); err != nil {
+		return unbegun(ctx, sender, err)
+	}
+	entry, held, err := a.beginNight(journal)
 	if err != nil {
-		return err
+		return unbegun(ctx, sender, err)
 	}
-	journal := nightly.Journal{Dir: dir, Keep: keptNights}
-	entry, err := journal.Begin()
-	var busy *nightly.BusyError
-	switch {
-	case errors.As(err, &busy):
-		return lackError{err}
-	case err != nil:
-		return err
-	}
-	defer func() { err = errors.Join(err, entry.Close()) }()
+	defer func() { err = errors.Join(err, entry.Close(), held.Close()) }()
 	tonight := entry.Night(time.Now())
-	sender := a.sender(o, func() []nightly.Night {
-		nights, _ := journal.Nights(keptNights) // the one that runs is among them, last and without an end
-		return nights[:max(0, len(nights)-1)]
-	})
-	if err := sender.Prepare(ctx); err != nil {
-		return err
-	}
+	number = tonight.Number
 	if err := entry.Write(tonight); err != nil {
-		return err
+		return unbegun(ctx, sender, err)
 	}
 	unheard := sender.Start(ctx, notify.Nightly)
 	tonight, err = a.doNight(ctx, dir, o, tonight, entry)
-	err = a.endNight(ctx, sender, entry, tonight, err, unheard)
+	if o.stray != nil {
+		tonight.Notes = append(tonight.Notes, o.stray.Error())
+	}
+	err = a.endNight(ctx, sender, entry, tonight, err, o.stray, unheard)
 	return errors.Join(err, a.writeIndex(journal))
+}
+
+// beginNight takes the locks that keep two nights apart: that of the reports, and that of the
+// directory of artifacts, which whoever keeps his reports elsewhere has in common with us.
+func (a *app) beginNight(journal nightly.Journal) (entry *nightly.Entry, held io.Closer, err error) {
+	if err := checkOut(a.out); err != nil {
+		return nil, nil, err
+	}
+	if entry, err = journal.Begin(); err == nil {
+		if held, err = holdOut(a.out); err != nil {
+			err = errors.Join(err, entry.Close())
+		}
+	}
+	var busy *nightly.BusyError
+	if errors.As(err, &busy) {
+		err = lackError{err}
+	}
+	return entry, held, err
+}
+
+// holdOut locks the directory of artifacts itself: nothing is written for it. Where the file
+// system has no such locks the reports' has to do.
+func holdOut(dir string) (io.Closer, error) {
+	file, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, errors.Join(&nightly.BusyError{Path: dir}, file.Close())
+	}
+	return file, nil
+}
+
+// unbegun tells that there is no night, and why. Not of one that has to wait for another, which
+// tells itself, nor when somebody has stopped this.
+func unbegun(ctx context.Context, sender *notify.Sender, err error) error {
+	var busy *nightly.BusyError
+	if errors.As(err, &busy) || ctx.Err() != nil {
+		return err
+	}
+	return errors.Join(err, sender.Send(ctx, nightly.Unbegun(time.Now(), exitCode(err), err.Error())))
+}
+
+// pastNights are those before the one of a number, with the hosts that there still are.
+func (a *app) pastNights(journal nightly.Journal, number int) []nightly.Night {
+	nights, _ := journal.Nights(keptNights)
+	nights = slices.DeleteFunc(nights, func(n nightly.Night) bool { return n.Number == number })
+	known := host.Names(a.config)
+	for i := range nights {
+		nights[i].Hosts = slices.DeleteFunc(nights[i].Hosts, func(o nightly.Outcome) bool { return !slices.Contains(known, o.Host) })
+	}
+	return nights
 }
 
 // doNight is the night itself.
@@ -205,14 +292,15 @@ func (a *app) doNight(ctx context.Context, dir string, o nightOptions, tonight n
 
 // endNight tells what a night came to, and puts it down. What could not be told is
 // part of it, and changes no verdict.
-func (a *app) endNight(ctx context.Context, sender *notify.Sender, entry *nightly.Entry, tonight nightly.Night, err, unheard error) error {
+func (a *app) endNight(ctx context.Context, sender *notify.Sender, entry *nightly.Entry, tonight nightly.Night, err, stray, unheard error) error {
 	if err != nil && ctx.Err() != nil {
 		err = errors.Join(errInterrupted, err)
 	}
-	tonight.Ended, tonight.Exit = time.Now().UTC().Truncate(time.Second), exitCode(err)
 	if err != nil && nightError(tonight) == nil {
 		tonight.Notes = append(tonight.Notes, err.Error())
 	}
+	err = errors.Join(err, stray)
+	tonight.Ended, tonight.Exit = time.Now().UTC().Truncate(time.Second), exitCode(err)
 	heard := context.WithoutCancel(ctx) // that it was interrupted is worth a word, too
 	unheard = errors.Join(unheard, sender.Send(heard, tonight))
 	if unheard != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -412,6 +413,187 @@ func TestLostProof(t *testing.T) {
 		}
 		if n := s.must(0, nil); s.verdicts(n) != "zap unchanged" {
 			t.Errorf("%s: then %s", name, s.verdicts(n))
+		}
+	}
+}
+
+// A host file that is gone is its host's trouble, whoever still names it.
+func TestVanishedHost(t *testing.T) {
+	s := newSleep(t)
+	s.host("zip")
+	n := s.must(3, []string{`unknown host "gone"`}, "--host", "gone", "--host", "zap")
+	if got := s.verdicts(n); got != "gone could not, zap promoted" || n.Hosts[0].Exit != 3 {
+		t.Errorf("%s, %+v", got, n.Hosts[0])
+	}
+	s.write(t, "nightly.yaml", "deploy: {gone: always}\n", 0o644)
+	n = s.must(3, []string{`there is no host file for "gone"`})
+	if got := s.verdicts(n); got != "zap unchanged, zip promoted" || n.Exit != 3 || len(n.Notes) != 1 {
+		t.Errorf("%s, %+v", got, n.Notes)
+	}
+	for _, args := range [][]string{{"--dry-run"}, {"install", "--dry-run", "--run-as", "root"}} { // somebody is looking
+		if o := s.night(args...); o.code != 3 || !strings.Contains(o.stderr, "nightly.yaml: error: deploy: there is no host file") {
+			t.Errorf("%q: %+v", args, o)
+		}
+	}
+}
+
+// The hosts that a selector means are those of a night, and one that cannot be read may be
+// one of them.
+func TestNightSelector(t *testing.T) {
+	s := newSleep(t)
+	s.host("zip")
+	s.write(t, "hosts/zap.yaml", strings.NewReplacer("../base.qcow2", "ubuntu:24.04", "admin:", "labels: {role: web}\nadmin:").Replace(hostFixture), 0o644)
+	if got := s.verdicts(s.must(0, nil, "--selector", "role=web", "--dry-run")); got != "zap would build" {
+		t.Error(got)
+	}
+	s.write(t, "hosts/bad.yaml", "host: bad\nlabels: 1\n", 0o644)
+	if got := s.verdicts(s.must(3, nil, "--selector", "role=web")); got != "bad could not, zap promoted" {
+		t.Error(got)
+	}
+	for args, code := range map[string]int{"--selector role=db": 0, "--selector role=((": 2, "--selector role=web --all": 2, "--selector role=web --host zap": 2} {
+		if o := s.night(strings.Fields(args + " --dry-run")...); (o.code == 2) != (code == 2) {
+			t.Errorf("%s: %d %s", args, o.code, o.stderr)
+		}
+	}
+}
+
+// Whatever a night is kept from beginning by, it is told: who is not told of a night that
+// is missing takes it for one on which all was well.
+func TestUnbegunIsTold(t *testing.T) {
+	s := newSleep(t)
+	var mutex sync.Mutex
+	var got []string
+	web := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, in *http.Request) {
+		body, _ := io.ReadAll(in.Body)
+		mutex.Lock()
+		defer mutex.Unlock()
+		got = append(got, in.URL.Path+" "+string(body))
+	}))
+	t.Cleanup(web.Close)
+	s.env["HOOK"] = web.URL
+	s.write(t, "nightly.yaml", "notify:\n  - webhook: {url: {env: HOOK}, when: failure, body: {text: \"((verdict)) ((exit)): ((summary))\"}}\n"+
+		"  - textfile: {path: bake.prom}\n", 0o644)
+	s.must(0, nil)
+	s.write(t, "file", "not a directory\n", 0o644)
+	for name, test := range map[string]struct {
+		do   func() outcome
+		code int
+		want string
+	}{
+		"no directory of artifacts": {func() outcome { return s.night("--out", "file") }, 4, "red 4: bake nightly: it did not begin: mkdir file: not a directory"},
+		"no place for reports": {func() outcome {
+			state := s.env["XDG_STATE_HOME"]
+			defer func() { s.env["XDG_STATE_HOME"] = state }()
+			s.env["XDG_STATE_HOME"] = filepath.Join(s.dir, "file")
+			return s.night()
+		}, 4, "red 4: bake nightly: it did not begin: "},
+		"a broken backup.yaml": {func() outcome {
+			defer os.Remove(filepath.Join(s.dir, "backup.yaml"))
+			s.write(t, "backup.yaml", "[", 0o644)
+			return s.night()
+		}, 3, "red 3: bake nightly: it did not begin: "},
+		"no such hosts": {func() outcome { return s.night("--host", "gone") }, 3, `red 3: bake nightly: it did not begin: unknown host \"gone\"`},
+		"another one's URL": {func() outcome {
+			text, err := os.ReadFile(filepath.Join(s.dir, "nightly.yaml"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.write(t, "nightly.yaml", string(text), 0o644)
+			s.write(t, "nightly.yaml", string(text)+"  - ping: {url: {file: absent}}\n", 0o644)
+			return s.night()
+		}, 3, "red 3: bake nightly: it did not begin: "},
+	} {
+		got = nil
+		if o := test.do(); o.code != test.code || len(got) != 1 || !strings.Contains(got[0], test.want) {
+			t.Errorf("%s: %d %s%s\ntold %q", name, o.code, o.stdout, o.stderr, got)
+		}
+		if text, err := os.ReadFile(filepath.Join(s.dir, "bake.prom")); err != nil || !strings.Contains(string(text), fmt.Sprintf("last_exit_status %d\n", test.code)) {
+			t.Errorf("%s: %v\n%s", name, err, text)
+		}
+	}
+	// What is asked by somebody who is looking is not told.
+	got = nil
+	for _, args := range []string{"--jobs 0", "--host gone --dry-run", "status --nights 0", "install --at x;y"} {
+		s.night(strings.Fields(args)...)
+	}
+	if len(got) != 0 {
+		t.Errorf("told %q", got)
+	}
+}
+
+// Two nights never overlap, though each keeps its reports in a place of its own: a user and
+// root, say.
+func TestTwoUsersNights(t *testing.T) {
+	s := newSleep(t)
+	cmd := s.child("nightly")
+	cmd.Env = append(cmd.Env, testVerdict+"=hang")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	lines := bufio.NewScanner(stderr)
+	for lines.Scan() && lines.Text() != "it boots" {
+	}
+	s.env["XDG_STATE_HOME"] = filepath.Join(s.dir, "root")
+	if o := s.night(); o.code != 4 || !strings.Contains(o.stderr, "another night is under way") {
+		t.Errorf("%+v", o)
+	}
+}
+
+// A link that leads out of the host's directory, or is none, is no generation: it is refused,
+// and the next night has one of its own.
+func TestStrayCurrent(t *testing.T) {
+	s := newSleep(t)
+	s.must(0, nil)
+	link := filepath.Join(s.dir, "out/zap/current")
+	elsewhere := filepath.Join(s.dir, "elsewhere")
+	s.tool(t, "cp", "-a", filepath.Join("out/zap", s.current("zap")), "elsewhere")
+	for name, spoil := range map[string]func() error{
+		"absolute": func() error { return os.Symlink(elsewhere, link) },
+		"relative": func() error { return os.Symlink("../../elsewhere", link) },
+		"itself":   func() error { return os.Symlink("current", link) },
+		"hidden":   func() error { return os.Symlink(".", link) },
+		"a file":   func() error { return os.WriteFile(link, []byte("x"), 0o600) },
+	} {
+		if err := errors.Join(os.Remove(link), spoil()); err != nil {
+			t.Fatal(err)
+		}
+		s.attest(5, "is damaged")
+		if err := s.sent("current"); exitCode(err) != 5 {
+			t.Errorf("%s: sent: %v", name, err)
+		}
+		if n := s.must(0, nil); s.verdicts(n) != "zap promoted" {
+			t.Errorf("%s: %s", name, s.verdicts(n))
+		}
+		s.attest(0, "claims held")
+	}
+}
+
+// What lies where a report should be, and has no end, holds up nobody.
+func TestEndlessReport(t *testing.T) {
+	s := newSleep(t)
+	s.must(0, nil)
+	for _, name := range []string{"report.json", verdictReport} {
+		path := filepath.Join(s.open("current").Dir, name)
+		for what, spoil := range map[string]func() error{
+			"a pipe":    func() error { return syscall.Mkfifo(path, 0o600) },
+			"a device":  func() error { return os.Symlink("/dev/zero", path) },
+			"sparse":    func() error { return errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, 1<<40)) },
+			"elsewhere": func() error { return os.Symlink("/proc/kmsg", path) },
+		} {
+			if err := errors.Join(os.Remove(path), spoil()); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.sent("current"); name == verdictReport && exitCode(err) != 5 {
+				t.Errorf("%s %s: sent: %v", what, name, err)
+			}
+			if n := s.must(0, nil); s.verdicts(n) != "zap promoted" {
+				t.Errorf("%s %s: %s", what, name, s.verdicts(n))
+			}
 		}
 	}
 }

@@ -117,9 +117,6 @@ type hold struct {
 
 // shardNight does a shard's part of a night.
 func (a *app) shardNight(ctx context.Context, o nightOptions) (err error) {
-	if err := checkOut(a.out); err != nil {
-		return err
-	}
 	if _, err := a.mustKey(); err != nil { // before anything is built that could not be signed
 		return err
 	}
@@ -131,15 +128,11 @@ func (a *app) shardNight(ctx context.Context, o nightOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	entry, err := nightly.Journal{Dir: dir, Keep: keptNights}.Begin()
-	var busy *nightly.BusyError
-	switch {
-	case errors.As(err, &busy):
-		return lackError{err}
-	case err != nil:
+	entry, held, err := a.beginNight(nightly.Journal{Dir: dir, Keep: keptNights})
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, entry.Close()) }()
+	defer func() { err = errors.Join(err, entry.Close(), held.Close()) }()
 	all := o.hosts
 	o.hosts = o.shard.Pick(all)
 	ledger := cluster.Ledger{Store: records{o.shard.place}, Night: o.shard.night, Worker: cmp.Or(a.Getenv("HOSTNAME"), "bake") + " " + o.shard.String()}

@@ -66,6 +66,12 @@ type Night struct {
 	Notes  []string  `json:"notes,omitempty"` // what else somebody should know: notifications that failed
 }
 
+// Unbegun is a night that there was none of, for somebody to hear of it: no journal has it.
+func Unbegun(now time.Time, exit int, why string) Night {
+	now = now.UTC().Truncate(time.Second)
+	return Night{Schema: schema, Began: now, Ended: now, Exit: exit, Notes: []string{cut(why)}}
+}
+
 // Promoted are the hosts that have a new current generation.
 func (n Night) Promoted() []string { return n.with(Promoted) }
 
@@ -106,7 +112,11 @@ func (n Night) String() string {
 	if len(unproven) > 0 {
 		parts = append(parts, fmt.Sprintf("no restore of %d proven%s", len(unproven), some(unproven)))
 	}
-	if len(parts) == 0 {
+	switch {
+	case len(parts) == 0 && n.Exit != 0 && len(n.Notes) > 0:
+		line, _, _ := strings.Cut(n.Notes[0], "\n")
+		return "it did not begin: " + line
+	case len(parts) == 0:
 		return "no host"
 	}
 	return strings.Join(parts, ", ")
