@@ -17,6 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// beforeKill is what happens to the world while the program that is to be killed stands still.
+var beforeKill = func() {}
+
 var exhaustive = flag.Bool("exhaustive", false, "kill before every change, not only before those of a name")
 
 // TestKill kills bake image immediately before a change that it makes to the
@@ -130,6 +133,7 @@ func killBefore(t *testing.T, cmd *exec.Cmd, n int) (killed bool, at string) {
 			}
 			if seen++; seen == n {
 				killed, at = true, change
+				beforeKill()
 				if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 					t.Fatal(err)
 				}
