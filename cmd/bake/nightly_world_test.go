@@ -597,3 +597,35 @@ func TestEndlessReport(t *testing.T) {
 		}
 	}
 }
+
+// TestManyRedNights: builds that come night by night, and of which none becomes a generation, do
+// not fill the disk.
+func TestManyRedNights(t *testing.T) {
+	demand(t, "flock")
+	s := newSleep(t)
+	s.publish(goodImage(t), now.AddDate(0, 0, -10))
+	s.must(0, nil)
+	hold := exec.Command("flock", "-x", filepath.Join(s.dir, "out/zap/.lock"), "sh", "-c", "echo held; exec sleep 1000")
+	out, err := hold.StdoutPipe()
+	if err == nil {
+		err = hold.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = hold.Process.Kill(); _ = hold.Wait() }()
+	if _, err := out.Read(make([]byte, 5)); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		s.publish(changedImage(t, map[string]string{"etc/motd": fmt.Sprint(i)}), now.AddDate(0, 0, i-9))
+		if n := s.must(4, []string{"another bake works on it"}); s.verdicts(n) != "zap could not" {
+			t.Errorf("%s", s.verdicts(n))
+		}
+		for _, dir := range []string{"out/.base", "cache/bake/base"} {
+			if images, _ := filepath.Glob(filepath.Join(s.dir, dir, "*.qcow2")); len(images) > 2 { // current's, and the newest
+				t.Errorf("night %d: %d images in %s", i, len(images), dir)
+			}
+		}
+	}
+}

@@ -205,7 +205,7 @@ func (r *run) note(i int, o Outcome) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	r.night.Hosts[i] = o
-	r.changed = r.changed || o.Verdict == Promoted || o.Verdict == Failed || len(o.Pruned) > 0
+	r.changed = r.changed || o.Verdict != Unchanged || len(o.Pruned) > 0 // what a host could not be made of was fetched all the same
 	if o.Verdict == Unchanged && (o.Drill == nil || !o.Drill.Tried) || r.Report == nil {
 		return
 	}
