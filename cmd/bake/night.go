@@ -361,7 +361,13 @@ func (n *night) deploy(ctx context.Context, name, generation string, isNew bool)
 
 // verify boots a generation and makes it current if every claim holds.
 func (n *night) verify(ctx context.Context, name, generation string) (nightly.Proof, error) {
+	if err := n.try(name, generation); err != nil {
+		return nightly.Proof{}, err
+	}
 	g, report, err := n.boot(ctx, name, generation, n.o.boot)
+	if err != nil { // not promoted
+		err = errors.Join(err, n.try(name, ""))
+	}
 	if len(report.Results) > 0 { // so that the next night knows its copy of the base without a hash
 		_, _ = n.store().Get(ctx, g.Manifest.Base.SHA256)
 	}

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -92,5 +94,44 @@ func TestWaitingDamaged(t *testing.T) {
 	s.publish(changedImage(t, map[string]string{"etc/motd": "new"}), now)
 	if n := s.must(0, nil); s.verdicts(n) != "zap promoted" || len(n.Hosts[0].Notes) != 1 {
 		t.Errorf("%s, %q", s.verdicts(n), n.Hosts[0].Notes)
+	}
+}
+
+// TestDeployAfterBreak: a night that broke off when it had promoted a generation, and before it
+// deployed it, is made up for by the next, and no generation that was not promoted is.
+func TestDeployAfterBreak(t *testing.T) {
+	s := newSleep(t)
+	s.write(t, "nightly.yaml", "deploy: {zap: \"Sat,Sun 02:00-05:00\"}\n", 0o644)
+	t.Cleanup(func() { clock = time.Now })
+	friday := func() time.Time { return time.Date(2026, 3, 6, 3, 30, 0, 0, time.UTC) }
+	breaks := func() time.Time {
+		at, _, _, _ := runtime.Caller(1)
+		if strings.HasSuffix(runtime.FuncForPC(at).Name(), ".comeTo") {
+			panic("the night breaks off")
+		}
+		return friday()
+	}
+	waits := func(why string) {
+		t.Helper()
+		clock = friday
+		if n := s.must(0, nil); s.verdicts(n) != "zap unchanged" || len(n.Hosts[0].Notes) != 1 || !strings.Contains(n.Hosts[0].Notes[0], s.current("zap")+" waits") {
+			t.Errorf("%s: %s, %q", why, s.verdicts(n), n.Hosts[0].Notes)
+		}
+	}
+	for i := range 2 {
+		s.publish(changedImage(t, map[string]string{"etc/motd": fmt.Sprint(i)}), now.AddDate(0, 0, i-1))
+		clock = breaks
+		if n := s.must(1, []string{"the night breaks off"}); n.Hosts[0].Current != n.Hosts[0].Generation {
+			t.Errorf("%+v", n.Hosts[0])
+		}
+		waits("after a break")
+		waits("and then")
+	}
+	was := s.current("zap")
+	s.boot = failing("zap")
+	s.publish(changedImage(t, map[string]string{"etc/motd": "bad"}), now)
+	s.must(7, nil)
+	if _, text := s.waits(); !strings.Contains(text, was) {
+		t.Errorf("what failed has taken the place of what waits: %s", text)
 	}
 }
