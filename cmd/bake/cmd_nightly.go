@@ -72,7 +72,7 @@ told what a night came to (go doc ./internal/notify describes it).`,
 
 func nightFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.IntFlag{Name: "jobs", Usage: "hosts to build at once", DefaultText: "nightly.yaml, or one for each processor"},
+		&cli.IntFlag{Name: "jobs", Usage: "hosts to build at once", DefaultText: "nightly.yaml, or as many as processors and memory allow"},
 		&cli.IntFlag{Name: "boots", Usage: "machines to boot at once", DefaultText: "nightly.yaml, or as many as memory allows"},
 		&cli.IntFlag{Name: "keep", Usage: "proven generations to keep beside latest and current", DefaultText: "nightly.yaml, or 3"},
 		&cli.BoolFlag{Name: "dry-run", Usage: "only ask what is newest and say what would be built; with install: only show the units"},

@@ -103,6 +103,7 @@ type mirror struct {
 	files map[string][]byte
 	hooks map[string]http.HandlerFunc
 	asked map[string]int
+	same  int // questions that were answered with: as before
 }
 
 func newMirror(t *testing.T) *mirror {
@@ -142,7 +143,13 @@ func (m *mirror) ServeHTTP(out http.ResponseWriter, in *http.Request) {
 		hook(out, in)
 	case content != nil:
 		out.Header().Set("Content-Type", "application/octet-stream")
-		out.Header().Set("ETag", `"`+hexDigest(content)[:16]+`"`)
+		tag := `"` + hexDigest(content)[:16] + `"`
+		out.Header().Set("ETag", tag)
+		if in.Header.Get("If-None-Match") == tag {
+			m.mutex.Lock()
+			m.same++
+			m.mutex.Unlock()
+		}
 		http.ServeContent(out, in, "", yesterday, bytes.NewReader(content))
 	default:
 		http.NotFound(out, in)

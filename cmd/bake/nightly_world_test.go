@@ -36,8 +36,11 @@ func TestQuietNight(t *testing.T) {
 	}
 	s.settle()
 	s.must(0, nil)
-	before, asked := traces(t, filepath.Join(s.dir, "out")), s.total()
+	before, asked, same := traces(t, filepath.Join(s.dir, "out")), s.total(), s.same
 	n := s.must(0, nil)
+	if got := s.total() - asked; s.same-same != got {
+		t.Errorf("of %d requests %d had the same answer as before, which was not sent", got, s.same-same)
+	}
 	if got := n.String(); got != "50 unchanged" || len(s.booted) != 50 {
 		t.Errorf("%s, %d boots", got, len(s.booted))
 	}
