@@ -144,7 +144,9 @@ func exportKubeVirt(ctx context.Context, a *app, o exportOptions) error {
 }
 
 // published looks up the image of a generation where bake publish has sent it, and checks
-// who has signed it as bake fetch does.
+// who has signed it as bake fetch does. What is signed is the generation, and bake fetch holds
+// every file against that; here nothing is fetched, so the image must be the very one that the
+// generation makes.
 func (a *app) published(ctx context.Context, o exportOptions, e exported) (string, error) {
 	generation := e.generation.Manifest.Generation
 	tag := publish.TagOf(e.Name, generation)
@@ -160,7 +162,19 @@ func (a *app) published(ctx context.Context, o exportOptions, e exported) (strin
 	if _, err := a.believe(publishOptions{generation: generation}, ring, e.Name, parcel); err != nil {
 		return "", fmt.Errorf("what %s calls %s is refused: %w", o.place, tag, err)
 	}
-	return o.place.Image(parcel.Image), nil
+	own, err := a.parcelOf(ctx, e.generation)
+	if err != nil {
+		return "", err
+	}
+	want, err := o.place.Digest(ctx, own)
+	if err == nil && parcel.Image != want {
+		err = distrust("what %s calls %s is another image than generation %s makes, %s and not %s: somebody has put it there, or another bake has (bake publish sends it anew)",
+			o.place, tag, generation, parcel.Image, want)
+	}
+	if err != nil {
+		return "", err
+	}
+	return o.place.Image(want), nil
 }
 
 // objects is one host as YAML.

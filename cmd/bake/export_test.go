@@ -12,6 +12,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"bake/internal/publish"
 )
 
 // export runs bake export, which must end so and say that.
@@ -104,6 +106,21 @@ func TestExportRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.export(0, "", "kubevirt", "--host", "zap", "--output", "k8s")
+}
+
+// TestExportForged: who may write to the place puts an image there with other bytes, about which
+// the same is said as of what was published, signatures and all. Nothing of it is fetched here,
+// so the image must be the one that the generation makes.
+func TestExportForged(t *testing.T) {
+	s, d := newFleet(t), newDepot(t)
+	sent := s.moved(0, "", "publish", "--host", "zap", "--to", d.address)
+	for _, what := range []string{"bake/domain.xml", publish.DiskName} {
+		d.replant(sent, what, func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
+		o := s.export(5, "is another image than generation "+sent.Generation+" makes", "kubevirt", "--host", "zap", "--from", d.address)
+		if o.stdout != "" {
+			t.Errorf("%s: printed is %.200s", what, o.stdout)
+		}
+	}
 }
 
 // moveTag has a tag name what another one does, as who may write there can.

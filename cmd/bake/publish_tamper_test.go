@@ -188,10 +188,14 @@ func (d *depot) ask(method, path string, body []byte) []byte {
 	return out.Body.Bytes()
 }
 
-// replant tags an image with another file in its last layer, about which the same is said.
+// replant tags an image with another file in its last layer, or with another disk, about which
+// the same is said.
 func (d *depot) replant(sent publishView, name string, forge func([]byte) []byte) {
 	d.t.Helper()
 	last := sent.Layers[len(sent.Layers)-1]
+	if name == publish.DiskName {
+		last = sent.Layers[0]
+	}
 	layer := retar(d.t, d.blob(last.Digest), name, forge)
 	digest := "sha256:" + hexDigest(layer)
 	if err := os.WriteFile(filepath.Join(filepath.Dir(d.blob(last.Digest)), hexDigest(layer)), layer, 0o644); err != nil {

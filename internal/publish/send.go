@@ -38,6 +38,15 @@ func (im *image) sent() *Sent {
 	return s
 }
 
+// Digest is that of the image that a generation makes, sha256:HEX. The place is not asked.
+func (p *Place) Digest(ctx context.Context, g Generation) (string, error) {
+	im, err := p.pack(ctx, g)
+	if err != nil {
+		return "", err
+	}
+	return im.hash().String(), nil
+}
+
 // Plan says what sending a generation would move.
 func (p *Place) Plan(ctx context.Context, g Generation) (*Sent, error) {
 	im, err := p.pack(ctx, g)
