@@ -19,6 +19,7 @@ type publishOptions struct {
 	key         string // fetch: file of the public key that must have signed
 	withSecrets bool   // publish: although the words show some
 	dry         bool
+	locked      bool // fetch: the host is ours
 	place       *publish.Place
 	point       func(ctx context.Context, sent *publish.Sent) error // has current point to what was sent; nil for a.point
 }

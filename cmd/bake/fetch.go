@@ -87,6 +87,13 @@ func (a *app) receive(ctx context.Context, o publishOptions, ring provenance.Rin
 		a.say("%s: generation %s, signed by %s, would be fetched", name, of.m.Generation, of.by)
 		return v, nil
 	}
+	if !o.locked {
+		lock, err := artifact.Lock(ctx, a.out, of.m.Host)
+		if err != nil {
+			return v, lackError{err}
+		}
+		defer lock.Close()
+	}
 	if err := a.bringIn(ctx, f, of); err != nil {
 		return v, err
 	}
@@ -204,13 +211,8 @@ func (of *offer) mark(ctx context.Context, a *app) {
 	}
 }
 
-// bringIn fetches the layers of an offer and makes a generation of them.
+// bringIn fetches the layers of an offer and makes a generation of them. The host is locked.
 func (a *app) bringIn(ctx context.Context, f publish.Fetcher, of *offer) (err error) {
-	lock, err := artifact.Lock(ctx, a.out, of.m.Host)
-	if err != nil {
-		return lackError{err}
-	}
-	defer lock.Close()
 	if g, err := artifact.Open(a.out, of.m.Host, of.m.Generation); err == nil && a.isHere(ctx, g, of) {
 		return a.settle(g, of)
 	}

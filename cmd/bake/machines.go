@@ -49,17 +49,23 @@ func (l *libvirts) Check() error { return l.check() }
 // Wanted returns a host's current generation, if it has proven itself.
 func (l *libvirts) Wanted(ctx context.Context, name string) (string, error) {
 	g, err := artifact.Open(l.out, name, "current")
+	if errors.Is(err, fs.ErrNotExist) && l.o.from != "" {
+		if err := l.fetchOne(ctx, name, "current", !isLocked); err != nil {
+			return "", err
+		}
+		g, err = artifact.Open(l.out, name, "current")
+	}
 	if err != nil {
 		return "", err
 	}
 	return g.Manifest.Generation, l.proven(g)
 }
 
-// have sees to it that a generation is here and has proven itself.
+// have sees to it that a generation is here and has proven itself. The host is locked.
 func (l *libvirts) have(ctx context.Context, name, generation string) error {
 	g, err := artifact.Open(l.out, name, generation)
 	if errors.Is(err, fs.ErrNotExist) && l.o.from != "" {
-		if err := l.fetchOne(ctx, name, generation); err != nil {
+		if err := l.fetchOne(ctx, name, generation, isLocked); err != nil {
 			return err
 		}
 		g, err = artifact.Open(l.out, name, generation)
@@ -70,12 +76,14 @@ func (l *libvirts) have(ctx context.Context, name, generation string) error {
 	return l.proven(g)
 }
 
-func (l *libvirts) fetchOne(ctx context.Context, name, generation string) error {
+const isLocked = true
+
+func (l *libvirts) fetchOne(ctx context.Context, name, generation string, locked bool) error {
 	ring, err := l.ringOf("")
 	if err != nil {
 		return err
 	}
-	o := publishOptions{hosts: []string{name}, address: l.o.from, generation: generation}
+	o := publishOptions{hosts: []string{name}, address: l.o.from, generation: generation, locked: locked}
 	if o.place, err = publish.Open(l.o.from, l.publishWays(l.o.plain)); err != nil {
 		return usageError{fmt.Errorf("--from: %w", err)}
 	}
