@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"bake/internal/kubevirt"
 )
 
 // rolloutOptions are those of bake rollout.
@@ -21,6 +24,7 @@ type rolloutOptions struct {
 	lease          time.Duration
 	from           string // place that generations come from, "" for none
 	machine        libvirtOptions
+	kube           kubevirt.Options // of machines in clusters
 	resume, back   bool
 	abandon, dry   bool
 }
@@ -43,7 +47,11 @@ could not be worked on.
 
 What is known of a rollout is in --state: a directory that all who may drive share, or
 s3://BUCKET/PREFIX (who we are there is as bake publish has it). Who drives holds a lease
-there; nobody else can until it ends. docs/fleet.md has more.`,
+there; nobody else can until it ends. docs/fleet.md has more.
+
+Where a machine is, domain.uri of its host file says: a libvirt, or kubevirt://NAMESPACE,
+a cluster with KubeVirt that the kubeconfig knows ($KUBECONFIG, ~/.kube/config). The
+images that the objects there name are those of --from oci://REGISTRY/REPOSITORY.`,
 		Flags: rolloutFlags(),
 		Action: func(c *cli.Context) error {
 			o, err := a.readRollout(c)
@@ -67,6 +75,10 @@ func rolloutFlags() []cli.Flag {
 		&cli.DurationFlag{Name: "lease", Value: 30 * time.Second, Usage: "how long others wait for a sign of life before they can take over"},
 		&cli.StringFlag{Name: "from", Usage: "fetch generations that are not here from oci://REGISTRY/REPOSITORY or s3://BUCKET/PREFIX"},
 		&cli.BoolFlag{Name: "plain-http", Usage: "speak to other machines without TLS, too"},
+		&cli.StringFlag{Name: "network", Usage: "in clusters: as bake export kubevirt has it"},
+		&cli.StringFlag{Name: "storage-class", Usage: "likewise"},
+		&cli.StringFlag{Name: "pull-secret", Usage: "likewise"},
+		&cli.StringFlag{Name: "import-secret", Usage: "likewise"},
 		&cli.StringFlag{Name: "accel", Usage: "kvm or tcg, as bake deploy has it", EnvVars: []string{"BAKE_ACCEL"}},
 		&cli.DurationFlag{Name: "deadline", Value: 20 * time.Minute, Usage: "how long a boot may take until it has attested"},
 		&cli.DurationFlag{Name: "patience", Value: usualPatience, Usage: "how long a machine may take to shut down"},
@@ -93,8 +105,10 @@ func (a *app) readRollout(c *cli.Context) (o rolloutOptions, err error) {
 	o = rolloutOptions{selector: c.String("selector"), most: c.String("max-unavailable"), canaries: c.String("canary"), budget: c.Int("failure-budget"),
 		state: c.String("state"), plain: c.Bool("plain-http"), lease: c.Duration("lease"), from: c.String("from"),
 		resume: c.Bool("resume"), back: c.Bool("rollback"), abandon: c.Bool("abandon"), dry: c.Bool("dry-run"),
+		kube:    kubevirt.Options{Network: c.String("network"), StorageClass: c.String("storage-class"), PullSecret: c.String("pull-secret"), ImportSecret: c.String("import-secret")},
 		machine: libvirtOptions{accel: c.String("accel"), deadline: c.Duration("deadline"), patience: c.Duration("patience")}}
-	words := map[string][]string{"": {"selector", "host", "all", "max-unavailable", "canary", "failure-budget", "lease", "from", "accel", "deadline", "patience",
+	words := map[string][]string{"": {"selector", "host", "all", "max-unavailable", "canary", "failure-budget", "lease", "from",
+		"network", "storage-class", "pull-secret", "import-secret", "accel", "deadline", "patience",
 		"resume", "rollback", "abandon", "dry-run"}, "status": {}}
 	if o.word, err = checkWords(c, words); err != nil || o.word == "status" {
 		return o, err
@@ -104,6 +118,13 @@ func (a *app) readRollout(c *cli.Context) (o rolloutOptions, err error) {
 	}
 	if o.machine.deadline <= 0 || o.machine.patience <= 0 || o.lease < time.Second || o.budget < 0 {
 		return o, usageError{errors.New("want more than nothing of --deadline and --patience, a --lease of at least 1s, and no --failure-budget below 0")}
+	}
+	checked := o.kube
+	if strings.HasPrefix(o.from, "oci://") {
+		checked.Image = "any" // which one, the place says
+	}
+	if err := checked.Check(); err != nil {
+		return o, usageError{err}
 	}
 	if o.resume || o.back {
 		for _, flag := range []string{"selector", "host", "all", "max-unavailable", "canary", "failure-budget", "abandon", "dry-run"} {

@@ -1,6 +1,6 @@
 package main
 
-// The machines of a rollout, on libvirt.
+// The machines of a rollout, on libvirt; those in clusters are in kubes.go.
 
 import (
 	"context"
@@ -36,7 +36,8 @@ type libvirts struct {
 
 // fleet returns the machines of a rollout.
 func (a *app) fleet(o rolloutOptions, check func() error) machines {
-	real := &libvirts{a, o, check}
+	libvirt := &libvirts{a, o, check}
+	real := &everywhere{libvirts: libvirt, kubes: newKubes(libvirt)}
 	if a.Fleet != nil {
 		return a.Fleet(real)
 	}

@@ -120,6 +120,7 @@ var (
 		{"DOCKER_CONFIG, REGISTRY_AUTH_FILE", "where docker login and podman login have written down who bake publish, bake fetch and bake export are"},
 		{"HOME, XDG_CACHE_HOME, XDG_STATE_HOME, XDG_CONFIG_HOME, XDG_DATA_HOME", "where caches, what was seen, units of one's own, and the key that signs are"},
 		{"HOSTNAME, JOB_COMPLETION_INDEX", "who bake nightly --shard is, and which shard it does"},
+		{"KUBECONFIG", "the clusters that bake rollout knows, and who it is there; ~/.kube/config without it"},
 		{"LIBVIRT_DEFAULT_URI", "the libvirt that bake list asks, without --connect"},
 		{"NO_COLOR", "unless empty, verdicts have no colour on a terminal; TERM=dumb: nothing moves either"},
 		{"NO_PROXY, HTTPS_PROXY, HTTP_PROXY", "how to reach the network"},

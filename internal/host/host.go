@@ -32,7 +32,8 @@
 //	  reserve: 192.168.122.10      address that the libvirt network keeps for it
 //	  filter: clean-traffic        libvirt's nwfilter for its packets; none without it
 //	domain:
-//	  uri: qemu:///system          libvirt that bake up and bake deploy talk to, see URI
+//	  uri: qemu:///system          libvirt that bake up and bake deploy talk to, see URI; or the
+//	                               cluster where bake rollout has it run, see Cluster
 //	  autostart: false             start the machine with its hypervisor
 //	admin: {name: ops, keys: [ssh-ed25519 AAAA... ops@desk]}
 //	layers:                        in the order in which they take effect; attest is always first
@@ -166,7 +167,7 @@ type Machine struct {
 // Domain is where and how libvirt runs the machine: nothing that a generation is
 // made of.
 type Domain struct {
-	URI       string // of libvirt, "" where the host file has none: that is qemu:///system for those who need one
+	URI       string // of libvirt or of a cluster, "" where the host file has none: that is qemu:///system for those who need one
 	Autostart bool   // the machine starts with its hypervisor
 }
 

@@ -245,7 +245,11 @@ func (r *resolver) domain(n *doc.Node) {
 	get := n.Fields("domain", &r.problems, "uri", "autostart")
 	if uri := get("uri"); uri != nil {
 		d.URI = r.text(n, uri, "domain.uri", "uri: qemu:///system")
-		if _, err := ParseURI(d.URI); d.URI != "" && err != nil {
+		_, err := ParseURI(d.URI)
+		if IsCluster(d.URI) {
+			_, err = ParseCluster(d.URI)
+		}
+		if d.URI != "" && err != nil {
 			r.problems.Add(uri.Problem("domain.uri", "", "%v", err))
 		}
 	}

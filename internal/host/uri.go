@@ -34,6 +34,8 @@ func ParseURI(text string) (URI, error) {
 		return URI{}, fmt.Errorf("libvirt's URI %q: %s: want qemu:///system, qemu:///session or qemu+ssh://[user@]host/system", text, what)
 	}
 	switch {
+	case u.Scheme == clusterScheme:
+		return URI{}, fmt.Errorf("%q is a cluster and no libvirt: bake rollout brings generations there, and kubectl shows its machines", text)
 	case u.Scheme != "qemu" && u.Scheme != "qemu+unix" && u.Scheme != "qemu+ssh":
 		return refuse(fmt.Sprintf("the scheme %q is not known", u.Scheme))
 	case u.Path != "/system" && u.Path != "/session":

@@ -22,6 +22,7 @@ func TestURIs(t *testing.T) {
 		"qemu:///system?socket=/a%20b":       "!no absolute path",
 		"qemu+ssh://-oProxyCommand=x/system": "!characters that ssh could take",
 		"qemu+ssh://-l@hv/system":            "!characters that ssh could take",
+		"kubevirt://machines":                "!is a cluster and no libvirt",
 		"%":                                  "!invalid URL escape",
 	} {
 		p, err := ParseURI(uri)
@@ -31,6 +32,24 @@ func TestURIs(t *testing.T) {
 			}
 		} else if err != nil || p.Instance != want {
 			t.Errorf("%s: %+v, %v", uri, p, err)
+		}
+	}
+}
+
+func TestClusters(t *testing.T) {
+	for uri, want := range map[string]Cluster{
+		"kubevirt://machines":                        {"machines", ""},
+		"kubevirt://a-1/":                            {"a-1", ""},
+		"kubevirt://a?context=x%3Ay%2Fz%40eu%20west": {"a", "x:y/z@eu west"},
+	} {
+		if got, err := ParseCluster(uri); err != nil || got != want || !IsCluster(uri) {
+			t.Errorf("%s: %+v, %v", uri, got, err)
+		}
+	}
+	for _, uri := range []string{"kubevirt:machines", "kubevirt://", "kubevirt:///a", "kubevirt://A", "kubevirt://a.b", "kubevirt://a/b", "kubevirt://x@a", "kubevirt://a:1",
+		"kubevirt://a?context=", "kubevirt://a?context=x&context=y", "kubevirt://a?ctx=x", "kubevirt://a?%zz", "kubevirt://a#b", "kubevirt://-", "kubevirt://..", "qemu:///system", "%"} {
+		if got, err := ParseCluster(uri); err == nil {
+			t.Errorf("%s is %+v", uri, got)
 		}
 	}
 }

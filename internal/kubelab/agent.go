@@ -24,15 +24,7 @@ const controllers = "job-controller,cronjob-controller,serviceaccount-controller
 // the scheduler may put pods. Nothing runs there but an Agent.
 func (c *Cluster) Control(t *testing.T, node string) {
 	t.Helper()
-	certificate := filepath.Join(c.dir, "certificates", "apiserver.crt")
-	config := filepath.Join(c.dir, "kubeconfig")
-	text := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Config", "current-context": "c",
-"clusters": [{"name": "c", "cluster": {"server": %q, "certificate-authority": %q}}],
-"users": [{"name": "u", "user": {"token": %q}}],
-"contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]}`, c.address, certificate, c.token)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	config := c.Kubeconfig(t)
 	program := os.Getenv("BAKE_E2E_KUBE")
 	start(t, c.dir, program, "kube-controller-manager", "--kubeconfig", config, "--leader-elect=false", "--controllers", controllers,
 		"--bind-address", "127.0.0.1", "--secure-port", fmt.Sprint(freePort(t)), "--service-account-private-key-file", filepath.Join(c.dir, "sa.key"), "--cert-dir", c.dir)
