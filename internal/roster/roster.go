@@ -39,6 +39,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"bake/internal/diag"
 	"bake/internal/doc"
@@ -91,6 +92,13 @@ func Read(name string, from io.Reader, do func(Entry) error) error {
 
 func read(name string, from io.Reader, do func(node *doc.Node) error) error {
 	in := bufio.NewReader(from)
+	mark, _ := in.Peek(3) // a list may be shorter
+	switch {
+	case strings.HasPrefix(string(mark), "\xff\xfe"), strings.HasPrefix(string(mark), "\xfe\xff"):
+		return problem(name, 1, 1, "", hintUTF8, "this is UTF-16")
+	case string(mark) == "\ufeff": // which spreadsheets write
+		_, _ = in.Discard(len(mark))
+	}
 	for {
 		b, err := in.Peek(1)
 		switch {
@@ -106,6 +114,11 @@ func read(name string, from io.Reader, do func(node *doc.Node) error) error {
 		_, _ = in.Discard(1) // blank lines count for no position: a list begins with what it is
 	}
 }
+
+const (
+	notUTF8  = "is not UTF-8"
+	hintUTF8 = "save the list as UTF-8"
+)
 
 func problem(file string, line, col int, path, hint, format string, args ...any) diag.List {
 	return diag.List{{Pos: diag.Position{File: file, Line: line, Col: col}, Path: path, Message: fmt.Sprintf(format, args...), Hint: hint}}
@@ -130,6 +143,12 @@ func readCSV(name string, in io.Reader, do func(*doc.Node) error) error {
 	for i, text := range slices.Clone(head) {
 		line, col := r.FieldPos(i)
 		c, why, hint := parseColumn(strings.TrimSpace(text))
+		switch {
+		case !utf8.ValidString(text):
+			why, hint = "the name "+notUTF8, hintUTF8
+		case why != "" && len(head) == 1 && strings.ContainsAny(text, ";\t"):
+			hint = "between columns stand commas"
+		}
 		if why == "" && slices.ContainsFunc(columns, func(o column) bool { return o.text == c.text }) {
 			why = "the column is there twice"
 		}
@@ -176,10 +195,32 @@ type counter struct {
 	bytes int64
 	lines []int64 // where lines begin
 	first int     // number of the first of them
+
+	cut []byte // of a character of which the rest has not come
+	odd int64  // where the first byte is that is not UTF-8, 0 for none: a list begins with a bracket
+}
+
+// look finds what is not UTF-8, which the decoder would replace.
+func (c *counter) look(b []byte) {
+	at := c.bytes - int64(len(c.cut))
+	b = append(c.cut, b...)
+	for c.cut = nil; len(b) > 0 && c.odd == 0; {
+		r, n := utf8.DecodeRune(b)
+		switch {
+		case r != utf8.RuneError || n > 1:
+		case utf8.FullRune(b):
+			c.odd = at
+		default:
+			c.cut = append(c.cut, b...)
+			return
+		}
+		b, at = b[n:], at+int64(n)
+	}
 }
 
 func (c *counter) Read(b []byte) (int, error) {
 	n, err := c.from.Read(b)
+	c.look(b[:n])
 	for i, ch := range b[:n] {
 		if ch == '\n' {
 			c.lines = append(c.lines, c.bytes+int64(i)+1)
@@ -194,7 +235,8 @@ func (c *counter) at(offset int64) (line, col int) {
 	if !found {
 		i--
 	}
-	return c.first + i, int(offset-c.lines[i]) + 1
+	i = max(i, 0)
+	return c.first + i, max(int(offset-c.lines[i]), 0) + 1
 }
 
 // forget drops the lines before an offset.
@@ -220,6 +262,9 @@ func (r *reader) wrong(back int, path, hint, format string, args ...any) error {
 
 func (r *reader) next() (json.Token, error) {
 	token, err := r.Token()
+	if c := r.count; c.odd > 0 && (err != nil || c.odd < r.InputOffset()) {
+		return nil, r.wrong(int(r.InputOffset()-c.odd), "", hintUTF8, "this %s", notUTF8)
+	}
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, r.wrong(0, "", "", "this is no JSON: %v", err)
@@ -375,6 +420,9 @@ var wholeNumber = lazy.Regexp(`^(?:0|[1-9][0-9]{0,17})$`)
 
 // set plants a value.
 func (c column) set(root *doc.Node, text string, at diag.Position) error {
+	if !utf8.ValidString(text) {
+		return problem(at.File, at.Line, at.Col, c.text, hintUTF8, "the value %s", notUTF8)
+	}
 	if len(text) > longest {
 		return problem(at.File, at.Line, at.Col, c.text, "", "the value has %d bytes, at most %d are read", len(text), longest)
 	}

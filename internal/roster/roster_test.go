@@ -94,6 +94,60 @@ func TestReadRefuses(t *testing.T) {
 	}
 }
 
+// TestEncodings: the mark that spreadsheets put at the beginning is none of the first key; what is
+// no UTF-8 is refused where it stands, for it would become something else.
+func TestEncodings(t *testing.T) {
+	for _, text := range []string{"\ufeffhost,base\na,x\n", "\ufeff{\"host\": \"a\", \"base\": \"x\"}", "\ufeff\r\n[{\"host\": \"a\", \"base\": \"x\"}]"} {
+		all, err := parse(t, text)
+		if err != nil || len(all) != 1 || all[0].Get("host").Text != "a" || all[0].Get("base").Text != "x" {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	raw := strings.Repeat("\xff", 40)
+	for text, want := range map[string]string{
+		`{"labels.` + raw + `": "a"}`:                           "fleet:1:10: error: this is not UTF-8",
+		"{\"host\": \"a\"}\n{\"labels." + raw + `": "a"}`:       "fleet:2:10: error: this is not UTF-8",
+		"[\"" + strings.Repeat("ä", 5000) + "\xc3\"]":           "fleet:1:10003: error: this is not UTF-8",
+		"{\"host\": \"a\", \"base\": \"K\xf6ln\"}":              "fleet:1:25: error: this is not UTF-8",
+		"host,labels." + raw + "\n":                             "fleet:1:6: error: labels.",
+		"host,base\na,K\xf6ln\n":                                "fleet:2:3: error: base: the value is not UTF-8",
+		"\xff\xfeh\x00o\x00s\x00t\x00,\x00b\x00a\x00s\x00e\x00": "fleet:1:1: error: this is UTF-16",
+		"\xfe\xff\x00h\x00o":                                    "fleet:1:1: error: this is UTF-16",
+		"host;base\na;x\n":                                      "between columns stand commas",
+		"host\tbase\na\tx\n":                                    "between columns stand commas",
+	} {
+		_, err := parse(t, text)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.60q: %v, want %q", text, err, want)
+		}
+	}
+	if all, err := parse(t, `{"host": "a", "base": "K\ufffdln"}`); err != nil || all[0].Get("base").Text != "K\ufffdln" {
+		t.Errorf("U+FFFD is a character: %v", err)
+	}
+	long := strings.Repeat("ä", 9999) // however the reads cut it
+	if all, err := parse(t, `{"host": "a", "base": "`+long+`"}`); err != nil || all[0].Get("base").Text != long {
+		t.Errorf("%v", err)
+	}
+}
+
+// FuzzPlaces: no list makes the reader lose where it is.
+func FuzzPlaces(f *testing.F) {
+	for _, seed := range []string{"host,base\na,x\n", `[{"host": "a"}, {"host": "b", "labels.x": "y"}]`, "{\"labels.\xff\xff\xff\xff\xff\": 1}", "\ufeff[{\"\\ud800\": null}]", "\xff\xfeh\x00"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		all, err := parse(t, text)
+		if err != nil {
+			_ = err.Error()
+		}
+		for _, n := range all {
+			if n.Pos.Line < 1 || n.Pos.Col < 1 {
+				t.Errorf("a host at %v", n.Pos)
+			}
+		}
+	})
+}
+
 // FuzzValue: whatever a field holds, the file has the keys of the columns and the very
 // text, in CSV and in JSON.
 func FuzzValue(f *testing.F) {
