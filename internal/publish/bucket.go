@@ -205,8 +205,13 @@ func (b *bucket) tag(ctx context.Context, name string) (v1.Descriptor, string, e
 	return d, info.ETag, nil
 }
 
-func (b *bucket) setTag(ctx context.Context, name string, raw []byte, version string) error {
+// setTag writes what no tag of this name was before, with a mark: servers give the same bytes the
+// same version.
+func (b *bucket) setTag(ctx context.Context, name string, raw []byte, version, mark string) error {
 	d := v1.Descriptor{MediaType: types.OCIManifestSchema1, Size: int64(len(raw)), Digest: hashOf(raw)}
+	if mark != "" {
+		d.Annotations = map[string]string{markKey: mark}
+	}
 	text, err := json.Marshal(d)
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@ const (
 	titleKey   = "org.opencontainers.image.title"
 	contentKey = "bake.content"
 	baseTitle  = "base"
+	markKey    = "bake.statement" // of a tag in a bucket
 
 	typeManifest   = "application/vnd.bake.manifest.v1+json"
 	typeProvenance = "application/vnd.bake.provenance.v1+dsse"

@@ -26,7 +26,8 @@
 //
 //	PREFIX/blobs/sha256/HEX              layers, configurations, manifests
 //	PREFIX/referrers/sha256/HEX/HEX      empty; the second refers to the first
-//	PREFIX/tags/TAG                      the descriptor of an image, as OCI has it
+//	PREFIX/tags/TAG                      the descriptor of an image, as OCI has it; with the digest
+//	                                     of the statement that was signed for it, if there is one
 //	PREFIX/NAME                          what Keep and SetRecord are given
 //
 // It promises:
@@ -35,7 +36,8 @@
 //   - What is there is not sent: a base image lies in a repository or below a prefix once,
 //     whatever stands on it.
 //   - A tag is set last and in one step. In a bucket it is set only if it is still what was
-//     read (If-Match), and an object of a digest is never written over (If-None-Match).
+//     read (If-Match), and an object of a digest is never written over (If-None-Match). One that
+//     was moved on and back is not what was read: it has another statement.
 //   - What Download returns has the digest that the image says, and an interrupted one goes
 //     on where it ended (see package download).
 //
@@ -109,7 +111,7 @@ type store interface {
 	manifest(ctx context.Context, d v1.Hash) ([]byte, error)
 	referrers(ctx context.Context, d v1.Hash) ([]v1.Hash, error)
 	tag(ctx context.Context, name string) (v1.Descriptor, string, error) // and its version
-	setTag(ctx context.Context, name string, raw []byte, version string) error
+	setTag(ctx context.Context, name string, raw []byte, version, mark string) error
 	source(ctx context.Context, d v1.Hash) (url string, transport http.RoundTripper, err error)
 	explain(err error) (said, hint string)
 }

@@ -173,7 +173,7 @@ func (r *registry) tag(ctx context.Context, name string) (v1.Descriptor, string,
 }
 
 // setTag needs no version: a registry has no conditions.
-func (r *registry) setTag(ctx context.Context, name string, raw []byte, _ string) error {
+func (r *registry) setTag(ctx context.Context, name string, raw []byte, _, _ string) error {
 	return r.pusher.Push(ctx, r.repo.Tag(name), document(raw))
 }
 

@@ -147,7 +147,7 @@ func (p *Place) move(ctx context.Context, tag string, im image) error {
 	case is.Digest == im.hash():
 		return nil
 	}
-	return p.setTag(ctx, tag, im.manifest, version)
+	return p.setTag(ctx, tag, im.manifest, version, "")
 }
 
 // A Pointer is what a tag points to, and what is said of that.
@@ -183,7 +183,7 @@ func (p *Place) Point(ctx context.Context, tag string, was Pointer, image string
 		err = p.say(ctx, raw, typeTag, statement)
 	}
 	if err == nil && was.Image != image {
-		err = p.setTag(ctx, tag, raw, was.version)
+		err = p.setTag(ctx, tag, raw, was.version, hashOf(statement).String())
 	}
 	return p.fault(ctx, "set the tag "+tag, err)
 }
