@@ -37,6 +37,7 @@ package cluster
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -74,6 +75,7 @@ type Entry struct {
 	Night      string           `json:"night"`
 	Worker     string           `json:"worker"`          // for people
 	Token      int64            `json:"token"`           // of the claim
+	Nonce      string           `json:"nonce"`           // of the claim: workers may be called alike
 	Tries      int              `json:"tries,omitempty"` // that came to an Outcome in this night
 	Generation string           `json:"generation,omitempty"`
 	Image      string           `json:"image,omitempty"`   // that was promoted in this night, sha256:HEX
@@ -202,7 +204,7 @@ func (l Ledger) Claim(ctx context.Context, host string) (*Claim, error) {
 		case isNewer(e.Night, l.Night):
 			return nil, &LostError{host, e.Night, e.Worker}
 		}
-		mine := Entry{Schema: entrySchema, Host: host, Night: l.Night, Worker: l.Worker, Token: e.Token + 1}
+		mine := Entry{Schema: entrySchema, Host: host, Night: l.Night, Worker: l.Worker, Token: e.Token + 1, Nonce: rand.Text()}
 		if e.Night == l.Night {
 			mine.Generation, mine.Image, mine.Tries = e.Generation, e.Image, e.Tries
 		}

@@ -169,6 +169,53 @@ func TestTogether(t *testing.T) {
 	}
 }
 
+// forgetful is a store whose answers are lost: what is there as it was to be counts as written, as
+// with a bucket's.
+type forgetful struct {
+	*memory
+	before func() // is done before the next write
+}
+
+func (f *forgetful) Put(ctx context.Context, name string, content []byte, version string) (string, error) {
+	if do := f.before; do != nil {
+		f.before = nil
+		do()
+	}
+	now, err := f.memory.Put(ctx, name, content, version)
+	if errors.Is(err, ErrMoved) {
+		is, version, _ := f.Get(ctx, name)
+		if string(is) == string(content) {
+			return version, nil
+		}
+	}
+	return now, err
+}
+
+// TestNamesakes: two workers that are called the same, because HOSTNAME is not set where they run,
+// are two: of a claim that both make at once one of them knows nothing.
+func TestNamesakes(t *testing.T) {
+	ctx, f := t.Context(), &forgetful{memory: newMemory()}
+	l := Ledger{f, "n-1", "bake 0/1"}
+	var inner *Claim
+	f.before = func() {
+		var err error
+		if inner, err = l.Claim(ctx, "zap"); err != nil {
+			t.Error(err)
+		}
+	}
+	outer, err := l.Claim(ctx, "zap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lost *LostError
+	if err := inner.Promote(ctx, "new", "sha256:1"); !errors.As(err, &lost) {
+		t.Errorf("both have it: %v", err)
+	}
+	if err := outer.Promote(ctx, "new", "sha256:1"); err != nil || outer.Token != 2 {
+		t.Errorf("nobody has it: %v, token %d", err, outer.Token)
+	}
+}
+
 // TestReport: it is whole or there is none, and it stays as the first has written it.
 func TestReport(t *testing.T) {
 	ctx, m := t.Context(), newMemory()
