@@ -17,6 +17,7 @@ import (
 	"bake/internal/host"
 	"bake/internal/label"
 	"bake/internal/layer"
+	"bake/internal/payload"
 	"bake/internal/secret"
 	"bake/internal/seed"
 )
@@ -32,9 +33,10 @@ type app struct {
 	key    string // file of the private key that signs, "" for the usual one
 	pins   string // directory of bake.lock, "" for config: a night has one of its own
 
-	bases   base.Shared // where several machines have base images for each other, nil for none
-	isTrial bool        // what is made is for comparison: it is not signed, and nobody's signature counts
-	tool    string      // what manifests name as the one that baked, "" for this bake
+	bases   base.Shared    // where several machines have base images for each other, nil for none
+	loads   payload.Shared // likewise payloads
+	isTrial bool           // what is made is for comparison: it is not signed, and nobody's signature counts
+	tool    string         // what manifests name as the one that baked, "" for this bake
 }
 
 // run executes one command line and returns the exit status.

@@ -31,6 +31,8 @@ import (
 	"bake/internal/kubelab"
 	"bake/internal/nightly"
 	"bake/internal/origin"
+	"bake/internal/payload"
+	"bake/internal/provenance"
 	"bake/internal/publish"
 )
 
@@ -400,5 +402,111 @@ func TestFleetBase(t *testing.T) {
 	}
 	if strings.Contains(strings.Join(said, "\n"), "X-Amz") {
 		t.Errorf("the signed address was shown: %q", said)
+	}
+}
+
+// TestFleetPayload: of three machines that need a payload one makes it, and the others get that;
+// one that nobody who counts has signed, or with other bytes, is not taken.
+func TestFleetPayload(t *testing.T) {
+	s := newSleep(t)
+	v := newWarehouse(t, s)
+	place, err := publish.Open(fleetPlace, publish.Options{Getenv: func(name string) string { return s.env[name] }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, _, err := provenance.CreateKey(filepath.Join(t.TempDir(), "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, _, err := provenance.CreateKey(filepath.Join(t.TempDir(), "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	what := strings.Repeat("ab", 32)
+	disk := func(text string) payload.Disk {
+		path := filepath.Join(t.TempDir(), "disk")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return payload.Disk{Path: path, SHA256: hexDigest([]byte(text)), Size: int64(len(text))}
+	}
+	var waiting sync.WaitGroup
+	waiting.Add(2)
+	loads := func(i int, by provenance.Key, told func()) sharedLoads {
+		shard := cluster.Shard{Index: i, Of: 9}
+		var once sync.Once
+		return sharedLoads{sharedBases{place: place, shard: shard, patience: time.Minute, poll: 10 * time.Millisecond,
+			ledger: cluster.Ledger{Store: records{place}, Night: "n-1", Worker: shard.String()},
+			say: func(format string, args ...any) {
+				if strings.Contains(fmt.Sprintf(format, args...), "is being made by") && told != nil {
+					once.Do(told)
+				}
+			}}, provenance.Ring{key.Public}, by}
+	}
+	ctx := t.Context()
+	get := func(l sharedLoads) (string, bool, error) {
+		file := filepath.Join(t.TempDir(), "disk")
+		ok, err := l.Find(ctx, what, file)
+		content, _ := os.ReadFile(file)
+		if entries, _ := os.ReadDir(filepath.Dir(file)); len(entries) > 1 || !ok && len(entries) > 0 {
+			t.Errorf("left behind: %v", entries)
+		}
+		return string(content), ok, err
+	}
+	var made sync.Map
+	var machines sync.WaitGroup
+	for i := range 3 {
+		machines.Go(func() {
+			l := loads(i, key, waiting.Done)
+			text, ok, err := get(l)
+			switch {
+			case err != nil:
+				t.Errorf("machine %d: %v", i, err)
+			case !ok:
+				waiting.Wait() // the others know by now
+				made.Store(i, true)
+				if err := l.Offer(ctx, what, disk("the payload")); err != nil {
+					t.Error(err)
+				}
+			case text != "the payload":
+				t.Errorf("machine %d has %q", i, text)
+			}
+		})
+	}
+	machines.Wait()
+	times := 0
+	made.Range(func(any, any) bool { times++; return true })
+	if times != 1 {
+		t.Errorf("it was made %d times", times)
+	}
+	path := filepath.Join(v.data, warehouseBucket, "bake/payloads", what)
+	if err := os.WriteFile(path+"."+hexDigest([]byte("the payload")), []byte("the pAyload"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if text, ok, err := get(loads(3, key, nil)); ok || err == nil || exitCode(err) != 5 {
+		t.Errorf("other bytes are taken: %q, %v", text, err)
+	}
+	if err := loads(4, foreign, nil).Offer(ctx, what, disk("evil")); err != nil {
+		t.Fatal(err)
+	}
+	if text, ok, err := get(loads(5, key, nil)); ok || err == nil || !strings.Contains(err.Error(), "is not believed") {
+		t.Errorf("what a foreign key has signed is taken: %q, %v", text, err)
+	}
+	if err := loads(6, key, nil).Offer(ctx, what, disk("the payload, again")); err != nil {
+		t.Fatal(err)
+	}
+	if text, ok, err := get(loads(7, foreign, nil)); !ok || err != nil || text != "the payload, again" {
+		t.Errorf("after it was made anew: %q, %v", text, err)
+	}
+	other := strings.Repeat("cd", 32)
+	content, version, err := place.Record(ctx, loadName(what))
+	if err != nil || version == "" {
+		t.Fatal(err)
+	}
+	if _, err := place.SetRecord(ctx, loadName(other), content, ""); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := loads(8, key, nil).Find(ctx, other, filepath.Join(t.TempDir(), "disk")); ok || err == nil || !strings.Contains(err.Error(), "it is about something else") {
+		t.Errorf("another payload's statement is taken: %v", err)
 	}
 }

@@ -20,7 +20,7 @@ const (
 	basePoll     = 5 * time.Second
 )
 
-var errPatience = errors.New("who fetches it takes too long")
+var errPatience = errors.New("who has begun with it takes too long")
 
 // sharedBases has a base image fetched from its publisher once for all shards of a night: the
 // first that needs it keeps it in the bucket.
@@ -39,10 +39,20 @@ func baseName(t origin.Target) string { return "bases/" + t.Algorithm + "-" + t.
 
 func (s sharedBases) Find(ctx context.Context, t origin.Target) (address string, by http.RoundTripper, err error) {
 	name := baseName(t)
+	_, err = s.await(ctx, name, t.Reference+" is being fetched by", func(ctx context.Context) (is bool, err error) {
+		address, by, err = s.place.Find(ctx, name)
+		return address != "", err
+	})
+	return address, by, err
+}
+
+// await waits until something is found that all need and one of them gets, or it is this one's
+// turn to get it.
+func (s sharedBases) await(ctx context.Context, name, words string, find func(context.Context) (bool, error)) (is bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.patience, errPatience)
 	defer cancel()
 	for told := ""; ; {
-		if address, by, err = s.place.Find(ctx, name); err != nil || address != "" {
+		if is, err = find(ctx); err != nil || is {
 			break
 		}
 		var other string
@@ -50,7 +60,7 @@ func (s sharedBases) Find(ctx context.Context, t origin.Target) (address string,
 			break
 		}
 		if other != told {
-			s.say("%s is being fetched by %s", t.Reference, other)
+			s.say("%s %s", words, other)
 			told = other
 		}
 		select {
@@ -61,7 +71,7 @@ func (s sharedBases) Find(ctx context.Context, t origin.Target) (address string,
 	if context.Cause(ctx) == errPatience {
 		err = errPatience
 	}
-	return address, by, err
+	return is, err
 }
 
 func (s sharedBases) Offer(ctx context.Context, t origin.Target, blob image.Blob) error {

@@ -117,7 +117,8 @@ type hold struct {
 
 // shardNight does a shard's part of a night.
 func (a *app) shardNight(ctx context.Context, o nightOptions) (err error) {
-	if _, err := a.mustKey(); err != nil { // before anything is built that could not be signed
+	key, err := a.mustKey() // before anything is built that could not be signed
+	if err != nil {
 		return err
 	}
 	ring, err := a.ringOf("")
@@ -136,7 +137,8 @@ func (a *app) shardNight(ctx context.Context, o nightOptions) (err error) {
 	all := o.hosts
 	o.hosts = o.shard.Pick(all)
 	ledger := cluster.Ledger{Store: records{o.shard.place}, Night: o.shard.night, Worker: cmp.Or(a.Getenv("HOSTNAME"), "bake") + " " + o.shard.String()}
-	a.bases = sharedBases{place: o.shard.place, ledger: ledger, shard: o.shard.Shard, patience: basePatience, poll: basePoll, say: a.say}
+	common := sharedBases{place: o.shard.place, ledger: ledger, shard: o.shard.Shard, patience: basePatience, poll: basePoll, say: a.say}
+	a.bases, a.loads = common, sharedLoads{common, ring, key}
 	n, err := a.newNight(dir, o)
 	if err != nil {
 		return err

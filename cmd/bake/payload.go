@@ -57,7 +57,7 @@ func (a *app) pack(ctx context.Context, h *host.Host, on footing, o fetchOptions
 	p := &packed{trees: trees}
 	w := payload.Want{Name: h.Name, Image: on.path, SHA256: on.sha256, Arch: h.Ref.Arch, Trees: p.trees, Mirror: mirrors["packages"], Expired: o.expired,
 		Packages: packageParts(h)}
-	builder := payload.Builder{Dir: filepath.Join(dir, "payload"), Tools: a.Tools,
+	builder := payload.Builder{Dir: filepath.Join(dir, "payload"), Tools: a.Tools, Shared: a.loads,
 		Say: func(text string) { a.say("%s", text) }, Stage: func(text string) { a.stage("%s", text) },
 		Progress: func(from string) (func(done, total int64), func(received int64)) {
 			m := &meter{ui: a.ui, label: h.Name, from: from, now: time.Now}

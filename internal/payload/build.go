@@ -116,15 +116,56 @@ func (b Builder) Build(ctx context.Context, w Want, debs []origin.Deb) (disk Dis
 	if disk, ok, err := b.known(ctx, key); ok || err != nil { // by the run that had the lock
 		return disk, err
 	}
+	file := filepath.Join(dir, "disk")
+	if ok, err := b.borrow(ctx, w, key, file); err != nil {
+		return Disk{}, err
+	} else if ok {
+		if disk, err = b.keep(file, key); err == nil {
+			disk.Built = false
+		}
+		return disk, err
+	}
+	defer func() { b.share(ctx, w, key, disk, err) }()
 	if err := b.obtain(ctx, dir, w, debs); err != nil {
 		return Disk{}, err
 	}
 	b.stage("%s: writing the payload", w.Name)
-	file := filepath.Join(dir, "disk")
 	if err := b.squash(ctx, filepath.Join(dir, "stage"), file, debs, w.Trees); err != nil {
 		return Disk{}, err
 	}
 	return b.keep(file, key)
+}
+
+// borrow has the disk that another machine has made. A place that does not answer costs what it
+// would have spared.
+func (b Builder) borrow(ctx context.Context, w Want, key, file string) (ok bool, err error) {
+	if b.Shared == nil {
+		return false, nil
+	}
+	b.stage("%s: asking whether others have the payload", w.Name)
+	ok, err = b.Shared.Find(ctx, key, file)
+	if err != nil && ctx.Err() == nil {
+		b.say("%s: %v: making the payload here", w.Name, err)
+		return false, os.RemoveAll(file)
+	}
+	return ok, err
+}
+
+// share gives others a disk that was made here, or lets one of them try.
+func (b Builder) share(ctx context.Context, w Want, key string, disk Disk, failed error) {
+	if b.Shared == nil || ctx.Err() != nil {
+		return
+	}
+	var err error
+	if failed != nil {
+		err = b.Shared.Pass(ctx, key)
+	} else {
+		b.stage("%s: keeping the payload for the others", w.Name)
+		err = b.Shared.Offer(ctx, key, disk)
+	}
+	if err != nil {
+		b.say("%s: the others must make the payload themselves: %v", w.Name, err)
+	}
 }
 
 // keyOf names a disk by what goes into it.

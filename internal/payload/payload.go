@@ -77,6 +77,7 @@
 package payload
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -100,6 +101,19 @@ type Builder struct {
 	// be told how far that is, in bytes, and what is told in the end how many
 	// bytes came.
 	Progress func(from string) (tell func(done, total int64), end func(received int64))
+
+	// Shared, when not nil, is where machines that work together keep disks for each other.
+	Shared Shared
+}
+
+// A Shared is a place where machines that work together keep the disks that one of them has made.
+// What it returns is believed: who has made it, a Shared must know.
+type Shared interface {
+	// Find writes the disk of a key to a file, and waits for it if another machine is about to make
+	// it. It is not ok when it is for this machine to make, which then calls Offer or Pass.
+	Find(ctx context.Context, key, file string) (ok bool, err error)
+	Offer(ctx context.Context, key string, disk Disk) error
+	Pass(ctx context.Context, key string) error
 }
 
 // A Want says what a disk is for and what is to be on it.

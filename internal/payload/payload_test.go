@@ -113,6 +113,67 @@ func TestBuild(t *testing.T) {
 	}
 }
 
+// others are machines that work with this one: what they have, and what they are told.
+type others struct {
+	disk string // that they have, "" for none
+	err  error  // of a place that does not answer
+	said []string
+}
+
+func (o *others) Find(_ context.Context, key, file string) (bool, error) {
+	o.said = append(o.said, "find "+key)
+	if o.err != nil || o.disk == "" {
+		return false, o.err
+	}
+	content, err := os.ReadFile(o.disk)
+	if err == nil {
+		err = os.WriteFile(file, content, 0o600)
+	}
+	return err == nil, err
+}
+
+func (o *others) Offer(_ context.Context, key string, disk Disk) error {
+	o.said, o.disk = append(o.said, "offer "+key), disk.Path
+	return o.err
+}
+
+func (o *others) Pass(_ context.Context, key string) error {
+	o.said = append(o.said, "pass "+key)
+	return o.err
+}
+
+// TestShared: a disk that another machine has made is not made again, and nothing is fetched for it;
+// one that is made here is offered, and one that could not be is for another to try.
+func TestShared(t *testing.T) {
+	w := newWorld(t, nil)
+	o := &others{}
+	w.b.Shared = o
+	disk, debs := bake(t, w.b, w.want("alpha"))
+	key, err := keyOf(debs, nil)
+	if err != nil || !disk.Built || fmt.Sprint(o.said) != fmt.Sprintf("[find %[1]s offer %[1]s]", key) {
+		t.Fatalf("%+v, %q, %v", disk, o.said, err)
+	}
+	asked := len(w.asked)
+	far := w.b
+	far.Dir, far.Tools = filepath.Join(t.TempDir(), "cache"), box(nil, t.TempDir()) // no apt, no mksquashfs
+	there, err := far.Build(t.Context(), w.want("alpha"), debs)
+	if err != nil || there.Built || there.SHA256 != disk.SHA256 || there.Path == disk.Path || len(w.asked) != asked || len(o.said) != 3 {
+		t.Errorf("%+v, %v, %q, %d requests", there, err, o.said, len(w.asked)-asked)
+	}
+	if _, rest := left(t, far.Dir); rest != nil {
+		t.Errorf("left behind: %q", rest)
+	}
+	o.disk, far.Dir = "", filepath.Join(t.TempDir(), "cache")
+	if _, err := far.Build(t.Context(), w.want("alpha"), debs); err == nil || o.said[len(o.said)-1] != "pass "+key {
+		t.Errorf("without apt: %v, %q", err, o.said)
+	}
+	o.err = errors.New("nobody answers")
+	w.b.Dir = filepath.Join(t.TempDir(), "cache")
+	if here, err := w.b.Build(t.Context(), w.want("alpha"), debs); err != nil || !here.Built || here.SHA256 != disk.SHA256 {
+		t.Errorf("with a place that does not answer: %+v, %v", here, err)
+	}
+}
+
 // installable has apt as the judge of the repository.
 func installable(t testing.TB, repository string) {
 	t.Helper()

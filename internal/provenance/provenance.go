@@ -62,6 +62,7 @@ const (
 	buildType     = "https://slsa.dev/provenance/v1"
 	verdictType   = "https://in-toto.io/attestation/test-result/v0.1"
 	pointerType   = "urn:bake:tag:1"
+	packedType    = "urn:bake:payload:1"
 )
 
 // maxEnvelope is far more than a machine of ten thousand packages needs.
@@ -129,14 +130,21 @@ type Pointer struct {
 	Number int64  `json:"number"` // from 1 on
 }
 
+// Packed is the predicate of what was made of packages and trees: the subject is the disk.
+type Packed struct {
+	Key  string `json:"key"`  // digest of what it was made of
+	Size int64  `json:"size"` // of the disk, in bytes
+}
+
 // predicate is what a statement can say.
 type predicate interface{ kind() string }
 
 func (*Build) kind() string   { return buildType }
 func (*Verdict) kind() string { return verdictType }
 func (*Pointer) kind() string { return pointerType }
+func (*Packed) kind() string  { return packedType }
 
-// Of makes a statement of a predicate: a Build, a Verdict or a Pointer.
+// Of makes a statement of a predicate: a Build, a Verdict, a Pointer or a Packed.
 func Of(p predicate, subject ...Descriptor) (Statement, error) {
 	text, err := compact(p)
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"net/http"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"bake/internal/download"
 )
 
 // conditional is a store that writes an object only if it is still what was read.
@@ -88,6 +90,19 @@ func (p *Place) Find(ctx context.Context, name string) (address string, by http.
 		return "", nil, nil
 	}
 	return address, by, p.fault(ctx, "look for "+name, err)
+}
+
+// Bring fetches a file that Keep has stored into a directory, and refuses other bytes than have
+// that SHA-256, and more. It must be forgotten when it was used.
+func (p *Place) Bring(ctx context.Context, name string, size int64, sum, dir string) (File, error) {
+	address, by, err := p.Find(ctx, name)
+	if err == nil && address == "" {
+		err = p.fault(ctx, "fetch "+name, fs.ErrNotExist)
+	}
+	if err != nil {
+		return File{}, err
+	}
+	return download.Fetcher{Transport: by}.Fetch(ctx, download.Want{URL: address, Size: size, Algorithm: "sha256", Digest: sum}, dir)
 }
 
 // Keep stores a file of that many bytes with that SHA-256, in hexadecimal, if there is none by
