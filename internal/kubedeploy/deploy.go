@@ -140,7 +140,6 @@ type snapshot struct {
 	Generation string `json:"generation"`
 	Plan       string `json:"plan,omitempty"`
 	Spec       any    `json:"spec"`
-	Labels     any    `json:"labels,omitempty"`
 	Policy     any    `json:"policy,omitempty"` // its specification
 }
 
@@ -214,7 +213,7 @@ func readSnapshot(vm kube.Object) (s snapshot) {
 	if err != nil { // there is none
 		return s
 	}
-	return snapshot{o.Text("generation"), o.Text("plan"), o.Get("spec"), o.Get("labels"), o.Get("policy")}
+	return snapshot{o.Text("generation"), o.Text("plan"), o.Get("spec"), o.Get("policy")}
 }
 
 // take makes the machine's object ours: what a driver before us still wants to write of it is
@@ -285,7 +284,7 @@ func (d *Deployment) Deploy(ctx context.Context, g Generation) (changed bool, er
 	if err := d.prepare(ctx, g); err != nil {
 		return false, err
 	}
-	return true, d.swap(ctx, snapshot{g.Name, g.Plan, g.Machine.Get("spec"), g.Machine.Get("metadata", "labels"), g.Policy.Get("spec")})
+	return true, d.swap(ctx, snapshot{g.Name, g.Plan, g.Machine.Get("spec"), g.Policy.Get("spec")})
 }
 
 // Return has the machine run the generation that it ran before another, from the disk that it had
@@ -378,9 +377,6 @@ func (d *Deployment) become(ctx context.Context, to snapshot, trying bool) error
 	return d.change(ctx, func(vm kube.Object) {
 		vm["spec"] = to.Spec
 		vm.Set(runs, "spec", "runStrategy")
-		if to.Labels != nil {
-			vm.Set(to.Labels, "metadata", "labels")
-		}
 		setNote(vm, generationKey, to.Generation)
 		setNote(vm, planKey, to.Plan)
 		setNote(vm, failedKey, "")
@@ -399,7 +395,7 @@ func (d *Deployment) halt(ctx context.Context, failed string, keep bool) error {
 	var tooLarge bool
 	err = d.change(ctx, func(vm kube.Object) {
 		if keep && note(vm, tryingKey) == "" && readSnapshot(vm).Generation != note(vm, generationKey) {
-			was := snapshot{note(vm, generationKey), note(vm, planKey), vm.Clone().Get("spec"), vm.Get("metadata", "labels"), rules.Get("spec")}
+			was := snapshot{note(vm, generationKey), note(vm, planKey), vm.Clone().Get("spec"), rules.Get("spec")}
 			text, err := json.Marshal(was)
 			tooLarge = err != nil || len(text) > maxSnap
 			setNote(vm, beforeKey, string(text))
@@ -478,7 +474,7 @@ func (d *Deployment) settle(ctx context.Context, vm kube.Object) (changed bool, 
 	gone := is == nil || is.Text("status", "phase") == "Succeeded" || is.Text("status", "phase") == "Failed" || note(is, generationKey) != name
 	if gone || vm.Text("spec", "runStrategy") == halted {
 		changed = true
-		was := snapshot{name, note(vm, planKey), vm.Get("spec"), nil, nil}
+		was := snapshot{name, note(vm, planKey), vm.Get("spec"), nil}
 		if before := readSnapshot(vm); before.Generation == name { // somebody was about to put another in its place
 			was.Spec, was.Policy = before.Spec, before.Policy
 		}
