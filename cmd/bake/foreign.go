@@ -79,8 +79,8 @@ func (a *app) checkForeign(result cloudinit.Result) error {
 	return lost.Err()
 }
 
-// lintFile checks a file that is not bake's; one that is more than one
-// #cloud-config as what cloud-init makes of it.
+// lintFile checks a file that is not bake's; one that is no #cloud-config by itself as
+// what cloud-init makes of it.
 func lintFile(name string, data []byte) ([]lint.Finding, error) {
 	found, err := lint.File(name, data)
 	var more *lint.UnsupportedError
@@ -92,10 +92,17 @@ func lintFile(name string, data []byte) ([]lint.Finding, error) {
 		return nil, err
 	}
 	lost := result.Lost()
-	if result.Config == nil && len(lost) == 0 { // a script, say
-		return nil, lackError{more}
+	if len(result.Parts) == 0 && len(lost) == 0 {
+		lost.Add(diag.Problem{Pos: diag.Position{File: name, Line: 1, Col: 1}, Width: 1, Message: "nothing of the user-data is applied: it has no part that cloud-init finds",
+			Hint: "of a MIME message, boundary= in its head is what stands behind -- before each part"})
 	}
-	return lint.Foreign(lost, result.Config), nil
+	var parts []lint.Part
+	for _, part := range result.Parts {
+		if part.Verdict != cloudinit.Lost {
+			parts = append(parts, lint.Part{Name: part.Name, Type: part.Type, Text: part.Text, Pos: part.Pos})
+		}
+	}
+	return lint.Foreign(lost, result.Config, parts...), nil
 }
 
 // writeAdopted writes what a plan says, or nothing.

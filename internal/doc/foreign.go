@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"gopkg.in/yaml.v3"
 
 	"bake/internal/diag"
+	"bake/internal/lazy"
 )
 
 // An Oddity is something in a foreign document that is legal, and not what its
@@ -33,8 +35,55 @@ const (
 // yes is true. What its author may not have meant comes as oddities. An empty
 // document is a Null node. The error is a diag.List, of what PyYAML refuses too.
 func Foreign(name string, data []byte) (*Node, []Oddity, error) {
+	return foreign(name, data, strings.Split(string(data), "\n"))
+}
+
+// masked are the braces of an expression, which begin a map in YAML, and what stands
+// for them while it is read: characters of the same number, so that places stay.
+var (
+	masked   = strings.NewReplacer("{{", "\ue000\ue000", "}}", "\ue001\ue001")
+	unmasked = strings.NewReplacer("\ue000\ue000", "{{", "\ue001\ue001", "}}")
+	// statement is what a template engine takes out.
+	statement = lazy.Regexp(`(?s)\{%.*?%\}|\{#.*?#\}`)
+)
+
+// Template is Foreign for a document that a template engine reads first. What stands in
+// statements is not there, and expressions stay as they are.
+func Template(name string, data []byte) (*Node, []Oddity, error) {
+	blank := func(text string) string {
+		return strings.Map(func(r rune) rune {
+			if r == '\n' {
+				return r
+			}
+			return ' '
+		}, text)
+	}
+	text := masked.Replace(statement.ReplaceAllStringFunc(string(data), blank))
+	root, odd, err := foreign(name, []byte(text), strings.Split(string(data), "\n"))
+	if root != nil {
+		root.unmask(map[*Node]bool{})
+	}
+	return root, odd, err
+}
+
+func (n *Node) unmask(done map[*Node]bool) {
+	if done[n] {
+		return
+	}
+	done[n] = true
+	n.Text = unmasked.Replace(n.Text)
+	for _, item := range n.Items {
+		item.unmask(done)
+	}
+	for _, pair := range n.Pairs {
+		pair.Key.unmask(done)
+		pair.Value.unmask(done)
+	}
+}
+
+func foreign(name string, data []byte, lines []string) (*Node, []Oddity, error) {
 	var odd []Oddity
-	p := parser{name: name, lines: strings.Split(string(data), "\n"), foreign: &odd}
+	p := parser{name: name, lines: lines, foreign: &odd}
 	empty := &Node{Kind: Null, Pos: diag.Position{File: name, Line: 1, Col: 1}, lines: p.lines}
 	if len(bytes.TrimSpace(data)) == 0 {
 		return empty, nil, nil
@@ -130,6 +179,10 @@ func (p *parser) tolerant(y *yaml.Node, path string, depth int) *Node {
 			}
 		case int11.MatchString(y.Value):
 			n.Kind = Int
+			if len(y.Value) > 1 && y.Value[0] == '0' && strings.Trim(y.Value, "01234567_") == "" && !strings.HasSuffix(path, "permissions") { // of which lint says more
+				octal, _ := strconv.ParseInt(strings.ReplaceAll(y.Value, "_", ""), 8, 64)
+				note(Ambiguous, n, "put it in quotes, or leave the 0 away", "%s is read in octal, as %d", y.Value, octal)
+			}
 		case n.Kind == Int: // 0o600 is text to PyYAML
 			n.Kind = String
 		}

@@ -1,13 +1,17 @@
 package doc
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
 	"bake/internal/lazy"
 )
 
-var errorLine = lazy.Regexp(`^yaml: (?:line (\d+): )?(.*)$`)
+var (
+	errorLine     = lazy.Regexp(`^yaml: (?:line (\d+): )?(.*)$`)
+	unknownAnchor = lazy.Regexp(`^unknown anchor '([^']+)' referenced`)
+)
 
 // syntax turns an error of the scanner, which knows lines but not columns,
 // into a problem at the first character of that line.
@@ -35,6 +39,9 @@ func (p *parser) syntax(err error) {
 	// where the text ended instead.
 	if message == openQuote && (line >= len(p.lines) && p.lines[len(p.lines)-1] == "") {
 		line = 1
+	}
+	if m := unknownAnchor.FindStringSubmatch(message); m != nil { // of which it says no line
+		line = 1 + slices.IndexFunc(p.lines, func(l string) bool { return strings.Contains(l, "*"+m[1]) })
 	}
 	line = max(1, min(line, len(p.lines)))
 	text := p.lines[line-1]

@@ -7,7 +7,7 @@ import (
 
 // checkBootcmd looks at a command that runs at every boot, before the network.
 func (w *world) checkBootcmd(c, in *command) {
-	once := c.name() == "cloud-init-per"
+	once := c.name() == "cloud-init-per" || c.condition
 	args := in.args()
 	switch {
 	case in.is("systemctl", "start", "restart", "reload", "reload-or-restart", "try-restart", "isolate", "stop") && !in.has("--no-block") || in.is("systemctl", "enable") && in.has("--now") && !in.has("--no-block"):

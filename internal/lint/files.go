@@ -314,7 +314,12 @@ var secrets = []struct{ what, has string }{
 	{"a Telegram bot's token", `\b[0-9]{8,10}:AA[A-Za-z0-9_-]{32,}`}, {"an npm token", `\bnpm_[A-Za-z0-9]{36}`}, {"a Stripe key", `\b[sr]k_live_[A-Za-z0-9]{20,}`},
 	{"a Hugging Face token", `\bhf_[A-Za-z0-9]{30,}`}, {"a Discord bot's token", `\b[MN][A-Za-z0-9]{23}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}`},
 	{"a private key", `-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----`}, {"a password in a URL", `\b[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+:[^@/\s$<{]{4,}@`},
-	{"a key of age", `AGE-SECRET-KEY-1[A-Z0-9]{50,}`},
+	{"a key of age", `AGE-SECRET-KEY-1[A-Z0-9]{50,}`}, {"a JSON web token", `\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}`},
+	{"a SendGrid key", `\bSG\.[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{20,}`}, {"a DigitalOcean token", `\bdo[opr]_v1_[a-f0-9]{40,}`}, {"a GitLab runner's token", `\bgl(?:rt|soat|ptt)-[A-Za-z0-9_-]{18,}`},
+	{"a PyPI token", `\bpypi-[A-Za-z0-9_-]{50,}`}, {"a Vault token", `\bhv[sb]\.[A-Za-z0-9_-]{20,}`}, {"a Slack hook", `https://hooks\.slack\.com/services/T[A-Z0-9]+/B[A-Z0-9]+/[A-Za-z0-9]{12,}`},
+	{"a Discord hook", `https://discord(?:app)?\.com/api/webhooks/[0-9]{10,}/[A-Za-z0-9_-]{20,}`}, {"a Docker Hub token", `\bdckr_pat_[A-Za-z0-9_-]{20,}`}, {"a Grafana token", `\bgl(?:sa|c)_[A-Za-z0-9_=-]{28,}`},
+	{"a key of Groq", `\bgsk_[A-Za-z0-9]{30,}`}, {"a key of xAI", `\bxai-[A-Za-z0-9]{40,}`}, {"an Azure storage key", `AccountKey=[A-Za-z0-9+/]{60,}`}, {"a Databricks token", `\bdapi[a-f0-9]{32}`}, {"a Linear key", `\blin_api_[A-Za-z0-9]{30,}`},
+	{"a token of k3s", `\bK10[a-f0-9]{64}::`}, {"a WireGuard key", `\bPrivateKey\s*=\s*[A-Za-z0-9+/]{42}[A-Za-z0-9+/=]{2}`}, {"a Mailgun key", `\bkey-[0-9a-f]{32}\b`},
 }
 
 var (
@@ -390,10 +395,13 @@ func checkSecrets(w *world) {
 	}
 }
 
+// looksLikePath is a relative path or a link, and no base64 with a slash in it.
+var looksLikePath = lazy.Regexp(`^[a-z0-9._~-]*/[a-z0-9._~/-]*$|^\.{1,2}/|://`)
+
 // harmless reports whether a name that sounds like a secret's has a value that is none.
 func harmless(name, value string) bool {
 	lower := strings.ToLower(value)
 	return strings.HasPrefix(value, "/") || strings.HasPrefix(lower, "true") || strings.HasPrefix(lower, "false") || strings.HasPrefix(lower, "prohibit") ||
 		strings.Contains(strings.ToLower(name), "authentication") || strings.Contains(strings.ToLower(name), "file") ||
-		strings.Contains(strings.ToLower(name), "path") || strings.Contains(value, "/") && !strings.Contains(value, "+") || strings.HasPrefix(lower, "required") || strings.HasPrefix(lower, "without")
+		strings.Contains(strings.ToLower(name), "path") || strings.Contains(strings.ToLower(name), "nopasswd") || looksLikePath.MatchString(value) || strings.HasPrefix(lower, "required") || strings.HasPrefix(lower, "without")
 }

@@ -29,7 +29,9 @@ func checkNetwork(w *world, root *doc.Node) {
 		n = inner
 	}
 	version := n.Get("version")
-	switch {
+	switch c := n.Get("config"); {
+	case c != nil && c.Text == "disabled": // cloud-init leaves the network alone
+		return
 	case version == nil:
 		w.report("network-version", spot{node: n, path: "version"}, "the version is missing: cloud-init takes the file for none")
 	case version.Text == "1":

@@ -22,7 +22,7 @@ func (e *UnsupportedError) Error() string {
 
 // foreign are the beginnings of user-data that is no cloud-config.
 var foreignKinds = []struct{ prefix, kind string }{
-	{"#!", "a script"}, {"#include", "a list of links"}, {"#cloud-config-archive", "an archive of parts"}, {"#cloud-boothook", "a boothook"},
+	{"#!", "a script"}, {"#cloud-config-archive", "an archive of parts"}, {"#cloud-boothook", "a boothook"},
 	{"#part-handler", "a part handler"}, {"#cloud-config-jsonp", "a JSON patch"}, {"\x1f\x8b", "compressed"}, {"Content-Type:", "a MIME message"}, {"MIME-Version:", "a MIME message"},
 	{"From ", "a MIME message"},
 }
@@ -37,6 +37,13 @@ var (
 // File checks a file that is not bake's: user-data (#cloud-config), network-config
 // or meta-data, told apart by what is in it. The error is an *UnsupportedError.
 func File(name string, data []byte) ([]Finding, error) {
+	if bytes.HasPrefix(data, []byte("#include")) {
+		w, lines := &world{}, strings.Split(string(data), "\n")
+		w.links(lines[1:], func(line, col, width int) spot {
+			return spot{pos: &diag.Position{File: name, Line: line + 2, Col: col + 1}, source: lines[line+1], width: width}
+		})
+		return w.sorted(), nil
+	}
 	for _, f := range foreignKinds {
 		if bytes.HasPrefix(data, []byte(f.prefix)) && !bytes.HasPrefix(data, []byte("#cloud-config\n")) {
 			return nil, &UnsupportedError{name, f.kind}
@@ -49,6 +56,9 @@ func File(name string, data []byte) ([]Finding, error) {
 		return spot{pos: &diag.Position{File: name, Line: line + 1, Col: col + 1}, source: lines[min(line, len(lines)-1)], width: width}
 	}
 	header := headerOf(w, name, data, at)
+	if jinjaHeader.MatchString(lines[0]) {
+		return w.template(name, data, header, at), nil
+	}
 	root, odd, err := doc.Foreign(name, data)
 	if root != nil && header == "" {
 		switch kind := kindOf(name, root); kind {
@@ -77,8 +87,7 @@ func File(name string, data []byte) ([]Finding, error) {
 	case root.Kind != doc.Map:
 		w.report("yaml-not-a-map", spot{node: root}, "this is %s, want a map of keys: cloud-init drops the file", root.Kind)
 	default:
-		found := append(w.found, Config(root)...)
-		w.found = found
+		w.found = append(w.found, Config(root)...)
 	}
 	return w.sorted(), nil
 }
@@ -139,8 +148,14 @@ func headerOf(w *world, name string, data []byte, at func(line, col, width int) 
 	case lazy.Regexp(`(?i)^#+\s*cloud[-_ ]?config`).MatchString(header):
 		w.report("yaml-header", at(0, 0, len(header)), "%q is not #cloud-config: cloud-init ignores the whole file", header)
 		return "wrong"
+	case jinja && strings.HasPrefix(header, "#!"):
+		return "script"
 	case jinja:
 		return "jinja"
+	case lazy.Regexp(`(?m)^#cloud-config[ \t\r]*$`).MatchString(text) && strings.TrimSpace(first) == "":
+		line := strings.Count(text[:strings.Index(text, "#cloud-config")], "\n")
+		w.report("yaml-header", at(line, 0, len("#cloud-config")), "#cloud-config is not on the first line: cloud-init ignores the whole file")
+		return "late"
 	}
 	return ""
 }

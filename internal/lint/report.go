@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"bake/internal/diag"
-	"bake/internal/doc"
 )
 
 // Invalid makes findings of what is wrong with a host file or a layer itself.
@@ -14,19 +13,6 @@ func Invalid(list diag.List) []Finding {
 	var out []Finding
 	for _, p := range list {
 		out = append(out, finding("invalid-file", Error, p))
-	}
-	return out
-}
-
-// Foreign checks what cloud-init makes of a file that is more than one
-// #cloud-config: what it loses, and the configuration that it merges, if any.
-func Foreign(lost diag.List, config *doc.Node) []Finding {
-	var out []Finding
-	for _, p := range lost {
-		out = append(out, finding("part-lost", Error, p))
-	}
-	if config != nil && config.Kind == doc.Map {
-		out = append(out, Config(config)...)
 	}
 	return out
 }

@@ -10,6 +10,7 @@ import (
 	"mvdan.cc/sh/v3/syntax"
 
 	"bake/internal/doc"
+	"bake/internal/lazy"
 )
 
 // command is one simple command that a boot runs.
@@ -29,6 +30,7 @@ type command struct {
 	inputAt    func(line int) spot
 	background bool   // with & behind it
 	nested     bool   // in the text of sh -c
+	condition  bool   // behind && or ||, or within if, case or a loop
 	script     string // the file that it stands in, "" for runcmd and bootcmd
 }
 
@@ -159,7 +161,14 @@ type shellReader struct {
 	script string
 	bash   bool
 	nested bool
-	place  func(line, col, width int) spot
+	inside int // conditions around the statement
+	place  placer
+}
+
+// assignment is a variable that a shell text sets.
+type assignment struct {
+	name, value string
+	at          spot
 }
 
 // list reads a command that is written as words.
@@ -225,22 +234,47 @@ func (r *shellReader) stmt(stmt *syntax.Stmt, from []string, guarded bool) (firs
 			return first
 		case syntax.OrStmt:
 			r.stmt(x.X, from, isTrueCall(x.Y))
-			r.stmt(x.Y, nil, guarded)
+			r.branch(x.Y, nil, guarded)
 		default:
 			r.stmt(x.X, from, guarded)
-			r.stmt(x.Y, nil, guarded)
+			r.branch(x.Y, nil, guarded)
+		}
+	case *syntax.DeclClause:
+		for _, assign := range x.Args {
+			r.assigns(assign)
 		}
 	case nil:
 	default:
+		_, block := stmt.Cmd.(*syntax.Block)
 		syntax.Walk(stmt.Cmd, func(n syntax.Node) bool {
-			if s, ok := n.(*syntax.Stmt); ok {
+			s, ok := n.(*syntax.Stmt)
+			switch {
+			case ok && block:
 				r.stmt(s, from, guarded)
-				return false
+			case ok:
+				r.branch(s, from, guarded)
 			}
-			return true
+			return !ok
 		})
 	}
 	return nil
+}
+
+// branch is stmt for one that does not always run.
+func (r *shellReader) branch(stmt *syntax.Stmt, from []string, guarded bool) {
+	r.inside++
+	r.stmt(stmt, from, guarded)
+	r.inside--
+}
+
+// assigns notes a variable that is set for itself.
+func (r *shellReader) assigns(assign *syntax.Assign) {
+	if assign.Name == nil || assign.Value == nil {
+		return
+	}
+	value, _ := wordText(assign.Value)
+	pos := assign.Pos()
+	r.w.assigned = append(r.w.assigned, assignment{assign.Name.Value, value, r.place(int(pos.Line())-1, int(pos.Col())-1, len(assign.Name.Value)+1+len(value))})
 }
 
 func isTrueCall(s *syntax.Stmt) bool {
@@ -249,7 +283,7 @@ func isTrueCall(s *syntax.Stmt) bool {
 }
 
 func (r *shellReader) call(x *syntax.CallExpr, stmt *syntax.Stmt, from []string, guarded bool) []string {
-	c := command{boot: r.boot, item: r.item, from: from, guarded: guarded, nested: r.nested, script: r.script, background: stmt.Background}
+	c := command{boot: r.boot, item: r.item, from: from, guarded: guarded, nested: r.nested, script: r.script, background: stmt.Background, condition: r.inside > 0}
 	for _, word := range x.Args {
 		literal, plain := wordText(word)
 		c.text = append(c.text, literal)
@@ -264,6 +298,8 @@ func (r *shellReader) call(x *syntax.CallExpr, stmt *syntax.Stmt, from []string,
 		if assign.Value != nil && len(x.Args) > 0 {
 			literal, _ := wordText(assign.Value)
 			c.text = append(c.text, assign.Name.Value+"="+literal)
+		} else if len(x.Args) == 0 {
+			r.assigns(assign)
 		}
 	}
 	r.redirects(&c, stmt)
@@ -282,6 +318,10 @@ func (r *shellReader) call(x *syntax.CallExpr, stmt *syntax.Stmt, from []string,
 	if i := slices.Index(inner.words, "-c"); i > 0 && i+1 < len(inner.words) && slices.Contains([]string{"sh", "bash", "dash"}, inner.name()) && inner.words[i+1] != "" {
 		at := c.at
 		sub := shellReader{w: r.w, boot: r.boot, item: r.item, bash: inner.name() == "bash", nested: true, script: r.script}
+		sub.read(inner.words[i+1], at.path, func(int, int, int) spot { return at })
+	} else if i := slices.IndexFunc(inner.words, func(a string) bool { return a == "-c" || a == "--command" }); i > 0 && i+1 < len(inner.words) && slices.Contains([]string{"su", "runuser"}, inner.name()) {
+		at := c.at
+		sub := shellReader{w: r.w, boot: r.boot, item: r.item, bash: true, nested: true, script: r.script}
 		sub.read(inner.words[i+1], at.path, func(int, int, int) spot { return at })
 	}
 	if len(c.words) == 0 {
@@ -391,11 +431,20 @@ func (r *shellReader) bashisms(parsed *syntax.File) {
 				what = "|&"
 			}
 		case *syntax.CallExpr:
-			if len(x.Args) > 0 {
-				switch name := x.Args[0].Lit(); name {
-				case "source", "pushd", "popd", "shopt", "mapfile":
-					what = name
-				}
+			what = bashCall(x)
+		case *syntax.ParamExp:
+			what = bashParameter(x)
+		case *syntax.SglQuoted:
+			if x.Dollar {
+				what = "$'...'"
+			}
+		case *syntax.ForClause:
+			if _, c := x.Loop.(*syntax.CStyleLoop); c || x.Select {
+				what = "for ((...)) and select"
+			}
+		case *syntax.Assign:
+			if x.Append {
+				what = "+="
 			}
 		case *syntax.DeclClause:
 			if x.Variant != nil && (x.Variant.Value == "declare" || x.Variant.Value == "typeset") {
@@ -408,6 +457,48 @@ func (r *shellReader) bashisms(parsed *syntax.File) {
 		}
 		return true
 	})
+}
+
+var braceList = lazy.Regexp(`^[^{}$]*\{(?:[^{}\s]*,[^{}\s]*|[0-9a-z]+\.\.[0-9a-z]+)\}`)
+
+// bashCall is what of bash's a simple command uses.
+func bashCall(x *syntax.CallExpr) string {
+	if len(x.Args) == 0 {
+		return ""
+	}
+	name := x.Args[0].Lit()
+	for _, word := range x.Args[1:] {
+		switch text := word.Lit(); {
+		case (name == "[" || name == "test") && text == "==":
+			return "== in [ ]: it is ="
+		case name == "read" && lazy.Regexp(`^-[a-z]*[antsdNu]`).MatchString(text), name == "printf" && text == "-v", name == "trap" && (text == "ERR" || text == "DEBUG"):
+			return name + " " + text
+		case braceList.MatchString(text) && slices.Contains([]string{"mkdir", "touch", "rm", "cp", "mv", "chmod", "chown", "ls", "echo"}, name):
+			return "{a,b}: it is one name"
+		}
+	}
+	switch name {
+	case "source", "pushd", "popd", "shopt", "mapfile", "readarray", "disown", "declare", "compgen":
+		return name
+	}
+	return ""
+}
+
+// bashParameter is what of bash's the use of a variable is.
+func bashParameter(x *syntax.ParamExp) string {
+	switch {
+	case x.Repl != nil:
+		return "${x/a/b}"
+	case x.Slice != nil:
+		return "${x:1:2}"
+	case x.Excl:
+		return "${!x}"
+	case x.Exp != nil && (x.Exp.Op == syntax.UpperFirst || x.Exp.Op == syntax.UpperAll || x.Exp.Op == syntax.LowerFirst || x.Exp.Op == syntax.LowerAll):
+		return "${x^^} and ${x,,}"
+	case x.Exp == nil && x.Param != nil && slices.Contains([]string{"RANDOM", "EUID", "UID", "BASH_SOURCE", "PIPESTATUS", "FUNCNAME", "BASHPID", "BASH_VERSION"}, x.Param.Value):
+		return "$" + x.Param.Value
+	}
+	return ""
 }
 
 // readWritten takes what cat, tee, echo and printf write for files, too.

@@ -227,8 +227,9 @@ func (w *world) checkTrust() {
 			all = append(slices.Clone(all), pair.Value)
 		}
 		for _, item := range all {
-			if item.Kind == doc.String && !strings.HasPrefix(item.Text, "snap ") {
-				w.hint("write snap "+item.Text).warn("cmd-shape", spot{node: item, path: "snap.commands"}, "a shell reads the text, and there is no program %s", strings.Fields(item.Text + " x")[0])
+			verb := strings.Fields(item.Text + " x")[0]
+			if item.Kind == doc.String && (slices.Contains(snapVerbs, verb) || near(verb, words("snap")) != "") && verb != "snap" {
+				w.hint("write snap "+item.Text).warn("cmd-shape", spot{node: item, path: "snap.commands"}, "a shell reads the text, and there is no program %s", verb)
 			}
 		}
 	}

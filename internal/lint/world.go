@@ -21,6 +21,7 @@ type world struct {
 	users    []user
 	packages []packageName
 	commands []command
+	assigned []assignment
 	units    map[string]*unit // by file name
 	found    []Finding
 	advice   string // of the next report
@@ -99,12 +100,15 @@ type file struct {
 	content *doc.Node
 	layer   *layer.File // of which it is made
 	made    *command    // that writes it, where no write_files does
+	place   placer      // of its lines, where it is a part of user-data
 }
 
 // at is the place of a character of a line of the text, counted from 0.
 func (f *file) at(line, col, width int) spot {
 	s := spot{node: f.content, path: f.path, width: width}
 	switch {
+	case f.place != nil:
+		return f.place(line, col, width)
 	case f.made != nil && f.made.inputAt != nil:
 		return f.made.inputAt(line)
 	case f.made != nil:
@@ -125,6 +129,9 @@ func (f *file) at(line, col, width int) spot {
 // key is the place of a key of the entry, or of the entry without it.
 func (f *file) key(key string) spot {
 	s := spot{node: f.entry, path: f.name}
+	if f.place != nil {
+		return f.place(0, 0, 1)
+	}
 	switch n := f.entry.Get(key); {
 	case f.made != nil:
 		return f.made.at
@@ -185,13 +192,18 @@ type packageName struct {
 
 func newWorld(config *doc.Node, h *host.Host) *world {
 	w := &world{config: config, host: h, units: map[string]*unit{}}
+	w.read()
+	return w
+}
+
+// read makes the picture, beside the files that are there.
+func (w *world) read() {
 	w.readFiles()
 	w.readUsers()
 	w.readPackages()
 	w.readCommands()
 	w.readWritten()
 	w.readUnits()
-	return w
 }
 
 func (w *world) readFiles() {
