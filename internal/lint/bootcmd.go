@@ -36,7 +36,7 @@ func (w *world) checkBootFiles() {
 		}
 		for _, word := range c.inner().words {
 			f := w.file(word)
-			if f != nil && !f.boot && !slices.Contains(c.writes, word) && (word == c.inner().words[0] || slices.Contains(words("sh bash source . cat cp"), c.inner().name())) {
+			if f != nil && !f.boot && !slices.Contains(c.writes, word) && (word == c.inner().words[0] || slices.Contains(words("sh bash source . cat cp iptables-restore ip6tables-restore nft sysctl netplan python3 perl chmod chown mount visudo install"), c.inner().name())) {
 				w.report("bootcmd-before-files", c.at, "bootcmd runs before write_files: %s is not there at the first boot", word)
 			}
 		}

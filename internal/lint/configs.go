@@ -130,14 +130,35 @@ func braces(text string) (line int, open bool) {
 
 var (
 	nftDrop  = lazy.Regexp(`(?s)hook input[^{}]*policy drop`)
-	nftOpens = lazy.Regexp(`dport\s+(?:\{[^}]*\b(?:22|ssh)\b[^}]*\}|22\b|ssh\b|\d*-\d+|\$)|iif(?:name)?\s+[^\n]*accept|ip6? saddr [^\n]*accept|tcp dport @|include `)
+	nftOpens = lazy.Regexp(`dport\s+(?:\{[^}]*\b(?:22|ssh)\b[^}]*\}|22\b|ssh\b|\d*-\d+|\$)|iif(?:name)?\s+(?:\{[^}]*\}|"(?:[^l"][^"]*|l[^o"][^"]*)"|[a-km-z][\w.*-]*|l[a-np-z][\w.*-]*)\s[^\n]*accept|ip6? saddr [^\n]*accept|tcp dport @|include `)
 )
+
+// nftForms are words of which nft knows a few.
+var nftForms = []struct {
+	as    lazy.Regexp
+	known string
+}{
+	{`\bpolicy\s+([a-z]+)`, "accept drop"},
+	{`\bhook\s+([a-z]+)`, "prerouting input forward output postrouting ingress egress"},
+	{`\b(?:^|\s)(?:tcp|udp)\s+([a-z]+)\b`, "dport sport flags sequence ackseq doff reserved window checksum urgptr option length accept drop reject counter log return jump goto limit"},
+	{`\bct\s+([a-z]+)\b`, "state status mark expiration helper label direction l3proto protocol proto-src proto-dst original reply count bytes packets avgpkt zone timeout expectation id event"},
+	{`\bct\s+state\s+\{?\s*([a-z]+)\b`, "new established related untracked invalid vmap set"},
+	{`^\s*table\s+(?:\{|([a-z0-9]+)\s+[A-Za-z0-9_-]+\s*\{)`, "ip ip6 inet arp bridge netdev"},
+}
 
 // checkNft looks at nftables' rules, of which one broken line unloads all.
 func (w *world) checkNft(f *file) {
 	if line, open := braces(f.text); open {
 		w.report("rules-syntax", f.at(line, 0, 1), "a brace has no partner: nft loads nothing of the file")
 		return
+	}
+	for i, line := range f.lines() {
+		text, _, _ := strings.Cut(line, "#")
+		for _, form := range nftForms {
+			if m := form.as.FindStringSubmatch(text); m != nil && !slices.Contains(words(form.known), m[1]) {
+				w.hint(near(m[1], words(form.known))).report("rules-syntax", f.at(i, strings.Index(line, m[0]), len(m[0])), "nft knows no %s: it loads nothing of the file", strings.TrimSpace(m[0]))
+			}
+		}
 	}
 	port, other := w.sshdValue("Port")
 	if nftDrop.MatchString(f.text) && !nftOpens.MatchString(f.text) && !(other && strings.Contains(f.text, port.value)) {

@@ -191,11 +191,40 @@ func (w *world) checkTables(c *command) {
 	case !c.boot && c.script == "" && lazy.Regexp(`(?:^| )(?:-A|-I|-P) `).MatchString(args) && !w.installs("iptables-persistent", "netfilter-persistent"):
 		w.warn("firewall-late", c.at, "the rule is there after everything else has started, and gone after a reboot")
 	}
+	if strings.HasPrefix(c.name(), "ip") && !strings.Contains(args, "$") {
+		w.checkRuleWords(c)
+	}
 	if target := lazy.Regexp(`(?:-j|--jump) ([A-Z]+)`).FindStringSubmatch(args); target != nil {
 		if meant, is := typo(target[1], targets); is {
 			w.hint("did you mean "+meant+"?").report("rules-syntax", c.at, "there is no target %s", target[1])
 		}
 	}
+}
+
+// checkRuleWords reports a rule that iptables refuses.
+func (w *world) checkRuleWords(c *command) {
+	protocol, adds := false, c.has("-A", "-I", "--append", "--insert", "-D", "--delete", "-C", "--check")
+	for i, word := range c.words {
+		next := ""
+		if i+1 < len(c.words) {
+			next = c.words[i+1]
+		}
+		switch {
+		case word == "-p" || word == "--protocol":
+			protocol = true
+		case adds && slices.Contains(words("--dport --sport --dports --sports --destination-port"), word) && !protocol:
+			w.hint("write -p tcp before it").report("rules-syntax", c.at, "%s needs a protocol: iptables refuses the rule", word)
+		case adds && (word == "-j" || word == "--jump") && next != "" && !slices.Contains(targets, next) && !w.makesChain(next):
+			w.hint(near2(next, targets)).warn("rules-syntax", c.at, "there is neither a target nor, here, a chain %s", next)
+		}
+	}
+}
+
+// makesChain reports whether a command or another program makes a chain.
+func (w *world) makesChain(name string) bool {
+	return lazy.Regexp(`^(?:DOCKER|f2b|ufw|ts-|KUBE|CNI|FLANNEL|cali|LIBVIRT|PODMAN|NETAVARK)`).MatchString(name) || slices.ContainsFunc(w.commands, func(c command) bool {
+		return c.has("-N", "--new-chain") && c.has(name)
+	})
 }
 
 // opensSSH reports whether a rule lets the port of sshd in.

@@ -55,6 +55,12 @@ func (w *world) checkArguments(c, in *command) {
 			}
 		}
 	case "snap":
+		if len(args) > 0 && !slices.Contains(snapVerbs, args[0]) && !strings.Contains(args[0], "$") {
+			usage(near(args[0], snapVerbs), "snap does not know %q", args[0])
+		}
+		if in.has("--dangerous", "--devmode") {
+			w.hint("install it from the store, without the option").warn("apt-unsigned", c.at, "a snap that nobody has signed, or that nothing confines, is installed")
+		}
 		if in.is("snap", "install") && !in.has("--classic") {
 			for _, a := range args[1:] {
 				if slices.Contains(classic, a) {

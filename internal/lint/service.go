@@ -177,6 +177,9 @@ func (w *world) checkRuntime(u, whole *unit) {
 	if d, ok := u.one("Service", "ProcSubset"); ok && d.value == "pid" && whole.runs(words("node nodejs openclaw")) {
 		w.warn("unit-node", d.at, "Node's os.cpus() is empty then, and divisions by the number of processors fail")
 	}
+	if d, ok := u.one("Service", "RestrictSUIDSGID"); ok && whole.yes("Service", "RestrictSUIDSGID") && slices.ContainsFunc(whole.all("Service", "ExecStart"), func(d directive) bool { return strings.Contains(d.value, "openclaw") }) {
+		w.hint("leave RestrictSUIDSGID away").warn("unit-node", d.at, "systemd answers openat2 with ENOSYS then, and OpenClaw's gateway does not get its lock")
+	}
 	if d, ok := u.one("Service", "RestrictAddressFamilies"); ok && whole.runs(words("node nodejs openclaw")) && !strings.HasPrefix(d.value, "~") {
 		var all []string
 		for _, d := range whole.all("Service", "RestrictAddressFamilies") {

@@ -36,13 +36,33 @@ func (w *world) checkTimer(u *unit) {
 		}
 		w.report("unit-timer", at, "the timer has no event, such as OnCalendar=daily: it never starts anything")
 	}
-	service := strings.TrimSuffix(u.name, ".timer") + ".service"
+	service, at := strings.TrimSuffix(u.name, ".timer")+".service", u.file.key("path")
 	if d, ok := whole.one("Timer", "Unit"); ok {
-		service = d.value
+		service, at = d.value, d.at
 	}
 	if !w.knowsUnit(service) && !u.user {
-		w.report("unit-timer", u.file.key("path"), "nothing brings %s, which the timer starts", service)
+		w.report("unit-timer", at, "nothing brings %s, which the timer starts", service)
 	}
+}
+
+// checkTrigger reports a socket or path unit that waits for nothing.
+func (w *world) checkTrigger(u *unit) {
+	section := sectionOf[path.Ext(u.name)]
+	start := map[string]string{"Socket": "Listen", "Path": ""}[section]
+	whole := w.whole(u.name)
+	if u.dropIn || slices.ContainsFunc(whole.lines, func(d directive) bool {
+		return d.section == section && d.value != "" && (start != "" && strings.HasPrefix(d.key, start) || start == "" && slices.Contains(words("PathExists PathExistsGlob PathChanged PathModified DirectoryNotEmpty"), d.key))
+	}) {
+		return
+	}
+	at := u.file.key("path")
+	for _, d := range u.lines {
+		if d.section == section {
+			at = d.at
+			break
+		}
+	}
+	w.report("unit-trigger", at, "the unit waits for nothing: systemd refuses it without %s", map[string]string{"Socket": "ListenStream= or the like", "Path": "PathExists= or the like"}[section])
 }
 
 func (w *world) checkMountUnit(u *unit) {

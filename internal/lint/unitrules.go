@@ -33,6 +33,8 @@ func checkUnits(w *world) {
 			w.checkTimer(u)
 		case ".mount", ".automount":
 			w.checkMountUnit(u)
+		case ".socket", ".path":
+			w.checkTrigger(u)
 		}
 		if f.mode >= 0 && f.mode&0o111 != 0 && f.layer == nil {
 			w.warn("unit-file-name", f.key("permissions"), "a unit is no program, and needs no execute bit")
@@ -256,6 +258,16 @@ func (w *world) checkUnitOrder(u *unit) {
 	}
 	_ = before
 	after := whole.names("After")
+	for _, name := range whole.names("Before") {
+		if slices.Contains(words("cloud-init.service cloud-init-local.service cloud-init-main.service cloud-init-network.service sysinit.target basic.target local-fs.target local-fs-pre.target"), name) && !w.noDefaults(whole) && slices.Contains(words(".service .socket .path .timer"), path.Ext(u.name)) {
+			w.hint("DefaultDependencies=no").report("unit-cycle", at("Before", name), "a unit waits for sysinit.target by default, which waits for %s: systemd breaks the circle by dropping one of them", name)
+		}
+	}
+	for _, name := range after {
+		if name > u.name && !u.dropIn && slices.Contains(w.whole(name).names("After"), u.name) {
+			w.report("unit-cycle", at("After", name), "%s waits for this unit, and this for it: systemd drops one of them", name)
+		}
+	}
 	for _, final := range words("cloud-final.service cloud-init.target") {
 		if slices.Contains(after, final) && slices.Contains(installs(whole), "multi-user.target") && !w.noDefaults(whole) {
 			w.report("unit-cloud-init-order", at("After", final), "%s comes after multi-user.target, which wants this unit: systemd breaks the circle by dropping one of them", final)

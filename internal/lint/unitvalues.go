@@ -1,9 +1,11 @@
 package lint
 
 import (
+	"fmt"
 	"net/netip"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"bake/internal/lazy"
@@ -16,6 +18,9 @@ var (
 	// single are directives of which the last one counts.
 	single = words("User Group Type Restart WorkingDirectory ProtectSystem ProtectHome NoNewPrivileges Description DynamicUser UMask KillMode")
 )
+
+// ranges are the numbers that a directive takes.
+var ranges = map[string][2]int{"OOMScoreAdjust": {-1000, 1000}, "CPUWeight": {1, 10000}, "StartupCPUWeight": {1, 10000}, "IOWeight": {1, 10000}, "StartupIOWeight": {1, 10000}, "CPUSchedulingPriority": {1, 99}, "IOSchedulingPriority": {0, 7}}
 
 // checkMore looks at values that are forms rather than words.
 func (w *world) checkMore(u *unit, d directive) {
@@ -39,6 +44,21 @@ func (w *world) checkMore(u *unit, d directive) {
 		}
 	case d.section == "Path" && strings.HasPrefix(d.key, "Path") && !strings.HasPrefix(d.value, "/"):
 		w.report("unit-path", d.at, "%q is no absolute path", d.value)
+	case d.key == "OOMScoreAdjust" || d.key == "CPUWeight" || d.key == "IOWeight" || d.key == "StartupCPUWeight" || d.key == "StartupIOWeight" || d.key == "CPUSchedulingPriority" || d.key == "IOSchedulingPriority":
+		span := ranges[d.key]
+		if n, err := strconv.Atoi(d.value); (err != nil || n < span[0] || n > span[1]) && d.value != "idle" {
+			wrong(fmt.Sprintf("a number from %d to %d", span[0], span[1]))
+		}
+	case d.key == "TasksMax" && !lazy.Regexp(`^(?:infinity|[0-9]+[KMGT]?|[0-9]+%)$`).MatchString(d.value):
+		wrong("a number, a percentage or infinity")
+	case slices.Contains(words("WantedBy RequiredBy UpheldBy After Before Wants Requires BindsTo Requisite PartOf Conflicts OnFailure OnSuccess Also Alias Upholds"), d.key) && (d.section == "Unit" || d.section == "Install"):
+		for _, name := range strings.Fields(d.value) {
+			if !strings.Contains(name, ".") && !strings.ContainsAny(name, "$%") {
+				w.hint("write "+name+".target or "+name+".service").report("unit-value", d.at, "%q is no name of a unit, which has a suffix: systemd ignores it", name)
+			}
+		}
+	case d.key == "Environment" && lazy.Regexp(`\$\{?[A-Za-z_]`).MatchString(d.value):
+		w.hint("write the value out").report("unit-value", d.at, "systemd expands no variable here: the value has the dollar sign in it")
 	case d.key == "Environment":
 		for _, word := range splitWords(d.value) {
 			if !strings.Contains(word, "=") {

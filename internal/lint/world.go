@@ -355,7 +355,7 @@ func (w *world) check() {
 	for _, look := range []func(*world){
 		checkKeys, checkFiles, checkNames, checkCron, checkSecrets, checkSudoers, checkUnits, checkFirewall, checkRules,
 		checkFail2ban, checkDocker, checkUpgrades, checkSSHD, checkUsers, checkPackages, checkCommands, checkSysctl,
-		checkMounts, checkSettings, checkFormats, checkConfigs, checkUsage, checkValues, checkWhole,
+		checkMounts, checkSettings, checkFormats, checkConfigs, checkUsage, checkCalls, checkValues, checkKeyValues, checkAccountFiles, checkWhole,
 	} {
 		look(w)
 	}
