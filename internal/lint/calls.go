@@ -211,8 +211,12 @@ func (w *world) checkTailscale(c, in *command) {
 
 // forwards reports whether the machine forwards packets.
 func (w *world) forwards() bool {
-	return slices.ContainsFunc(w.files, func(f *file) bool { return strings.Contains(f.text, "ip_forward") || strings.Contains(f.text, ".forwarding") }) ||
-		slices.ContainsFunc(w.commands, func(c command) bool { return strings.Contains(strings.Join(c.words, " "), "forward") && c.inner().name() != "tailscale" }) || w.installs("docker.io", "docker-ce")
+	return slices.ContainsFunc(w.files, func(f *file) bool {
+		return strings.Contains(f.text, "ip_forward") || strings.Contains(f.text, ".forwarding")
+	}) ||
+		slices.ContainsFunc(w.commands, func(c command) bool {
+			return strings.Contains(strings.Join(c.words, " "), "forward") && c.inner().name() != "tailscale"
+		}) || w.installs("docker.io", "docker-ce")
 }
 
 // checkTrusting is about programs that are told to believe everybody.

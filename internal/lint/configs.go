@@ -140,10 +140,10 @@ var nftForms = []struct {
 }{
 	{`\bpolicy\s+([a-z]+)`, "accept drop"},
 	{`\bhook\s+([a-z]+)`, "prerouting input forward output postrouting ingress egress"},
-	{`\b(?:^|\s)(?:tcp|udp)\s+([a-z]+)\b`, "dport sport flags sequence ackseq doff reserved window checksum urgptr option length accept drop reject counter log return jump goto limit"},
+	{`\b(?:^|\s)(?:tcp|udp)\s+([a-z]+)\b`, "dport sport flags sequence ackseq doff reserved window checksum urgptr option length accept drop reject counter log return jump goto limit ct meta ip ip6 th iif oif iifname oifname redirect dnat snat masquerade queue comment quota notrack dport counter"},
 	{`\bct\s+([a-z]+)\b`, "state status mark expiration helper label direction l3proto protocol proto-src proto-dst original reply count bytes packets avgpkt zone timeout expectation id event"},
 	{`\bct\s+state\s+\{?\s*([a-z]+)\b`, "new established related untracked invalid vmap set"},
-	{`^\s*table\s+(?:\{|([a-z0-9]+)\s+[A-Za-z0-9_-]+\s*\{)`, "ip ip6 inet arp bridge netdev"},
+	{`^\s*table\s+([a-z0-9]+)\s+[A-Za-z0-9_-]+\s*\{`, "ip ip6 inet arp bridge netdev"},
 }
 
 // checkNft looks at nftables' rules, of which one broken line unloads all.
@@ -153,10 +153,10 @@ func (w *world) checkNft(f *file) {
 		return
 	}
 	for i, line := range f.lines() {
-		text, _, _ := strings.Cut(line, "#")
+		text, _, _ := strings.Cut(lazy.Regexp(`"[^"]*"`).ReplaceAllString(line, `""`), "#")
 		for _, form := range nftForms {
 			if m := form.as.FindStringSubmatch(text); m != nil && !slices.Contains(words(form.known), m[1]) {
-				w.hint(near(m[1], words(form.known))).report("rules-syntax", f.at(i, strings.Index(line, m[0]), len(m[0])), "nft knows no %s: it loads nothing of the file", strings.TrimSpace(m[0]))
+				w.hint(near(m[1], words(form.known))).report("rules-syntax", f.at(i, max(0, strings.Index(line, m[0])), len(m[0])), "nft knows no %s: it loads nothing of the file", strings.TrimSpace(m[0]))
 			}
 		}
 	}
@@ -280,6 +280,7 @@ func (w *world) checkNetworkd(f *file) {
 	for i, line := range f.lines() {
 		text := strings.TrimSpace(line)
 		key, value, ok := strings.Cut(text, "=")
+		key = strings.TrimSpace(key)
 		at := f.at(i, 0, len(line))
 		switch {
 		case text == "" || text[0] == '#' || text[0] == ';':
@@ -291,6 +292,8 @@ func (w *world) checkNetworkd(f *file) {
 			w.report("file-syntax", at, "this line is before the first [Section]: it is ignored")
 		case section == "Network" && key == "DHCP" && !slices.Contains(networkdDHCP, strings.TrimSpace(value)):
 			w.hint("yes, no, ipv4 or ipv6").report("file-syntax", at, "DHCP= cannot be %q: it is ignored", strings.TrimSpace(value))
+		case networkdKeys[section] != nil && !slices.Contains(networkdKeys[section], key):
+			w.checkNetworkdKey(at, section, key)
 		case section == "Network" && (key == "Address" || key == "Gateway" || key == "DNS"):
 			w.checkNetworkdAddress(at, key, strings.TrimSpace(value))
 		}

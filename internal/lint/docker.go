@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"bake/internal/lazy"
@@ -192,8 +193,12 @@ func (w *world) checkDaemonKey(f *file, key string, raw json.RawMessage) {
 			w.report("docker-hosts", at, "the unit gives dockerd -H already: with both it does not start")
 		}
 	case "bip", "fixed-cidr":
-		if _, err := netip.ParsePrefix(value.(string)); err != nil {
+		prefix, err := netip.ParsePrefix(value.(string))
+		switch {
+		case err != nil:
 			w.hint("such as 10.201.0.1/24").report("docker-value", at, "%q is no network: Docker does not start", value)
+		case key == "bip" && prefix.Addr() == prefix.Masked().Addr() && prefix.Bits() < 31:
+			w.hint("such as "+prefix.Addr().Next().String()+"/"+strconv.Itoa(prefix.Bits())).report("docker-value", at, "%s is the network, and the bridge needs an address in it", value)
 		}
 	case "log-driver", "storage-driver":
 		known := map[string][]string{"log-driver": words("none local json-file syslog journald gelf fluentd awslogs splunk etwlogs gcplogs"), "storage-driver": words("overlay2 fuse-overlayfs btrfs zfs vfs overlayfs stargz native windowsfilter")}[key]

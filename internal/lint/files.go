@@ -22,6 +22,7 @@ func checkFiles(w *world) {
 			w.checkMode(f)
 			w.checkEncoding(f)
 			w.checkOwner(f)
+			w.checkRefused(f)
 			if first, twice := written[f.path]; twice && !f.append && f.path != "" {
 				w.report("file-twice", f.key("path"), "%s is written by %s already: the first content is lost", f.path, first)
 			}
@@ -168,6 +169,32 @@ func (w *world) checkOwner(f *file) {
 	}
 }
 
+// picky are directories whose readers skip a file that is not root's, or that a group may write to.
+var picky = map[string]string{"/etc/sudoers.d": "sudo", "/etc/cron.d": "cron", "/etc/logrotate.d": "logrotate", "/etc/cron.daily": "cron", "/etc/cron.hourly": "cron", "/etc/cron.weekly": "cron", "/root/.ssh": "sshd"}
+
+// checkRefused reports files that their reader refuses because of whose they are, and
+// private ones that others may read.
+func (w *world) checkRefused(f *file) {
+	reader := picky[path.Dir(f.path)]
+	owner, _, _ := strings.Cut(f.owner, ":")
+	switch {
+	case reader != "" && owner != "root" && owner != "" && owner != "0":
+		w.report("file-refused", f.key("owner"), "%s skips a file that is %s's and not root's", reader, owner)
+	case (reader == "cron" && path.Dir(f.path) == "/etc/cron.d" || reader == "logrotate") && f.mode >= 0 && f.mode&0o020 != 0 && f.mode&0o002 == 0:
+		w.report("file-refused", f.key("permissions"), "%s skips a file that a group may write to (%04o)", reader, f.mode)
+	case privateFile.MatchString(f.path) && !strings.HasSuffix(f.path, ".pub") && !strings.HasSuffix(f.path, "authorized_keys") && f.mode >= 0 && f.mode&0o044 != 0 && f.owner != "root:ssl-cert" && !strings.Contains(f.text, "BEGIN CERTIFICATE"):
+		w.hint(`permissions: "0600"`).warn("secret-readable", f.key("permissions"), "others may read %s (%04o)", f.path, f.mode)
+	case path.Dir(f.path) == "/etc/logrotate.d" && lazy.Regexp(`\.(?:bak|disabled|orig|old|swp|dpkg-[a-z]+|ucf-[a-z]+|rpm[a-z]+|cfsaved|rhn-cfg-tmp-[^/]*)$|,v$|~$`).MatchString(f.path):
+		w.report("file-name-ignored", f.key("path"), "logrotate skips a name that ends like this")
+	case path.Dir(f.path) == "/etc/polkit-1/localauthority/50-local.d" || strings.HasSuffix(f.path, ".pkla"):
+		w.hint("write a .rules file in /etc/polkit-1/rules.d").warn("file-name-ignored", f.key("path"), "polkit 121 and later, of Debian 12 and Ubuntu 24.04 on, read no .pkla files")
+	case strings.HasPrefix(f.path, "/etc/systemd/") && strings.HasSuffix(path.Dir(f.path), ".conf.d") && !strings.HasSuffix(f.path, ".conf"):
+		if _, listed := suffixes[path.Dir(f.path)]; !listed {
+			w.report("file-name-ignored", f.key("path"), "in %s only names that end in .conf are read", path.Dir(f.path))
+		}
+	}
+}
+
 // checkRunnable reports a script that is run and may not be.
 func (w *world) checkRunnable(f *file) {
 	if f.mode < 0 || f.mode&0o111 != 0 || f.entry == nil || f.hidden && f.text == "" {
@@ -196,7 +223,7 @@ var suffixes = map[string][]string{
 	"/etc/systemd/timesyncd.conf.d": {".conf"}, "/etc/systemd/logind.conf.d": {".conf"}, "/etc/systemd/system.conf.d": {".conf"},
 	"/etc/systemd/network": {".network", ".netdev", ".link"}, "/etc/rsyslog.d": {".conf"}, "/etc/security/limits.d": {".conf"},
 	"/etc/needrestart/conf.d": {".conf"}, "/etc/polkit-1/rules.d": {".rules"}, "/etc/dnsmasq.d": {"*"}, "/etc/ld.so.conf.d": {".conf"}, "/etc/chrony/conf.d": {".conf"},
-	"/etc/nginx/conf.d": {".conf"}, "/etc/apt/apt.conf.d": {".conf", ""}, "/etc/apt/trusted.gpg.d": {".gpg", ".asc"}, "/etc/binfmt.d": {".conf"}, "/etc/environment.d": {".conf"},
+	"/etc/nginx/conf.d": {".conf"}, "/usr/local/share/ca-certificates": {".crt"}, "/etc/systemd/coredump.conf.d": {".conf"}, "/etc/systemd/networkd.conf.d": {".conf"}, "/etc/security/pwquality.conf.d": {".conf"}, "/etc/default/grub.d": {".cfg"}, "/etc/apt/apt.conf.d": {".conf", ""}, "/etc/apt/trusted.gpg.d": {".gpg", ".asc"}, "/etc/binfmt.d": {".conf"}, "/etc/environment.d": {".conf"},
 }
 
 var plainName = lazy.Regexp(`^[A-Za-z0-9_-]+$`)
@@ -236,6 +263,11 @@ var (
 	cronField = lazy.Regexp(`^[0-9a-zA-Z*/,-]+$`)
 	cronSpan  = lazy.Regexp(`^(?:\*|([0-9]+|[a-z]{3})(?:-([0-9]+|[a-z]{3}))?)(?:/([0-9]+))?$`)
 	cronEnv   = lazy.Regexp(`^[A-Za-z_][A-Za-z0-9_]*\s*=`)
+)
+
+var (
+	cronMonths = words("jan feb mar apr may jun jul aug sep oct nov dec")
+	cronDays   = words("sun mon tue wed thu fri sat")
 )
 
 func checkCron(w *world) {
@@ -297,6 +329,9 @@ func cronFits(field string, limit [2]int) bool {
 			return false
 		}
 		for _, text := range m[1:3] {
+			if text != "" && strings.Trim(text, "0123456789") != "" && !(limit[1] == 12 && slices.Contains(cronMonths, text) || limit[1] == 7 && slices.Contains(cronDays, text)) {
+				return false
+			}
 			n := 0
 			if _, err := fmt.Sscanf(text, "%d", &n); err == nil && (n < limit[0] || n > limit[1]) {
 				return false

@@ -22,6 +22,7 @@ var daemonConf = map[string][]string{
 	"/etc/systemd/logind.conf": words(`Login NAutoVTs ReserveVT KillUserProcesses KillOnlyUsers KillExcludeUsers InhibitDelayMaxSec UserStopDelaySec SleepOperation HandlePowerKey HandlePowerKeyLongPress HandleRebootKey HandleRebootKeyLongPress
 		HandleSuspendKey HandleSuspendKeyLongPress HandleHibernateKey HandleHibernateKeyLongPress HandleSecureAttentionKey HandleLidSwitch HandleLidSwitchExternalPower HandleLidSwitchDocked PowerKeyIgnoreInhibited SuspendKeyIgnoreInhibited HibernateKeyIgnoreInhibited LidSwitchIgnoreInhibited
 		RebootKeyIgnoreInhibited HoldoffTimeoutSec IdleAction IdleActionSec RuntimeDirectorySize RuntimeDirectoryInodesMax RemoveIPC InhibitorsMax SessionsMax StopIdleSessionSec DesignatedMaintenanceTime WallMessages`),
+	"/etc/systemd/coredump.conf": words(`Coredump Storage Compress ProcessSizeMax ExternalSizeMax JournalSizeMax MaxUse KeepFree EnterNamespace`),
 }
 
 // storages are journald's.
@@ -34,6 +35,7 @@ var logrotateWords = words(`compress nocompress compresscmd uncompresscmd compre
 
 // checkFormats looks at files whose reader is strict, and which are no other rule's.
 func checkFormats(w *world) {
+	w.checkSettingsTwice()
 	for _, f := range w.files {
 		if f.hidden || f.text == "" || f.layer != nil && strings.HasSuffix(f.layer.Origin, ".sh") {
 			continue
@@ -81,7 +83,8 @@ func (w *world) checkDaemonConf(f *file, known []string) {
 			w.hint("write ["+known[0]+"] before it").report("file-syntax", at, "this line is before the first [Section]: it is ignored")
 		case !slices.Contains(known[1:], key):
 			w.hint(near2(key, known[1:])).report("file-syntax", at, "there is no setting %s here: it is ignored", key)
-		case key == "Storage" && !slices.Contains(storages, value):
+		case w.daemonValue(at, known[0], key, value):
+		case known[0] == "Journal" && key == "Storage" && !slices.Contains(storages, value):
 			w.hint(near(value, storages)).report("file-syntax", at, "Storage= is volatile, persistent, auto or none, not %q", value)
 		}
 	}
@@ -163,6 +166,8 @@ func (w *world) checkLogrotate(f *file) {
 		case strings.HasPrefix(first, "/") || strings.HasPrefix(first, `"`):
 		case !slices.Contains(logrotateWords, first):
 			w.hint(near(first, logrotateWords)).report("file-syntax", f.at(i, 0, len(line)), "logrotate knows no %s", first)
+		default:
+			w.checkLogrotateValue(f.at(i, 0, len(line)), first, strings.Fields(text)[1:])
 		}
 	}
 	if open != 0 || script {

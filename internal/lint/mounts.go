@@ -72,6 +72,7 @@ func (w *world) checkMountEntry(at spot, fields []string, defaults *doc.Node) {
 		}
 	}
 	w.checkMountPlace(at, where, kind)
+	w.checkMountForms(at, device, where, kind, options, pass)
 	switch {
 	case len(fields) < 6 && defaults == nil:
 		w.report("mounts-short", at, "what is left out becomes nofail, _netdev and a check at each boot, with an order that older releases got wrong: give all six fields")
@@ -85,6 +86,37 @@ func (w *world) checkMountEntry(at spot, fields []string, defaults *doc.Node) {
 	if kind == "virtiofs" {
 		w.checkShare(at, device, where, options)
 	}
+}
+
+// checkMountForms looks at what fields say together.
+func (w *world) checkMountForms(at spot, device, where, kind, options, pass string) {
+	all := strings.Split(options, ",")
+	size := lazy.Regexp(`(?:^|,)size=([^,]*)`).FindStringSubmatch(options)
+	mode := lazy.Regexp(`(?:^|,)mode=([^,]*)`).FindStringSubmatch(options)
+	bind := slices.Contains(all, "bind") || slices.Contains(all, "rbind")
+	switch {
+	case kind == "bind":
+		w.hint("write none, and the option bind").report("mounts-type", at, "there is no file system bind")
+	case kind == "none" && !bind && where != "none" && where != "swap" && strings.HasPrefix(where, "/"):
+		w.report("mounts-type", at, "the type none is for bind mounts, with the option bind")
+	case kind == "tmpfs" && size != nil && !lazy.Regexp(`^[0-9]+[kKmMgG%]?$`).MatchString(size[1]):
+		w.report("mounts-options", at, "%q is no size such as 512m or 50%%: the mount fails", size[1])
+	case kind == "tmpfs" && mode != nil && strings.Trim(mode[1], "01234567") != "":
+		w.report("mounts-options", at, "%q is no octal mode: the mount fails", mode[1])
+	case pass == "1" && where != "/" && where != "none":
+		w.hint("write 2, or 0").warn("mounts-options", at, "the first pass is for the root file system")
+	case (kind == "swap" || where == "swap") && strings.HasPrefix(device, "/") && !strings.HasPrefix(device, "/dev/") && !w.makesSwap(device):
+		w.hint("the key swap makes the file and the line").warn("mounts-device", at, "nothing here makes the swap file %s", device)
+	}
+	if m := lazy.Regexp(`(?:^|,)(?:password|pass)=([^,$]+)`).FindStringSubmatch(options); m != nil {
+		w.hint("write credentials=FILE, with mode 0600").report("secret-plain", at, "the password stands here, and in /etc/fstab, which every user reads")
+	}
+}
+
+// makesSwap reports whether something makes a swap file.
+func (w *world) makesSwap(name string) bool {
+	n := w.get("swap.filename")
+	return n != nil && n.Text == name || n == nil && w.config.Get("swap") != nil && name == "/swap.img" || slices.ContainsFunc(w.commands, func(c command) bool { return c.inner().name() == "mkswap" })
 }
 
 func (w *world) checkMountPlace(at spot, where, kind string) {
@@ -126,6 +158,7 @@ func (w *world) checkMountWords(at spot, device, where, kind, options, pass stri
 
 // checkShare looks at a mount of a directory of the hypervisor.
 func (w *world) checkShare(at spot, tag, where, options string) {
+	stated := false
 	if w.host != nil {
 		shared := false
 		for _, l := range w.host.Layers {
@@ -134,6 +167,7 @@ func (w *world) checkShare(at spot, tag, where, options string) {
 			}
 			for _, d := range l.State {
 				if where != "" && (d.Dir == where || strings.HasPrefix(d.Dir, where+"/") || strings.HasPrefix(where, d.Dir+"/")) {
+					stated = true
 					w.report("mounts-state", at, "%s is state of the layer %s: SQLite loses data on virtiofs", d.Dir, l.Name)
 				}
 			}
@@ -141,7 +175,8 @@ func (w *world) checkShare(at spot, tag, where, options string) {
 		if !shared {
 			w.report("mounts-no-share", at, "no layer asks the machine for a share %q", tag)
 		}
-	} else if strings.Contains(where, "openclaw") && !strings.Contains(where, "workspace") {
+	}
+	if !stated && strings.Contains(where, "openclaw") && !strings.Contains(where, "workspace") {
 		w.warn("mounts-state", at, "if this is where OpenClaw keeps its state: SQLite loses data on virtiofs")
 	}
 	all := strings.Split(options, ",")
@@ -185,6 +220,7 @@ func (w *world) checkFstabLine(at spot, line string) {
 		pass = fields[5]
 	}
 	w.checkMountPlace(at, fields[1], fields[2])
+	w.checkMountForms(at, fields[0], fields[1], fields[2], fields[3], pass)
 	w.checkMountWords(at, fields[0], fields[1], fields[2], fields[3], pass, true)
 }
 

@@ -58,6 +58,7 @@ func checkNetwork(w *world, root *doc.Node) {
 	}
 	w.checkDevices(n)
 	w.checkLinks(n)
+	w.checkSecretsOf("", n)
 	var physical, waiting []doc.Pair
 	if cards := n.Get("ethernets"); cards != nil {
 		for _, pair := range cards.Pairs {
@@ -107,15 +108,21 @@ func (w *world) checkDevices(n *doc.Node) {
 		}
 		for _, pair := range devices.Pairs {
 			at := spot{node: pair.Key, path: kind + "." + pair.Key.Text}
-			parts := itemTexts(nodeOr(pair.Value.Get("interfaces")))
+			parts := slices.Clone(nodeOr(pair.Value.Get("interfaces")).Items)
 			if link := pair.Value.Get("link"); link != nil {
-				parts = append(parts, link.Text)
+				parts = append(parts, link)
 			}
 			for _, part := range parts {
-				used[part] = true
-				if !names[part] {
-					w.report("network-key", at, "nothing defines %s: netplan refuses the file", part)
+				used[part.Text] = true
+				if !names[part.Text] {
+					w.report("network-key", spot{node: part, path: at.path}, "nothing defines %s: netplan refuses the file", part.Text)
 				}
+				if kind != "vlans" && names[part.Text] {
+					w.checkMember(n, part, pair.Key.Text)
+				}
+			}
+			if id := pair.Value.Get("id"); id != nil {
+				at.node = id
 			}
 			if id := pair.Value.Get("id"); kind == "vlans" && (id == nil || !onlyDigits(id.Text) || len(id.Text) > 4 || id.Text > "4094" && len(id.Text) == 4) {
 				w.report("network-value", at, "a VLAN has an id from 0 to 4094")
@@ -148,6 +155,30 @@ func (w *world) checkDevices(n *doc.Node) {
 	}
 }
 
+// checkMember reports a card that has addresses of its own although it is a part of
+// something that has them.
+func (w *world) checkMember(n, part *doc.Node, of string) {
+	for _, kind := range networkKinds {
+		card := n.Get(kind).Get(part.Text)
+		if isTrue(card.Get("dhcp4")) || isTrue(card.Get("dhcp6")) || len(nodeOr(card.Get("addresses")).Items) > 0 {
+			w.warn("network-address", spot{node: part, path: of}, "%s is a part of %s, and has addresses of its own: the machine answers on neither reliably", part.Text, of)
+		}
+	}
+}
+
+// wordsOfCard are keys of a device with few values.
+var wordsOfCard = map[string][]string{"dhcp-identifier": words("mac duid"), "activation-mode": words("manual off"), "ipv6-address-generation": words("eui64 stable-privacy"), "renderer": words("networkd NetworkManager sriov")}
+
+// checkSecretsOf looks for passwords of wireless networks and the like.
+func (w *world) checkSecretsOf(path string, n *doc.Node) {
+	for _, pair := range n.Pairs {
+		if slices.Contains(words("password psk client-key-password private"), pair.Key.Text) && pair.Value.Scalar() && len(pair.Value.Text) > 3 && !strings.HasPrefix(pair.Value.Text, "/") {
+			w.warn("secret-plain", spot{node: pair.Value, path: doc.Join(path, pair.Key.Text)}, "the password stands here for everybody who reads the seed")
+		}
+		w.checkSecretsOf(doc.Join(path, pair.Key.Text), pair.Value)
+	}
+}
+
 func nodeOr(n *doc.Node) *doc.Node {
 	if n == nil {
 		return &doc.Node{}
@@ -167,6 +198,8 @@ func (w *world) checkCard(path string, pair doc.Pair, ethernet bool) {
 			w.hint(near(key, cardKeys)).report("network-key", at, "a device has no key %s", key)
 		case slices.Contains(words("dhcp4 dhcp6 optional critical wakeonlan accept-ra"), key) && p.Value.Kind != doc.Bool && !(key == "accept-ra" && p.Value.Kind == doc.Null):
 			w.report("network-value", spot{node: p.Value, path: at.path}, "this is %s, want true or false", p.Value.Kind)
+		case wordsOfCard[key] != nil && !slices.Contains(wordsOfCard[key], p.Value.Text):
+			w.hint(cmpOr(near(p.Value.Text, wordsOfCard[key]), "one of: "+strings.Join(wordsOfCard[key], " "))).report("network-value", spot{node: p.Value, path: at.path}, "%s cannot be %q", key, p.Value.Text)
 		case key == "gateway4" || key == "gateway6":
 			w.hint("write routes: [{to: default, via: ADDRESS}]").report("network-deprecated", at, "%s is from the past", key)
 		case key == "nameservers" && p.Value.Kind != doc.Map:
@@ -174,6 +207,9 @@ func (w *world) checkCard(path string, pair doc.Pair, ethernet bool) {
 		}
 	}
 	match := card.Get("match")
+	if n := card.Get("set-name"); n != nil && match != nil && match.Get("macaddress") == nil && match.Get("driver") == nil && match.Get("name") == nil {
+		w.report("network-set-name", spot{node: n, path: path + ".set-name"}, "the match is empty, and fits every card: set-name needs a macaddress or driver")
+	}
 	if match != nil {
 		for _, p := range match.Pairs {
 			if !slices.Contains(words("macaddress name driver"), p.Key.Text) {
@@ -243,10 +279,14 @@ func (w *world) checkAddresses(card *doc.Node, path string) {
 		switch {
 		case to == nil:
 			w.report("network-address", spot{node: r, path: path + ".routes"}, "the route says not where to")
+		case via == nil && r.Get("scope") == nil && r.Get("type") == nil && !isTrue(r.Get("on-link")):
+			w.hint("add via: ADDRESS").report("network-address", spot{node: r, path: path + ".routes"}, "the route says not by whom: netplan refuses the file")
 		case via != nil:
 			addr, err := netip.ParseAddr(via.Text)
 			if err != nil {
 				w.report("network-address", spot{node: via, path: path + ".routes"}, "%q is no address", via.Text)
+			} else if slices.ContainsFunc(nets, func(p netip.Prefix) bool { return p.Addr() == addr }) {
+				w.report("network-address", spot{node: via, path: path + ".routes"}, "the gateway %s is the card's own address", addr)
 			} else if len(nets) > 0 && !isTrue(r.Get("on-link")) && !slices.ContainsFunc(nets, func(p netip.Prefix) bool { return p.Contains(addr) }) && !addr.IsLinkLocalUnicast() && !isTrue(card.Get("dhcp4")) {
 				w.hint("add on-link: true if that is meant").report("network-address", spot{node: via, path: path + ".routes"}, "the gateway %s is in no network of the card", addr)
 			}

@@ -58,7 +58,7 @@ func (w *world) networkSchema(r Release, root *doc.Node) {
 	}
 	// netplan reads numbers as text, and cloud-init takes a loopback that its schema leaves out.
 	w.schema(r, slices.DeleteFunc(r.Schema.Network(root), func(f schema.Finding) bool {
-		return severity == Warning && strings.HasPrefix(f.Problem.Message, "this is a whole number, want text") || strings.HasPrefix(f.Problem.Message, `"loopback" is not allowed`)
+		return severity == Warning && (strings.HasPrefix(f.Problem.Message, "this is a whole number, want text") || f.Problem.Path != "" && slices.Contains(networkKinds, strings.TrimPrefix(f.Problem.Path, "network."))) || strings.HasPrefix(f.Problem.Message, `"loopback" is not allowed`)
 	}), severity)
 }
 

@@ -138,6 +138,7 @@ func checkSSHD(w *world) {
 	}
 	w.checkSSHSettings()
 	w.checkSSHLockout()
+	w.checkSSHDTogether()
 }
 
 func (w *world) checkSSHDLine(l sshdLine) {

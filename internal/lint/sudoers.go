@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"bake/internal/doc"
 	"bake/internal/lazy"
 )
 
@@ -33,7 +34,7 @@ func checkSudoers(w *world) {
 	}
 	for _, u := range w.users {
 		n := u.entry.Get("sudo")
-		if n == nil || n.Text == "false" || n.Text == "true" {
+		if n == nil || n.Kind == doc.Bool || n.Kind == doc.Null {
 			continue
 		}
 		var lines []sudoLine
@@ -118,6 +119,9 @@ func (w *world) checkSudoLines(lines []sudoLine) {
 		switch {
 		case sudoAlias.MatchString(l.text):
 		case strings.HasPrefix(l.text, "@include") || strings.HasPrefix(l.text, "#include"):
+			if fields := strings.Fields(l.text); len(fields) > 1 && lazy.Regexp(`^/(?:home|tmp|var/tmp|opt|srv)/`).MatchString(fields[1]) {
+				w.report("sudoers-writable", l.at, "%s can be written by others than root", fields[1])
+			}
 		case strings.HasPrefix(l.text, "Defaults"):
 			w.checkSudoDefaults(l)
 		default:
@@ -167,6 +171,8 @@ func (w *world) checkSudoDefaults(l sudoLine) {
 			continue
 		}
 		switch {
+		case !slices.Contains(sudoDefaults, strings.TrimPrefix(name, "!")) && name != "" && !strings.ContainsAny(name, ":@>!%"):
+			w.hint(near(name, sudoDefaults)).warn("sudoers-syntax", l.at, "sudo has no setting %s", name)
 		case name == "!authenticate" || name == "!env_reset" || name == "setenv" || name == "!requiretty" && false:
 			w.report("sudoers-environment", l.at, "%s gives away what makes sudo safe", name)
 		case (name == "env_keep" || name == "env_check") && strings.Contains(one, "=") && lazy.Regexp(`LD_|PAGER|EDITOR|VISUAL|PYTHON|PERL|NODE_|BASH_ENV|\bENV\b|PATH\b|SHELLOPTS|\*`).MatchString(one):

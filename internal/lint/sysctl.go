@@ -75,6 +75,8 @@ func checkSysctl(w *world) {
 		w.checkSetting(l)
 		if before, twice := first[l.key]; twice && before.value != l.value && before.file == l.file {
 			w.report("sysctl-twice", l.at, "%s is %s above: the last one counts", l.key, before.value)
+		} else if twice && before.value != l.value && (before.file.layer == nil || l.file.layer == nil) {
+			w.report("sysctl-twice", l.at, "%s is %s in %s: the file whose name comes last counts", l.key, before.value, before.file.path)
 		}
 		first[l.key] = l
 	}

@@ -225,7 +225,7 @@ func (w *world) knowsUnit(name string) bool {
 		}
 	}
 	if w.host != nil { // a layer's own program makes it
-		return slices.ContainsFunc(w.files, func(f *file) bool { return f.layer != nil && strings.Contains(f.text, stem) && f.mode&0o111 != 0 }) ||
+		return slices.ContainsFunc(w.files, func(f *file) bool { return f.layer != nil && strings.Contains(f.text, "/"+full) }) ||
 			slices.ContainsFunc(w.host.Layers, func(l layerRendered) bool { return strings.Contains(l.Name, stem) })
 	}
 	return false

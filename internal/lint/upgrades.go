@@ -119,6 +119,7 @@ func checkUpgrades(w *world) {
 	for _, f := range w.under("/etc/apt/apt.conf.d") {
 		lines := w.aptLines(f)
 		w.checkOrigins(f, lines)
+		w.checkUpgradeLists(f, lines)
 		for _, l := range lines {
 			w.checkAptLine(l)
 		}

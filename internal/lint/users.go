@@ -202,6 +202,7 @@ func checkUsers(w *world) {
 		}
 	}
 	w.checkKeys(w.config.Get("ssh_authorized_keys"), "ssh_authorized_keys")
+	w.checkImports(w.config.Get("ssh_import_id"), "ssh_import_id")
 	w.checkWayIn()
 	w.checkChpasswd()
 }
@@ -237,6 +238,8 @@ func (w *world) checkUserGroups(u user) {
 		switch {
 		case strings.Contains(g, " "):
 			w.hint("separate groups by commas, or write a list").report("users-group-unknown", at, "%q is taken for the name of one group", g)
+		case g == "wheel" && u.entry.Get("sudo") == nil:
+			w.hint("write sudo").warn("users-group-unknown", at, "on Debian and Ubuntu the group wheel gives no right")
 		case asRoot[g] != "":
 			w.report("users-group-root", at, "the group %s makes %s root: %s", g, u.name, asRoot[g])
 		case !w.knowsGroup(g) && isFalse(u.entry.Get("create_groups")):
@@ -283,6 +286,11 @@ func (w *world) checkHome(u user) {
 		case !known && w.file(n.Text) == nil:
 			w.warn("users-shell", u.at("shell"), "nothing here brings %s", n.Text)
 		}
+	}
+	if n := u.entry.Get("shell"); n != nil && slices.Contains(words("nologin false"), base(n.Text)) && u.entry.Get("ssh_authorized_keys") != nil && !slices.ContainsFunc(w.files, func(f *file) bool {
+		return strings.Contains(f.text, "internal-sftp") || strings.Contains(f.text, "ForceCommand")
+	}) {
+		w.warn("users-shell", u.at("shell"), "%s has keys and no shell: a login ends at once", u.name)
 	}
 	keys := u.entry.Get("ssh_authorized_keys") != nil || u.entry.Get("ssh_import_id") != nil
 	if keys && (isTrue(u.entry.Get("no_create_home")) || isTrue(u.entry.Get("system")) && !isFalse(u.entry.Get("no_create_home")) && u.entry.Get("homedir") == nil) {
@@ -371,6 +379,14 @@ var (
 	importForm = lazy.Regexp(`^(?:(?:lp|gh):)?[A-Za-z0-9._+-]+$`)
 )
 
+func (w *world) checkImports(list *doc.Node, path string) {
+	for i, item := range nodeOr(list).Items {
+		if !importForm.MatchString(item.Text) {
+			w.hint("write gh:NAME or lp:NAME").report("users-key", spot{node: item, path: entryName(path, i)}, "%q is no name at GitHub or Launchpad", item.Text)
+		}
+	}
+}
+
 // checkAccountForm looks at values of a user that useradd would refuse.
 func (w *world) checkAccountForm(u user) {
 	if n := u.entry.Get("expiredate"); n != nil && !dateForm.MatchString(n.Text) {
@@ -379,13 +395,7 @@ func (w *world) checkAccountForm(u user) {
 	if n := u.entry.Get("uid"); n != nil && !onlyDigits(n.Text) {
 		w.report("users-value", u.at("uid"), "%q is no number", n.Text)
 	}
-	if list := u.entry.Get("ssh_import_id"); list != nil {
-		for i, item := range list.Items {
-			if !importForm.MatchString(item.Text) {
-				w.hint("write gh:NAME or lp:NAME").report("users-key", spot{node: item, path: fmt.Sprintf("%s.ssh_import_id[%d]", u.path, i)}, "%q is no name at GitHub or Launchpad", item.Text)
-			}
-		}
-	}
+	w.checkImports(u.entry.Get("ssh_import_id"), u.path+".ssh_import_id")
 	hash := u.entry.Get("passwd")
 	switch {
 	case u.name == "root":

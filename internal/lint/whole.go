@@ -23,6 +23,7 @@ func checkWhole(w *world) {
 	w.checkPorts()
 	w.checkOffline()
 	w.checkLayers()
+	w.checkBetween()
 }
 
 func (w *world) hasLayer(name string) bool {
@@ -34,7 +35,6 @@ var ufwPorts = lazy.Regexp(`(?m)^\s*ufw allow ([0-9]+)/(?:tcp|udp)$`)
 
 func (w *world) checkPorts() {
 	var opened []string
-	var at spot
 	for _, f := range w.files {
 		for _, m := range ufwPorts.FindAllStringSubmatch(f.text, -1) {
 			if f.layer != nil {
@@ -42,8 +42,15 @@ func (w *world) checkPorts() {
 			}
 		}
 	}
-	at = w.hostKey("layers")
+	at, parameters := w.layerAt("ufw")
 	for _, port := range opened {
+		for _, key := range words("allow_tcp allow_udp") {
+			for _, item := range nodeOr(parameters.Get(key)).Items {
+				if item.Text == port {
+					at = spot{node: item, path: "layers.ufw." + key}
+				}
+			}
+		}
 		known, listed := listeners[port]
 		if port == "22" && w.hasLayer("ssh") {
 			continue
@@ -74,6 +81,13 @@ func (w *world) mentions(port string) bool {
 
 // hostKey is a place in the host file.
 func (w *world) hostKey(key string) spot {
+	if w.host.Merged != nil {
+		for _, pair := range w.host.Merged.Pairs {
+			if top, _, _ := strings.Cut(key, "."); pair.Key.Text == top && pair.Key.Pos.Line > 0 {
+				return spot{node: pair.Key, path: key}
+			}
+		}
+	}
 	n := &doc.Node{Kind: doc.Map}
 	n.Pos.File = w.host.File
 	return spot{node: n, path: key}
