@@ -221,6 +221,27 @@ func lineOf(text string, line int) (string, bool) {
 	return before, true
 }
 
+// Block returns the lines of a text that is written as a block, as they stand in the file;
+// nil for one that is not.
+func (n *Node) Block() []string {
+	if n.Pos.Line < 1 || n.Pos.Line > len(n.lines) {
+		return nil
+	}
+	head := n.lines[n.Pos.Line-1]
+	if n.Pos.Col > len(head) || head[n.Pos.Col-1] != '|' && head[n.Pos.Col-1] != '>' {
+		return nil
+	}
+	depth := func(line string) int { return len(line) - len(strings.TrimLeft(line, " ")) }
+	var out []string
+	for _, line := range n.lines[n.Pos.Line:] {
+		if strings.TrimSpace(line) != "" && depth(line) <= depth(head) {
+			break
+		}
+		out = append(out, line)
+	}
+	return out
+}
+
 // Inside returns where a character of a text's line is in the file, line and
 // column counted from 0, and the file's line. For a text that is not written
 // line by line, it is where the text begins.

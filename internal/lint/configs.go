@@ -140,7 +140,7 @@ var nftForms = []struct {
 }{
 	{`\bpolicy\s+([a-z]+)`, "accept drop"},
 	{`\bhook\s+([a-z]+)`, "prerouting input forward output postrouting ingress egress"},
-	{`\b(?:^|\s)(?:tcp|udp)\s+([a-z]+)\b`, "dport sport flags sequence ackseq doff reserved window checksum urgptr option length accept drop reject counter log return jump goto limit ct meta ip ip6 th iif oif iifname oifname redirect dnat snat masquerade queue comment quota notrack dport counter"},
+	{`(?:^|[\s;{])(?:tcp|udp)\s+([a-z]+)\b`, "dport sport flags sequence ackseq doff reserved window checksum urgptr option length accept drop reject counter log return jump goto limit ct meta ip ip6 th iif oif iifname oifname redirect dnat snat masquerade queue comment quota notrack dport counter"},
 	{`\bct\s+([a-z]+)\b`, "state status mark expiration helper label direction l3proto protocol proto-src proto-dst original reply count bytes packets avgpkt zone timeout expectation id event"},
 	{`\bct\s+state\s+\{?\s*([a-z]+)\b`, "new established related untracked invalid vmap set"},
 	{`^\s*table\s+([a-z0-9]+)\s+[A-Za-z0-9_-]+\s*\{`, "ip ip6 inet arp bridge netdev"},
@@ -243,6 +243,11 @@ func (w *world) checkPreferences(f *file) {
 	for i, line := range lines {
 		if text := strings.TrimSpace(line); text != "" {
 			key, _, ok := strings.Cut(text, ":")
+			if value, is := strings.CutPrefix(strings.ToLower(text), "pin-priority:"); is && !numeric.MatchString(strings.TrimSpace(value)) {
+				w.report("file-syntax", f.at(i, 0, len(line)), "%q is no number: apt refuses to work", strings.TrimSpace(value))
+			} else if value, is := strings.CutPrefix(strings.ToLower(text), "pin:"); is && !lazy.Regexp(`^(?:release|origin|version)\s`).MatchString(strings.TrimSpace(value)) {
+				w.hint("such as Pin: origin HOST").report("file-syntax", f.at(i, 0, len(line)), "a pin is for a release, an origin or a version: apt refuses to work")
+			}
 			if ok && text[0] != '#' {
 				if start < 0 {
 					start = i

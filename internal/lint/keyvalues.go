@@ -32,25 +32,26 @@ func folded(n *doc.Node) bool {
 	return p.Pos.Col >= 1 && p.Pos.Col <= len(runes) && runes[p.Pos.Col-1] == '>'
 }
 
-// foldedEnd is what a line ends in if the next one goes on with it.
-var foldedCommands = lazy.Regexp(`(?:;|&&|\|\||\|)\s`)
+// begins are words that begin a command, and seldom stand elsewhere at the head of a line.
+var begins = words("cd ls export if for while until case echo printf touch mkdir rm cp mv ln sed chmod chown cat set source systemctl apt apt-get curl wget git docker npm ufw iptables useradd usermod mount sysctl tar sleep")
+
+// goesOn is the end of a line, or the head of a command, after which a word is an argument.
+var goesOn = lazy.Regexp(`(?:;|&&|\|\||\||\\|\bthen|\bdo|\belse|\{|\(|sudo|exec|env|xargs)$|^(?:docker|kubectl|sudo|su|ssh) `)
 
 // checkFolded reports commands and files of several lines that become one.
 func (w *world) checkFolded() {
 	for key, items := range w.commandLists() {
 		for i, item := range items {
-			text := strings.TrimSpace(item.Text)
-			if !folded(item) || foldedCommands.MatchString(text) || strings.Contains(text, "\n") {
+			if !folded(item) {
 				continue
 			}
-			starts := 0
-			for _, word := range strings.Fields(text) {
-				if slices.Contains(programs, word) && !slices.Contains(words("install env time read source test set head tail sort cut tr find service date hostname command node ip ss go"), word) {
-					starts++
+			lines := item.Block()
+			for j := 1; j < len(lines); j++ {
+				before, word := strings.TrimSpace(lines[j-1]), strings.Fields(lines[j] + " x")[0]
+				if before != "" && slices.Contains(begins, word) && !goesOn.MatchString(before) {
+					w.hint("write | for >").report("yaml-folded", spot{node: item, path: entryName(key, i)}, "> makes one line of these: the command %s is an argument of the one before", word)
+					break
 				}
-			}
-			if first := strings.Fields(text + " x")[0]; starts > 1 && wrappers[first] == 0 && first != "sudo" && first != "env" && first != "docker" && first != "su" {
-				w.hint("write | for >").warn("yaml-folded", spot{node: item, path: entryName(key, i)}, "> makes one line of these: the second command is an argument of the first")
 			}
 		}
 	}

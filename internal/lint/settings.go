@@ -209,6 +209,7 @@ func (w *world) checkMergeHow() {
 				return
 			}
 			options[m[1]] = strings.FieldsFunc(m[2], func(r rune) bool { return r == ',' || r == ' ' })
+			w.checkMergeOptions(at, m[1], options[m[1]])
 		}
 	}
 	for _, item := range n.Items {
@@ -224,6 +225,9 @@ func (w *world) checkMergeHow() {
 			}
 		}
 	}
+	for _, item := range n.Items {
+		w.checkMergeOptions(spot{node: item, path: "merge_how"}, item.Get("name").Text, options[item.Get("name").Text])
+	}
 	dict, list := options["dict"], options["list"]
 	recurses := slices.ContainsFunc(dict, func(o string) bool { return o == "recurse_list" || o == "recurse_array" })
 	switch {
@@ -231,6 +235,18 @@ func (w *world) checkMergeHow() {
 		w.report("merge-how", at, "without recurse_list in dict() the lists of this part are dropped, and not appended")
 	case !slices.Contains(dict, "replace") && !recurses && len(list) == 0:
 		w.report("merge-how", at, "this drops what earlier parts have set already: only list(append)+dict(no_replace,recurse_list), in every part, appends")
+	}
+}
+
+// mergeOptions are those of cloud-init's mergers.
+var mergeOptions = map[string][]string{"list": words("append prepend replace no_replace recurse_dict recurse_list recurse_array recurse_str"), "dict": words("allow_delete replace no_replace recurse_dict recurse_list recurse_array recurse_str"), "str": words("append")}
+
+// checkMergeOptions reports an option that a merger ignores.
+func (w *world) checkMergeOptions(at spot, merger string, options []string) {
+	for _, option := range options {
+		if !slices.Contains(mergeOptions[merger], option) {
+			w.hint(near(option, mergeOptions[merger])).report("merge-how", at, "%s() has no option %s, and ignores it: what is there already is replaced", merger, option)
+		}
 	}
 }
 

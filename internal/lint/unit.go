@@ -4,6 +4,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"bake/internal/lazy"
 )
 
 // unit is a unit file or a drop-in.
@@ -179,6 +181,9 @@ var imageUnits = words(`ssh.service ssh.socket sshd.service cron.service rsyslog
 	debug-shell.service suspend.target sleep.target hibernate.target hybrid-sleep.target rpc-statd.service blk-availability.service dbus-broker.service whoopsie.service apport.service kdump-tools.service
 	bake-attest.service bake-attested.target bake-gate.service bake-payload.service bake-state.service bake-tailnet.service bake-tailnet.path`)
 
+// told are files of layers that are given the name of a unit, and do not bring it.
+var told = lazy.Regexp(`layers/(?:sudoers|service-hardening|unattended-upgrades)/`)
+
 // knowsUnit reports whether something brings a unit: the image, a file, a package
 // with a name like it.
 func (w *world) knowsUnit(name string) bool {
@@ -225,7 +230,9 @@ func (w *world) knowsUnit(name string) bool {
 		}
 	}
 	if w.host != nil { // a layer's own program makes it
-		return slices.ContainsFunc(w.files, func(f *file) bool { return f.layer != nil && strings.Contains(f.text, "/"+full) }) ||
+		return slices.ContainsFunc(w.files, func(f *file) bool {
+			return f.layer != nil && strings.Contains(f.text, "/"+full) && !told.MatchString(f.layer.Origin)
+		}) ||
 			slices.ContainsFunc(w.host.Layers, func(l layerRendered) bool { return strings.Contains(l.Name, stem) })
 	}
 	return false

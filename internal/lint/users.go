@@ -287,7 +287,7 @@ func (w *world) checkHome(u user) {
 			w.warn("users-shell", u.at("shell"), "nothing here brings %s", n.Text)
 		}
 	}
-	if n := u.entry.Get("shell"); n != nil && slices.Contains(words("nologin false"), base(n.Text)) && u.entry.Get("ssh_authorized_keys") != nil && !slices.ContainsFunc(w.files, func(f *file) bool {
+	if n := u.entry.Get("shell"); n != nil && slices.Contains(words("nologin false"), base(n.Text)) && !strings.Contains(flatText(u.entry), "sftp") && !strings.Contains(flatText(u.entry), "restrict") && u.entry.Get("ssh_authorized_keys") != nil && !slices.ContainsFunc(w.files, func(f *file) bool {
 		return strings.Contains(f.text, "internal-sftp") || strings.Contains(f.text, "ForceCommand")
 	}) {
 		w.warn("users-shell", u.at("shell"), "%s has keys and no shell: a login ends at once", u.name)

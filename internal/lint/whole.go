@@ -52,6 +52,10 @@ func (w *world) checkPorts() {
 			}
 		}
 		known, listed := listeners[port]
+		if port == "18789" && w.hasLayer("openclaw") {
+			w.hint("reach it by ssh -L, or tailscale serve").report("port-unused", at, "the gateway listens on 127.0.0.1 alone: nobody reaches it by this port, until it listens elsewhere one day")
+			continue
+		}
 		if port == "22" && w.hasLayer("ssh") {
 			continue
 		}
@@ -124,7 +128,8 @@ func (w *world) checkLayers() {
 	w.checkFail2banLayer()
 	for _, name := range w.lingering() {
 		if !slices.ContainsFunc(w.files, func(f *file) bool { return strings.Contains(f.path, "/systemd/user/") }) && w.systemUser(name) {
-			w.report("cmd-linger", w.hostKey("layers"), "%s lingers and has no units of its own: a second manager runs for nothing, outside of every sandbox", name)
+			at, _ := w.layerAt("linger")
+			w.report("cmd-linger", at, "%s lingers and has no units of its own: a second manager runs for nothing, outside of every sandbox", name)
 		}
 	}
 }
@@ -156,6 +161,13 @@ func (w *world) lingering() []string {
 		}
 	}
 	for _, c := range w.commands {
+		if in := c.inner(); in.is("loginctl", "enable-linger") {
+			for _, name := range in.args()[1:] {
+				if !slices.ContainsFunc(w.users, func(u user) bool { return u.name == name }) { // whom checkLinger has looked at
+					out = append(out, name)
+				}
+			}
+		}
 		for _, word := range c.inner().words {
 			if name, ok := strings.CutPrefix(word, "/var/lib/systemd/linger/"); ok {
 				out = append(out, name)
