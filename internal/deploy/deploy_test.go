@@ -374,14 +374,25 @@ func TestPaused(t *testing.T) {
 	must(t)(d.Up(t.Context(), baked(t, one)))
 	must(t)(d.Deploy(t.Context(), baked(t, two)))
 	m.machine.Paused, m.fails = true, "shutdown"
-	for name, do := range map[string]func() (Outcome, error){
-		"up":       func() (Outcome, error) { return d.Up(t.Context(), baked(t, two)) },
-		"deploy":   func() (Outcome, error) { return d.Deploy(t.Context(), baked(t, three)) },
-		"rollback": func() (Outcome, error) { return d.Rollback(t.Context()) },
-	} {
-		if _, err := do(); err == nil || !strings.Contains(err.Error(), "virsh resume zap") {
-			t.Errorf("%s: %v", name, err)
+	refuse := func(want string) {
+		t.Helper()
+		for name, do := range map[string]func() (Outcome, error){
+			"up":       func() (Outcome, error) { return d.Up(t.Context(), baked(t, two)) },
+			"deploy":   func() (Outcome, error) { return d.Deploy(t.Context(), baked(t, three)) },
+			"rollback": func() (Outcome, error) { return d.Rollback(t.Context()) },
+		} {
+			var lacks *hypervisor.LackError
+			if _, err := do(); !errors.As(err, &lacks) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v", name, err)
+			}
 		}
+	}
+	refuse("virsh resume zap")
+	// Nor does one boot that is suspended to a file: it would go on with the disks of then.
+	m.machine.Paused, m.machine.Running, m.machine.Saved = false, false, true
+	refuse("virsh managedsave-remove zap")
+	if m.machine.Generation != two || m.starts != 2 {
+		t.Errorf("%+v, %d starts", m.machine, m.starts)
 	}
 }
 

@@ -216,10 +216,16 @@ func (d *Deployment) back(ctx context.Context, mark domain.Mark, failed *FailedE
 	return failed
 }
 
-// awake says no to a machine that would not hear the power button.
+// awake says no to a machine that would not hear the power button, or would go on from
+// its memory and not boot: libvirt starts that with the disks of then, whatever has been
+// defined since.
 func (d *Deployment) awake(m *hypervisor.Machine) error {
-	if m.Paused {
+	switch {
+	case m.Paused:
 		return &hypervisor.LackError{Text: fmt.Sprintf("%s is paused: virsh resume %s", d.Host.Name, d.Host.Name)}
+	case m.Saved:
+		return &hypervisor.LackError{Text: fmt.Sprintf("%s is suspended to a file of its hypervisor: virsh start %s goes on from it, "+
+			"virsh managedsave-remove %s is a power cut", d.Host.Name, d.Host.Name, d.Host.Name)}
 	}
 	return nil
 }

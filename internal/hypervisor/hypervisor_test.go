@@ -350,6 +350,68 @@ func TestForeign(t *testing.T) {
 	}
 }
 
+// TestRenamed: a machine that somebody has given another name is not taken for none.
+func TestRenamed(t *testing.T) {
+	_, uri := daemon(t)
+	h := connect(t, uri)
+	if err := h.Define(small("zap", domain.UUID("zap"), domain.Mark{Host: "zap", Generation: "one"}.String())); err != nil {
+		t.Fatal(err)
+	}
+	rename := func(from, to string) {
+		t.Helper()
+		d, err := h.virt.DomainLookupByName(from)
+		if err == nil {
+			_, err = h.virt.DomainRename(d, libvirt.OptString{to}, 0)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	rename("zap", "old")
+	var lacks *LackError
+	if m, err := h.Find("zap"); !errors.As(err, &lacks) || !strings.Contains(err.Error(), "virsh domrename old zap") {
+		t.Errorf("%+v, %v", m, err)
+	}
+	rename("old", "zap")
+	if m, err := h.Find("zap"); m == nil || err != nil {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if err := h.Undefine("zap"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSaved: a machine whose memory is in a file is told from one that is off.
+func TestSaved(t *testing.T) {
+	_, uri := daemon(t)
+	h := connect(t, uri)
+	err := h.Define(small("zap", domain.UUID("zap"), domain.Mark{Host: "zap", Generation: "one"}.String()))
+	if err == nil {
+		err = h.Start("zap")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	see := func(running, saved bool) {
+		t.Helper()
+		if m, err := h.Find("zap"); err != nil || m == nil || m.Running != running || m.Saved != saved {
+			t.Fatalf("%+v, %v", m, err)
+		}
+	}
+	see(true, false)
+	d, err := h.virt.DomainLookupByName("zap")
+	if err == nil {
+		err = h.virt.DomainManagedSave(d, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	see(false, true)
+	if err := h.Undefine("zap"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestNetwork(t *testing.T) {
 	_, uri := daemon(t)
 	h := connect(t, uri)

@@ -21,19 +21,26 @@ type Machine struct {
 	domain.Mark
 	Running   bool
 	Paused    bool
+	Saved     bool   // it is off, and its memory is in a file: its next start goes on from there
 	Autostart bool   // it starts with its hypervisor
 	XML       string // as defined
 }
 
 // Find returns the domain of a host, nil when there is none. The error is a
-// *LackError when there is one of that name that is somebody else's.
+// *LackError when there is one of that name that is somebody else's, or the host's has
+// another name.
 func (h *Hypervisor) Find(host string) (*Machine, error) {
 	d, err := h.virt.DomainLookupByName(host)
+	if is(err, libvirt.ErrNoDomain) { // the name may have been changed
+		d, err = h.virt.DomainLookupByUUID(libvirt.UUID(uuid.MustParse(domain.UUID(host))))
+	}
 	switch {
 	case is(err, libvirt.ErrNoDomain):
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("looking for the domain %s on %s: %w", host, h.URI, err)
+	case d.Name != host:
+		return nil, &LackError{fmt.Sprintf("on %s the domain of %s has the name %s: virsh domrename %s %s", h.URI, host, d.Name, d.Name, host)}
 	}
 	m, err := h.describe(d)
 	if err != nil {
@@ -63,8 +70,12 @@ func (h *Hypervisor) describe(d libvirt.Domain) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
+	saved, err := h.virt.DomainHasManagedSaveImage(d, 0)
+	if err != nil {
+		return nil, err
+	}
 	s := libvirt.DomainState(state)
-	return &Machine{Mark: mark, XML: text, Autostart: autostart != 0, Paused: s == libvirt.DomainPaused,
+	return &Machine{Mark: mark, XML: text, Saved: saved != 0, Autostart: autostart != 0, Paused: s == libvirt.DomainPaused,
 		Running: s != libvirt.DomainShutoff && s != libvirt.DomainCrashed && s != libvirt.DomainNostate}, nil
 }
 
