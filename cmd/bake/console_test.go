@@ -104,7 +104,7 @@ func newParrot(t *testing.T) (w workshop, uri string, at *hypervisor.Hypervisor)
 		"</metadata><memory unit='MiB'>64</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type></os>" +
 		"<devices><disk type='file'><driver name='qemu' type='raw'/><source file='" + disk + "'/><target dev='vda' bus='virtio'/></disk>" +
 		"<controller type='virtio-serial' index='0'/><serial type='pty'/><memballoon model='none'/></devices></domain>"
-	if err := errors.Join(os.WriteFile(disk, sector, 0o644), at.Define(text), at.Start("zap")); err != nil {
+	if err := errors.Join(os.WriteFile(disk, sector, 0o644), at.Define(text), at.Start("zap", false)); err != nil {
 		t.Fatal(err)
 	}
 	return w, uri, at

@@ -214,8 +214,8 @@ func (f fenced) Define(xml string) error {
 }
 
 // Start is the hypervisor's.
-func (f fenced) Start(host string) error {
-	return f.guard(func() error { return f.Place.Start(host) })
+func (f fenced) Start(host string, fresh bool) error {
+	return f.guard(func() error { return f.Place.Start(host, fresh) })
 }
 
 // Kill is the hypervisor's.

@@ -70,7 +70,7 @@ func (d *Deployment) wake(ctx context.Context, m *hypervisor.Machine) error {
 	if m.Running {
 		return nil
 	}
-	return d.start(m.Generation)
+	return d.start(m.Mark)
 }
 
 // stay takes back that a machine is about to go off.

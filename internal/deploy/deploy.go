@@ -37,6 +37,11 @@
 // that has attested, and needs no secrets again. What a newer OpenClaw has done to
 // the state stays done: going back further is restoring a backup.
 //
+// 2026-11: a machine keeps its firmware's variables from one generation to the next, as it
+// keeps its TPM, but for one whose firmware is another: libvirt would go on with the file that
+// is there, and secure boot without its keys in it is none. That it has yet to be made anew is
+// in the mark, until a generation has attested.
+//
 // 2026-11: the verdict is what the machine says on its console, as bake status
 // reads it. Somebody who is root in it can say anything there; a deploy asks
 // whether the machine has become what was baked, not whether it has been taken over.
@@ -61,7 +66,7 @@ import (
 type Place interface {
 	Find(host string) (*hypervisor.Machine, error)
 	Define(xml string) error
-	Start(host string) error
+	Start(host string, fresh bool) error
 	Kill(host string) error
 	Shutdown(ctx context.Context, host string) error
 	Undefine(host string) error

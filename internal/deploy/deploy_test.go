@@ -505,3 +505,39 @@ func TestSharedBase(t *testing.T) {
 		})
 	}
 }
+
+// TestFirmware: where the firmware changes from one generation to the next, none is started
+// with what the other has kept in its variables, wherever a run dies: secure boot without its
+// keys is none.
+func TestFirmware(t *testing.T) {
+	for name, bad := range map[string]bool{"it attests": false, "it does not": true} {
+		t.Run(name, func(t *testing.T) {
+			for at, total := -1, 1; at < total; at++ { // the first one lives
+				m := newMemory()
+				d := m.deployment()
+				must(t)(d.Up(t.Context(), baked(t, one)))
+				must(t)(d.Deploy(t.Context(), secured(baked(t, two))))
+				m.fails = "start" // of another, and then of this one
+				if _, err := d.Deploy(t.Context(), baked(t, three)); !errors.Is(err, errBroken) {
+					t.Fatal(err)
+				}
+				m.fails = ""
+				must(t)(d.Up(t.Context(), baked(t, three)))
+				must(t)(d.Rollback(t.Context()))
+				must(t)(d.Deploy(t.Context(), secured(baked(t, two))))
+				if m.bad[three] = bad; len(m.unsafe) > 0 || m.variables != "secure boot: true" {
+					t.Fatalf("unsafe: %q, %s", m.unsafe, m.variables)
+				}
+				total = max(total, dieAt(at, func() { _, _ = d.Deploy(t.Context(), baked(t, three)) }))
+				_, err := d.Up(t.Context(), baked(t, three))
+				var failed *FailedError
+				if err != nil && !(bad && errors.As(err, &failed)) {
+					t.Fatalf("killed at step %d: %v", at, err)
+				}
+				if len(m.unsafe) > 0 || m.machine.Fresh {
+					t.Errorf("killed at step %d: %q, %+v", at, m.unsafe, m.machine.Mark)
+				}
+			}
+		})
+	}
+}

@@ -26,10 +26,10 @@ func (d *Deployment) first(ctx context.Context, g Generation) (Outcome, error) {
 		err = d.reserve()
 	}
 	if err == nil {
-		err = d.define(g.XML, mark)
+		mark, err = d.define(g.XML, mark)
 	}
 	if err == nil {
-		if err = d.start(g.Name); err != nil { // a machine that cannot start is none
+		if err = d.start(mark); err != nil { // a machine that cannot start is none
 			err = errors.Join(err, d.step("undefining the domain", func() error { return d.At.Undefine(d.Host.Name) }))
 		}
 	}
@@ -70,26 +70,28 @@ func (d *Deployment) swap(ctx context.Context, m *hypervisor.Machine, to string,
 		err = d.reserve()
 	}
 	if err == nil {
-		err = d.define(text, mark)
+		mark, err = d.define(text, mark)
 	}
 	if err == nil {
-		err = d.start(to)
+		err = d.start(mark)
 	}
 	if err != nil { // not the machine's fault: what was there goes on
 		d.Say(err.Error())
-		return Outcome{}, errors.Join(err, d.restore(m))
+		return Outcome{}, errors.Join(err, d.restore(m, mark.Fresh))
 	}
 	return d.judge(ctx, mark)
 }
 
-// restore defines and starts a machine as it was found.
-func (d *Deployment) restore(m *hypervisor.Machine) error {
+// restore defines and starts a machine as it was found. With fresh the one that was to take
+// its place may have left another firmware's variables.
+func (d *Deployment) restore(m *hypervisor.Machine, fresh bool) error {
 	err := d.step("defining generation "+m.Generation+" again", func() error { return d.At.Define(m.XML) })
-	if err == nil && m.Leaving {
+	m.Fresh = m.Fresh || fresh
+	if err == nil && (m.Leaving || m.Fresh) {
 		err = d.stay(m)
 	}
 	if err == nil && m.Running {
-		err = d.start(m.Generation)
+		err = d.start(m.Mark)
 	}
 	if !m.Trying { // it has its secrets
 		err = errors.Join(err, d.withdraw())
@@ -162,7 +164,7 @@ func (d *Deployment) still(mark domain.Mark, v Verdict) (Verdict, error) {
 
 // accept takes note that a generation has attested.
 func (d *Deployment) accept(mark domain.Mark) error {
-	if mark.Trying {
+	if mark.Trying || mark.Fresh {
 		m, err := d.At.Find(d.Host.Name)
 		if err == nil && m != nil {
 			_, err = d.agree(m)
@@ -170,7 +172,7 @@ func (d *Deployment) accept(mark domain.Mark) error {
 		if err != nil {
 			return err
 		}
-		mark.Trying = false
+		mark.Trying, mark.Fresh = false, false
 		if err := d.step("generation "+mark.Generation+" has attested", func() error { return d.At.SetMark(d.Host.Name, mark) }); err != nil {
 			return err
 		}
@@ -189,28 +191,29 @@ func (d *Deployment) back(ctx context.Context, mark domain.Mark, failed *FailedE
 	if err == nil {
 		err = d.step("switching off "+mark.Generation, func() error { return d.At.Kill(d.Host.Name) })
 	}
+	before := domain.Mark{Host: d.Host.Name, Generation: mark.Previous}
 	if err == nil {
-		err = d.define(text, domain.Mark{Host: d.Host.Name, Generation: mark.Previous})
+		before, err = d.define(text, before)
 	}
 	if err == nil {
-		err = d.start(mark.Previous)
+		err = d.start(before)
 	}
 	if err != nil {
 		return errors.Join(failed, fmt.Errorf("going back to generation %s: %w", mark.Previous, err))
 	}
-	verdict, err := d.Wait(ctx, mark.Previous)
+	verdict, err := d.Wait(ctx, before.Generation)
 	if err == nil {
-		verdict, err = d.still(domain.Mark{Host: d.Host.Name, Generation: mark.Previous}, verdict)
+		verdict, err = d.still(before, verdict)
 	}
 	if err != nil {
 		return errors.Join(failed, err)
 	}
-	failed.Back = mark.Previous
+	failed.Back = before.Generation
 	if !verdict.OK {
 		failed.BackReason = verdict.Reason
 		return failed
 	}
-	if err := d.tidy(domain.Mark{Generation: mark.Previous}); err != nil {
+	if err := d.accept(before); err != nil {
 		return errors.Join(failed, err)
 	}
 	return failed
@@ -280,25 +283,33 @@ func (d *Deployment) disk() error {
 	})
 }
 
-func (d *Deployment) define(text []byte, mark domain.Mark) error {
-	fit, err := domain.Fit(text, mark, d.Host.Emulated)
-	if err != nil {
-		return err
-	}
-	if d.DryRun {
-		if err := d.sayChanges(fit); err != nil {
-			return err
+// define defines a generation with a mark, and returns that as it became: libvirt keeps
+// the firmware's variables of a domain, and those of another firmware, without the keys of
+// secure boot, would silently do.
+func (d *Deployment) define(text []byte, mark domain.Mark) (domain.Mark, error) {
+	m, err := d.At.Find(d.Host.Name)
+	if err == nil && m != nil {
+		same, err := domain.SameFirmware(string(text), m.XML)
+		if err != nil {
+			return mark, err
 		}
+		mark.Fresh = m.Fresh || !same
 	}
-	return d.step("defining generation "+mark.Generation, func() error { return d.At.Define(fit) })
+	var fit string
+	if err == nil {
+		fit, err = domain.Fit(text, mark, d.Host.Emulated)
+	}
+	if err == nil && d.DryRun {
+		err = d.sayChanges(m, fit)
+	}
+	if err != nil {
+		return mark, err
+	}
+	return mark, d.step("defining generation "+mark.Generation, func() error { return d.At.Define(fit) })
 }
 
-// sayChanges says what XML would change of the domain that is there.
-func (d *Deployment) sayChanges(text string) error {
-	m, err := d.At.Find(d.Host.Name)
-	if err != nil {
-		return err
-	}
+// sayChanges says what XML would change of the domain that is there, nil for none.
+func (d *Deployment) sayChanges(m *hypervisor.Machine, text string) error {
 	if m == nil {
 		d.Say("    the domain is new")
 		return nil
@@ -310,8 +321,8 @@ func (d *Deployment) sayChanges(text string) error {
 	return err
 }
 
-func (d *Deployment) start(generation string) error {
-	return d.step("starting generation "+generation, func() error { return d.At.Start(d.Host.Name) })
+func (d *Deployment) start(mark domain.Mark) error {
+	return d.step("starting generation "+mark.Generation, func() error { return d.At.Start(d.Host.Name, mark.Fresh) })
 }
 
 func (d *Deployment) shutdown(ctx context.Context, m *hypervisor.Machine) error {

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,17 +23,19 @@ import (
 // memory is a hypervisor in memory. The real one is tried where machines boot; here
 // it dies between any two steps, and fails at any of them.
 type memory struct {
-	files   map[string]string
-	machine *hypervisor.Machine
-	fails   string          // step that fails
-	bad     map[string]bool // generations that do not attest
-	used    map[string]int  // root disks and how often they were started
-	starts  int
-	copies  int
-	auto    bool
-	lease   string
-	grows   func(name string) // before somebody looks; may be nil
-	pressed func()            // when the power button is; may be nil
+	files     map[string]string
+	machine   *hypervisor.Machine
+	fails     string          // step that fails
+	bad       map[string]bool // generations that do not attest
+	used      map[string]int  // root disks and how often they were started
+	variables string          // of the firmware
+	unsafe    []string        // generations that were started with those of another firmware
+	starts    int
+	copies    int
+	auto      bool
+	lease     string
+	grows     func(name string) // before somebody looks; may be nil
+	pressed   func()            // when the power button is; may be nil
 }
 
 func TestMain(m *testing.M) {
@@ -77,9 +80,16 @@ func (m *memory) Define(text string) error {
 	return nil
 }
 
-func (m *memory) Start(string) error {
+func (m *memory) Start(_ string, fresh bool) error {
+	secure := fmt.Sprintf("secure boot: %v", strings.Contains(m.machine.XML, secureBoot))
+	if m.variables == "" || fresh { // libvirt keeps them otherwise
+		m.variables = secure
+	}
 	if err := m.can("start"); err != nil {
 		return err
+	}
+	if m.variables != secure {
+		m.unsafe = append(m.unsafe, m.machine.Generation)
 	}
 	if m.machine.Running {
 		return errors.New("it runs")
@@ -226,6 +236,23 @@ func (m *memory) MakeDisk(name string, size int64) (bool, error) {
 	old, ok := m.files[name]
 	m.files[name] = old + strings.Repeat("0", int(size)-len(old))
 	return !ok, nil
+}
+
+// secureBoot is in the XML of a generation that has it.
+const secureBoot = `<feature enabled="yes" name="secure-boot"></feature>`
+
+// secured is a generation with secure boot.
+func secured(g Generation) Generation {
+	firmware := []byte(`<uuid>` + domain.UUID("zap") + `</uuid><os firmware="efi"><type>hvm</type><firmware>` + secureBoot + `</firmware></os>`)
+	g.XML = bytes.Replace(g.XML, []byte(`<uuid>`+domain.UUID("zap")+`</uuid>`), firmware, 1)
+	for _, f := range g.Files {
+		if f.Name == "domain.xml" {
+			if err := os.WriteFile(f.Path, g.XML, 0o600); err != nil {
+				panic(err)
+			}
+		}
+	}
+	return g
 }
 
 const (

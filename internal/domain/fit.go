@@ -1,8 +1,10 @@
 package domain
 
 import (
+	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"libvirt.org/go/libvirtxml"
@@ -55,6 +57,30 @@ func vetOwn(text []byte, d *libvirtxml.Domain, mark Mark) error {
 		return fmt.Errorf("its state disk is %q", needs.State)
 	}
 	return nil
+}
+
+// SameFirmware says whether two XMLs of a domain have the same firmware, and so whether
+// what one of them has kept in its variables, such as the keys of secure boot, is what the
+// other needs there.
+func SameFirmware(one, two string) (bool, error) {
+	var a, b libvirtxml.Domain
+	if err := errors.Join(a.Unmarshal(one), b.Unmarshal(two)); err != nil {
+		return false, fmt.Errorf("reading the XML of a domain: %w", err)
+	}
+	return isSecure(a.OS) == isSecure(b.OS), nil
+}
+
+// isSecure says whether a domain has secure boot: asked for, or as libvirt has found it.
+func isSecure(os *libvirtxml.DomainOS) bool {
+	switch {
+	case os == nil:
+		return false
+	case os.Loader != nil && os.Loader.Secure == yes:
+		return true
+	case os.FirmwareInfo == nil:
+		return false
+	}
+	return slices.Contains(os.FirmwareInfo.Features, libvirtxml.DomainOSFirmwareFeature{Enabled: yes, Name: "secure-boot"})
 }
 
 // UUID is the one that libvirt knows a host's domain by, see the package comment.

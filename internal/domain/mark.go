@@ -12,13 +12,14 @@ const MarkURI = "urn:bake:domain:1"
 // who look:
 //
 //	<bake:machine xmlns:bake="urn:bake:domain:1" host="zap" generation="..."
-//	              previous="..." trying="yes" leaving="yes"/>
+//	              previous="..." trying="yes" leaving="yes" fresh="yes"/>
 type Mark struct {
 	Host       string
 	Generation string
 	Previous   string // generation that was there before and has attested, "" for none
 	Trying     bool   // this generation has not attested since it was put there
 	Leaving    bool   // somebody has pressed its power button, and it may go off at any time
+	Fresh      bool   // what libvirt keeps of its firmware's variables is of another firmware, and is made anew until it has attested
 }
 
 // String is the element.
@@ -41,12 +42,16 @@ func (m Mark) element(name xml.Name, space string) string {
 		Previous   string `xml:"previous,attr,omitempty"`
 		Trying     string `xml:"trying,attr,omitempty"`
 		Leaving    string `xml:"leaving,attr,omitempty"`
+		Fresh      string `xml:"fresh,attr,omitempty"`
 	}{XMLName: name, Namespace: space, Host: m.Host, Generation: m.Generation, Previous: m.Previous}
 	if m.Trying {
 		machine.Trying = yes
 	}
 	if m.Leaving {
 		machine.Leaving = yes
+	}
+	if m.Fresh {
+		machine.Fresh = yes
 	}
 	text, err := xml.Marshal(machine)
 	if err != nil { // there is nothing in it that could fail
@@ -66,6 +71,7 @@ func ReadMark(domain string) (Mark, bool, error) {
 				Previous   string `xml:"previous,attr"`
 				Trying     string `xml:"trying,attr"`
 				Leaving    string `xml:"leaving,attr"`
+				Fresh      string `xml:"fresh,attr"`
 			} `xml:"urn:bake:domain:1 machine"`
 		} `xml:"metadata"`
 	}
@@ -76,5 +82,6 @@ func ReadMark(domain string) (Mark, bool, error) {
 	if m == nil || !isName(m.Generation) || m.Previous != "" && !isName(m.Previous) { // they become parts of paths
 		return Mark{}, false, nil
 	}
-	return Mark{Host: m.Host, Generation: m.Generation, Previous: m.Previous, Trying: m.Trying == yes, Leaving: m.Leaving == yes}, true, nil
+	return Mark{Host: m.Host, Generation: m.Generation, Previous: m.Previous,
+		Trying: m.Trying == yes, Leaving: m.Leaving == yes, Fresh: m.Fresh == yes}, true, nil
 }

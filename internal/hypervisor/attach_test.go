@@ -58,7 +58,7 @@ func startParrot(t *testing.T, h *Hypervisor, name string) {
 	}
 	text := strings.Replace(small(name, domain.UUID(name), domain.Mark{Host: name, Generation: "one"}.String()), "<devices>",
 		"<devices><disk type='file'><driver name='qemu' type='raw'/><source file='"+disk+"'/><target dev='vda' bus='virtio'/></disk><serial type='pty'/>", 1)
-	if err := errors.Join(h.Define(text), h.Start(name)); err != nil {
+	if err := errors.Join(h.Define(text), h.Start(name, false)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = errors.Join(h.Kill(name), h.Undefine(name)) })
@@ -189,7 +189,7 @@ func TestOutlive(t *testing.T) {
 	}
 	ctx, told := context.WithTimeout(t.Context(), time.Minute)
 	go h.outlive(ctx, d, told)
-	if err := errors.Join(h.virt.DomainDestroy(d), h.Start("twice")); err != nil {
+	if err := errors.Join(h.virt.DomainDestroy(d), h.Start("twice", false)); err != nil {
 		t.Fatal(err)
 	}
 	if <-ctx.Done(); !errors.Is(ctx.Err(), context.Canceled) || !h.isAnother(d) {

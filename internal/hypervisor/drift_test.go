@@ -48,7 +48,7 @@ func TestDrift(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = h.Undefine("full") })
-	if err := h.Start("full"); err != nil {
+	if err := h.Start("full", false); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = h.Kill("full") })

@@ -22,6 +22,7 @@ import (
 	"github.com/digitalocean/go-libvirt"
 
 	"bake/internal/domain"
+	"bake/internal/host"
 	"bake/internal/tool"
 )
 
@@ -289,7 +290,7 @@ func TestMachine(t *testing.T) {
 		}
 	}
 	see(false, mark)
-	if err := errors.Join(h.Start("zap"), h.SetAutostart("zap", true)); err != nil {
+	if err := errors.Join(h.Start("zap", false), h.SetAutostart("zap", true)); err != nil {
 		t.Fatal(err)
 	}
 	see(true, mark)
@@ -381,13 +382,49 @@ func TestRenamed(t *testing.T) {
 	}
 }
 
+// TestFirmware: libvirt keeps the variables of another firmware, unless it is told not to.
+func TestFirmware(t *testing.T) {
+	_, uri := daemon(t)
+	h := connect(t, uri)
+	wanted := full(t, h)
+	wanted.Machine.TPM, wanted.Machine.Watchdog, wanted.Layers = false, "", nil // sooner started
+	kept := func() string {
+		t.Helper()
+		data, err := os.ReadFile(filepath.Join(shared.dir, "lib/qemu/nvram/full_VARS.fd"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	var seen []string
+	for _, step := range []struct {
+		firmware host.Firmware
+		fresh    bool
+	}{{host.UEFI, false}, {host.UEFISecure, false}, {host.UEFISecure, true}} {
+		wanted.Machine.Firmware = step.firmware
+		if _, err := define(h, wanted, domain.Mark{Host: "full", Generation: "0123456789abcdef"}); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(h.Start("full", step.fresh), h.Kill("full")); err != nil {
+			t.Fatal(err)
+		}
+		seen = append(seen, kept())
+	}
+	if err := h.Undefine("full"); err != nil {
+		t.Error(err)
+	}
+	if seen[0] != seen[1] || seen[1] == seen[2] {
+		t.Errorf("secure boot has the variables of the firmware before: %v; fresh ones are others: %v", seen[0] == seen[1], seen[1] != seen[2])
+	}
+}
+
 // TestSaved: a machine whose memory is in a file is told from one that is off.
 func TestSaved(t *testing.T) {
 	_, uri := daemon(t)
 	h := connect(t, uri)
 	err := h.Define(small("zap", domain.UUID("zap"), domain.Mark{Host: "zap", Generation: "one"}.String()))
 	if err == nil {
-		err = h.Start("zap")
+		err = h.Start("zap", false)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -133,9 +133,16 @@ func (h *Hypervisor) Live(host string) (text string, err error) {
 	return text, err
 }
 
-// Start starts a domain.
-func (h *Hypervisor) Start(host string) error {
-	return h.with("starting", host, h.virt.DomainCreate)
+// Start starts a domain. With fresh its firmware's variables are those that come with the
+// firmware (libvirt 8.1 and later): libvirt keeps them, whatever firmware is defined since.
+func (h *Hypervisor) Start(host string, fresh bool) error {
+	return h.with("starting", host, func(d libvirt.Domain) error {
+		if !fresh {
+			return h.virt.DomainCreate(d)
+		}
+		_, err := h.virt.DomainCreateWithFlags(d, uint32(libvirt.DomainStartResetNvram))
+		return err
+	})
 }
 
 // Kill ends a domain as a power cut does. One that is off is no error.
