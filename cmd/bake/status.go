@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -128,8 +127,8 @@ func (w *watched) domainOf() (*domainView, error) {
 // and takes what the guest has reported of its last boot.
 func (w *watched) compare(m *hypervisor.Machine, v *domainView) error {
 	home := path.Join(w.host.Machine.ImagesPath, w.name)
-	if report, err := w.at.Read(path.Join(home, "report.json")); err == nil && json.Valid(report) { // which a guest may have broken
-		v.Report = report
+	if port, err := w.at.Read(path.Join(home, "report.json")); err == nil { // which a guest may have broken
+		v.Report = status.LastReport(port)
 	}
 	if m.Running {
 		live, err := w.at.Live(w.name)

@@ -81,6 +81,9 @@ func (a *app) view(w *watched) (statusView, error) {
 	if view.Domain, err = w.domainOf(); err != nil {
 		return view, err
 	}
+	if view.Domain != nil {
+		view.NoteReport(view.Domain.Report)
+	}
 	if view.Domain != nil && view.Domain.State == "off" {
 		view.NoteOff()
 	}

@@ -79,6 +79,11 @@ func (c *Console) Wait(ctx context.Context, generation string) (Verdict, error) 
 		}
 		c.log.Reached = c.Reached
 		s := status.Of(c.Host.Name, c.log)
+		if s.State == status.Unknown {
+			if port, err := c.At.Read(path.Join(c.Host.Images, c.Host.Name, "report.json")); err == nil {
+				s.NoteReport(port)
+			}
+		}
 		switch {
 		case s.State.IsFailed():
 			return Verdict{Reason: s.String()}, nil

@@ -22,6 +22,10 @@ type Console struct {
 	offset int64
 }
 
+// maxBefore is how much of the files before the log at hand is copied, too: who reads them
+// takes no more.
+const maxBefore = 4 << 20
+
 // Pull copies what is new. A log that is not there is no error, and has no copy.
 func (c *Console) Pull() error {
 	if err := c.pull(); err != nil {
@@ -32,7 +36,7 @@ func (c *Console) Pull() error {
 
 func (c *Console) pull() error {
 	if !c.begun { // another copy may be of another boot
-		if err := errors.Join(ignore(os.Remove(c.To), fs.ErrNotExist), ignore(os.Remove(c.To+".0"), fs.ErrNotExist)); err != nil {
+		if err := c.begin(); err != nil {
 			return err
 		}
 		c.begun = true
@@ -54,6 +58,38 @@ func (c *Console) pull() error {
 		return nil
 	}
 	return c.append(c.Log, size)
+}
+
+// begin copies what virtlogd has moved out of the way before anybody looked: the verdict of
+// a machine that has printed much since is in there.
+func (c *Console) begin() error {
+	before := func(path string, i int) string { return fmt.Sprintf("%s.%d", path, i) }
+	err := ignore(os.Remove(c.To), fs.ErrNotExist)
+	for i := 0; err == nil; i++ {
+		err = os.Remove(before(c.To, i))
+	}
+	if err := ignore(err, fs.ErrNotExist); err != nil {
+		return err
+	}
+	copied, err := c.From.Size(c.Log)
+	for i := 0; err == nil && copied < maxBefore; i++ {
+		var size int64
+		if size, err = c.From.Size(before(c.Log, i)); err == nil {
+			copied += size
+			err = c.write(before(c.To, i), before(c.Log, i), max(0, size-maxBefore), size)
+		}
+	}
+	return ignore(err, fs.ErrNotExist)
+}
+
+// write copies a file from over there.
+func (c *Console) write(to, log string, from, size int64) error {
+	file, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = c.From.copy(file, log, from, size)
+	return errors.Join(err, file.Close())
 }
 
 // turn follows a log that begins again: what the file of that name before has more

@@ -528,6 +528,21 @@ func TestConsole(t *testing.T) {
 	see("")
 	write("f")
 	see("f")
+	for i, text := range []string{"before", "and before that"} { // it was full before anybody looked
+		if err := os.WriteFile(fmt.Sprintf("%s.%d", log, i), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c = &Console{From: h, Log: log, To: c.To}
+	see("f", "before")
+	if got, err := os.ReadFile(c.To + ".1"); err != nil || string(got) != "and before that" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if err := errors.Join(os.Remove(log+".0"), os.Remove(log+".1")); err != nil {
+		t.Fatal(err)
+	}
+	c = &Console{From: h, Log: log, To: c.To}
+	see("f")
 	if err := os.Remove(log); err != nil {
 		t.Fatal(err)
 	}

@@ -94,7 +94,7 @@ func TestLook(t *testing.T) {
 			{func(t *testing.T, path string) {
 				put(t, path+".0", "[  400.0] x\n")
 				put(t, path, "[  500.0] x\n")
-			}, unknown},
+			}, Unknown},
 			{func(t *testing.T, path string) { grow(t, path, tries+ok) }, Attested},
 		},
 		"what is left of an earlier start does not count": {
@@ -105,7 +105,7 @@ func TestLook(t *testing.T) {
 		"it is longer than can be read": {
 			{func(t *testing.T, path string) {
 				put(t, path, begins+tries+ok+strings.Repeat("[  500.0] x\n", maxRead/10))
-			}, unknown},
+			}, Unknown},
 			{func(t *testing.T, path string) { grow(t, path, begins+tries+fail) }, shut},
 		},
 		"it is long, with its verdict at the end": {
@@ -115,7 +115,7 @@ func TestLook(t *testing.T) {
 		},
 		"much comes at once": {
 			{func(t *testing.T, path string) { put(t, path, begins+tries+ok) }, Attested},
-			{func(t *testing.T, path string) { grow(t, path, strings.Repeat("[  500.0] x\n", maxRead/10)) }, unknown},
+			{func(t *testing.T, path string) { grow(t, path, strings.Repeat("[  500.0] x\n", maxRead/10)) }, Unknown},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

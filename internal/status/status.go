@@ -31,7 +31,9 @@
 package status
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -45,13 +47,13 @@ type State string
 const (
 	NotYet   State = "not yet"
 	Attested State = "attested"
+	Unknown  State = "unknown"
 
 	notStarted State = "not started"
 	shut       State = "stayed shut"
 	refused    State = "refused"
 	died       State = "died"
 	off        State = "off"
-	unknown    State = "unknown"
 )
 
 // IsFinal says whether this boot will come to no other state by itself.
@@ -78,6 +80,8 @@ type Status struct {
 	Said     []string        `json:"said,omitempty"`   // what else bake's programs in the guest said
 	Plan     string          `json:"plan,omitempty"`   // SHA-256 of the claims that it tried
 	Report   string          `json:"report,omitempty"` // SHA-256 of the report that it keeps
+
+	isLost bool // the log has grown past what it would have said
 }
 
 // Of judges a log as far as it has been read.
@@ -93,8 +97,51 @@ func Of(host string, l *Log) Status {
 		}
 	}
 	s.State, s.Reason = judge(r, l)
+	s.isLost = s.Reason == lost
 	return s
 }
+
+// NoteReport takes the verdict from what the guest has written to its port, where its log has
+// grown past that: it says the same, and is kept as long.
+func (s *Status) NoteReport(port []byte) {
+	var report struct {
+		OK      bool
+		Plan    string
+		Problem string
+		Results []struct {
+			OK           bool
+			Layer, Claim string
+		}
+	}
+	if !s.isLost || json.Unmarshal(LastReport(port), &report) != nil || report.Plan == "" {
+		return
+	}
+	s.State, s.Reason, s.Plan, s.Claims = Attested, "", report.Plan, len(report.Results)
+	if report.OK {
+		return
+	}
+	s.State, s.Reason = shut, report.Problem
+	for _, r := range report.Results {
+		if !r.OK {
+			s.Failures = append(s.Failures, r.Layer+": "+r.Claim)
+		}
+	}
+	if s.Failed = len(s.Failures); s.Failed > 0 {
+		s.Reason = s.Failures[0]
+	}
+}
+
+// LastReport is the last of the reports that a guest has written to its port, one a line and
+// a boot; nil where that is none.
+func LastReport(port []byte) json.RawMessage {
+	lines := bytes.Split(bytes.TrimSpace(port), []byte("\n"))
+	if last := lines[len(lines)-1]; json.Valid(last) {
+		return last
+	}
+	return nil
+}
+
+const lost = "the beginning of the log is gone, and a verdict may have gone with it"
 
 // NoteOff takes note of what no log tells: the machine is off.
 func (s *Status) NoteOff() {
@@ -122,9 +169,9 @@ func judge(r console.Reading, l *Log) (State, string) {
 	case v != nil:
 		return Attested, ""
 	case r.IsTorn:
-		return unknown, "its verdict is on the console, but something else was printed into it"
+		return Unknown, "its verdict is on the console, but something else was printed into it"
 	case l.IsCut && r.Boots == 0:
-		return unknown, "the beginning of the log is gone, and a verdict may have gone with it"
+		return Unknown, lost
 	}
 	return NotYet, ""
 }

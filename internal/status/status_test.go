@@ -121,6 +121,33 @@ func TestNoteOff(t *testing.T) {
 	}
 }
 
+// TestNoteReport: where the log has grown past the verdict the guest's report has it, that of
+// its last boot; what the log says itself it is not asked about.
+func TestNoteReport(t *testing.T) {
+	const (
+		good  = `{"ok": true, "plan": "aa", "results": [{"ok": true}, {"ok": true}]}` + "\n"
+		bad   = `{"ok": false, "plan": "bb", "results": [{"ok": true}, {"ok": false, "layer": "ufw", "claim": "UFW is active."}]}` + "\n"
+		noisy = "[  500.0] x\n"
+	)
+	long := strings.Repeat(noisy, maxRead/10)
+	for name, test := range map[string]struct{ log, port, want string }{
+		"it is lost":          {long, good, "attested: 2 claims hold"},
+		"of the last boot":    {long, good + bad, "stayed shut: 1 of 2 claims failed, first ufw: UFW is active."},
+		"it is good again":    {long, bad + good, "attested: 2 claims hold"},
+		"half a report":       {long, good + bad[:20], "unknown: " + lost},
+		"no report":           {long, "", "unknown: " + lost},
+		"something else":      {long, "[1, 2]", "unknown: " + lost},
+		"a boot has begun":    {long + begins, good, "not yet: the kernel runs"},
+		"the log has a later": {long + begins + tries + fail, good, "stayed shut: 2 of 24 claims failed, first ufw: UFW is active."},
+		"it is all there":     {begins, good, "not yet: the kernel runs"},
+	} {
+		s := Of("zap", logOf(t, test.log))
+		if s.NoteReport([]byte(test.port)); s.String() != test.want {
+			t.Errorf("%s: %s", name, s)
+		}
+	}
+}
+
 func TestOf(t *testing.T) {
 	s := Of("zap", logOf(t, begins+tries+fails+"bake: nothing here can filter packets\r\n"+fail))
 	if got := strings.Join(s.Failures, "|"); got != "ufw: UFW is active.|ssh: Root is refused." || s.Failed != 2 || s.Claims != 24 ||
