@@ -220,10 +220,12 @@ func (d *Deployment) Deploy(ctx context.Context, g Generation) (Outcome, error) 
 	if err := d.vet(m); err != nil {
 		return Outcome{}, err
 	}
-	if g.Name != m.Previous {
-		if err := d.put(ctx, g, m.Generation); err != nil {
-			return Outcome{}, err
-		}
+	if g.Name == m.Previous {
+		return d.swap(ctx, m, g.Name, g.XML)
+	}
+	err = d.put(ctx, g, m.Generation)
+	if err != nil {
+		return Outcome{}, errors.Join(err, d.discard(ctx, g.Name, err))
 	}
 	return d.swap(ctx, m, g.Name, g.XML)
 }
@@ -263,7 +265,9 @@ func (d *Deployment) Down(ctx context.Context, force bool) (Outcome, error) {
 	if !m.Running {
 		return out, nil
 	}
-	err = d.shutdown(ctx, m)
+	if err = d.awake(m); err == nil {
+		err = d.shutdown(ctx, m)
+	}
 	if err != nil && force && ctx.Err() == nil {
 		d.Say(err.Error())
 		if err = d.step("switching off "+m.Generation, func() error { return d.At.Kill(d.Host.Name) }); err == nil {
@@ -382,6 +386,10 @@ func (d *Deployment) find() (*hypervisor.Machine, error) {
 			return nil, &hypervisor.LackError{Text: fmt.Sprintf("a disk of %s is %s, and machine.images is %s now: set it back; a machine is moved "+
 				"by bake destroy, moving its state disk, and bake up", d.Host.Name, file, d.Host.Images)}
 		}
+	}
+	if needs.State != "" && path.Base(needs.State) != stateDisk { // a snapshot's: what was written since is in there
+		return nil, &hypervisor.LackError{Text: fmt.Sprintf("the state of %s is in %s, which is not what bake has made, and would be left behind: "+
+			"merge it (virsh blockcommit %s vde --pivot)", d.Host.Name, needs.State, d.Host.Name)}
 	}
 	return m, nil
 }

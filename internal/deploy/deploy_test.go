@@ -160,8 +160,10 @@ func TestWhatFails(t *testing.T) {
 				if _, err := d.Up(t.Context(), baked(t, one)); !errors.Is(err, errBroken) || m.machine != nil {
 					t.Errorf("up: %v, %+v", err, m.machine)
 				}
-				if _, isLeft := m.files[home+secrets]; isLeft {
-					t.Error("the secrets are left")
+				for file := range m.files { // but the base, which others may use, and a disk that is empty
+					if strings.HasPrefix(file, home) && file != statePath {
+						t.Errorf("up: %s is left", file)
+					}
 				}
 				m.fails = ""
 			}
@@ -172,8 +174,10 @@ func TestWhatFails(t *testing.T) {
 			if _, err := d.Deploy(t.Context(), baked(t, two)); !errors.Is(err, errBroken) {
 				t.Errorf("deploy: %v", err)
 			}
-			if _, isLeft := m.files[home+secrets]; isLeft {
-				t.Error("the secrets are left")
+			for file := range m.files {
+				if file == home+secrets || strings.HasPrefix(file, home+two) {
+					t.Errorf("deploy: %s is left", file)
+				}
 			}
 			m.fails = "" // the one who refused once does so again when the old one is to start
 			must(t)(d.Up(t.Context(), baked(t, one)))
@@ -380,7 +384,11 @@ func TestPaused(t *testing.T) {
 			"up":       func() (Outcome, error) { return d.Up(t.Context(), baked(t, two)) },
 			"deploy":   func() (Outcome, error) { return d.Deploy(t.Context(), baked(t, three)) },
 			"rollback": func() (Outcome, error) { return d.Rollback(t.Context()) },
+			"down":     func() (Outcome, error) { return d.Down(t.Context(), false) },
 		} {
+			if name == "down" && !m.machine.Running {
+				continue // it is off
+			}
 			var lacks *hypervisor.LackError
 			if _, err := do(); !errors.As(err, &lacks) || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %v", name, err)
@@ -415,6 +423,77 @@ func TestTwoAtOnce(t *testing.T) {
 			m.runs(t, three, two)
 		})
 	}
+}
+
+// TestOvertaken: a run that is slower than another, from another out directory, with the same
+// new machine neither takes its disk away nor undefines it.
+func TestOvertaken(t *testing.T) {
+	for _, at := range []string{"making room", "starting"} {
+		t.Run(at, func(t *testing.T) {
+			m := newMemory()
+			d, other := m.deployment(), m.deployment()
+			overtaken := false
+			d.At = overtaking{m, func(what string) {
+				if what == at && !overtaken {
+					overtaken = true
+					m.machine = nil // it has not come as far, but it will
+					must(t)(other.Up(t.Context(), baked(t, one)))
+				}
+			}}
+			if _, err := d.Up(t.Context(), baked(t, one)); err == nil || !overtaken {
+				t.Errorf("%v, overtaken %v", err, overtaken)
+			}
+			if m.runs(t, one, ""); m.starts != 1 || m.files[home+one+"/disk.qcow2"] != "used" {
+				t.Errorf("%d starts, %q", m.starts, m.files)
+			}
+		})
+	}
+}
+
+// overtaking is a hypervisor on which somebody else does something first.
+type overtaking struct {
+	*memory
+	before func(what string)
+}
+
+func (o overtaking) CheckNetwork(name string) error {
+	o.before("making room")
+	return o.memory.CheckNetwork(name)
+}
+
+func (o overtaking) Start(host string, fresh bool) error {
+	o.before("starting")
+	return o.memory.Start(host, fresh)
+}
+
+// TestStateElsewhere: the state that a snapshot has taken elsewhere is not left behind, nor
+// that of a host whose file does not say any more that it has one.
+func TestStateElsewhere(t *testing.T) {
+	m := newMemory()
+	d := m.deployment()
+	must(t)(d.Up(t.Context(), baked(t, one)))
+	must(t)(d.Deploy(t.Context(), baked(t, two)))
+	refuse := func(what, want string) {
+		t.Helper()
+		for name, do := range map[string]func() error{
+			"deploy":   func() error { _, err := d.Deploy(t.Context(), baked(t, three)); return err },
+			"rollback": func() error { _, err := d.Rollback(t.Context()); return err },
+		} {
+			var lacks *hypervisor.LackError
+			if err := do(); !errors.As(err, &lacks) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %s: %v", what, name, err)
+			}
+		}
+		m.runs(t, two, one)
+	}
+	text := m.machine.XML
+	m.machine.XML = strings.ReplaceAll(text, stateDisk, "state.before-upgrade")
+	refuse("a snapshot", "virsh blockcommit zap vde --pivot")
+	m.machine.XML, d.Host.State = text, 0
+	refuse("no machine.state", "machine.state is not in its host file any more")
+	d.Host.State = 8
+	must(t)(d.Deploy(t.Context(), baked(t, three)))
+	m.runs(t, three, two)
 }
 
 // TestGoneAtOnce: a machine that has attested and is off has not come up.

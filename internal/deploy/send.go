@@ -14,6 +14,10 @@ import (
 // put brings a generation's files to the hypervisor, as new. What it has in common
 // with one that is there, "" for none, is copied over there.
 func (d *Deployment) put(ctx context.Context, g Generation, there string) error {
+	// A run from another out directory may have been faster: its machine's disk is no room.
+	if m, err := d.At.Find(d.Host.Name); err != nil || m != nil && (m.Generation == g.Name || m.Previous == g.Name) {
+		return errors.Join(err, d.taken(m))
+	}
 	if err := d.step("making room for generation "+g.Name, func() error { return d.At.RemoveDir(d.path(g.Name, "")) }); err != nil {
 		return err
 	}
@@ -31,6 +35,17 @@ func (d *Deployment) put(ctx context.Context, g Generation, there string) error 
 		return nil
 	}
 	return d.send(ctx, g.Secrets, path.Join(d.Host.Images, d.Host.Name, secrets))
+}
+
+// discard deletes what there is of a generation that came to nothing, as failed says: a
+// hypervisor that is full is not to stay so. One that cannot be reached keeps it, and the next
+// run makes room.
+func (d *Deployment) discard(ctx context.Context, generation string, failed error) error {
+	m, err := d.At.Find(d.Host.Name)
+	if ctx.Err() != nil || hypervisor.IsBusy(failed) || err != nil || m != nil && (m.Generation == generation || m.Previous == generation) {
+		return nil
+	}
+	return d.step("deleting generation "+generation+" again", func() error { return d.At.RemoveDir(d.path(generation, "")) })
 }
 
 // sendFile sends a file of a generation, unless the same is there in another one. Who

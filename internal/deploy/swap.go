@@ -30,13 +30,31 @@ func (d *Deployment) first(ctx context.Context, g Generation) (Outcome, error) {
 	}
 	if err == nil {
 		if err = d.start(mark); err != nil { // a machine that cannot start is none
-			err = errors.Join(err, d.step("undefining the domain", func() error { return d.At.Undefine(d.Host.Name) }))
+			err = errors.Join(err, d.forget(mark))
 		}
 	}
 	if err != nil {
-		return Outcome{}, errors.Join(err, d.withdraw())
+		return Outcome{}, errors.Join(err, d.withdraw(), d.discard(ctx, g.Name, err))
 	}
 	return d.judge(ctx, mark)
+}
+
+// forget undefines a machine that did not start, unless it is another run's, which has started
+// it.
+func (d *Deployment) forget(mark domain.Mark) error {
+	m, err := d.At.Find(d.Host.Name)
+	if err != nil || m == nil || m.Running || m.Mark != mark {
+		return errors.Join(err, d.taken(m))
+	}
+	return d.step("undefining the domain", func() error { return d.At.Undefine(d.Host.Name) })
+}
+
+// taken says that somebody else has changed the machine, which is left to them.
+func (d *Deployment) taken(m *hypervisor.Machine) error {
+	if m == nil {
+		return nil
+	}
+	return fmt.Errorf("somebody else has changed %s meanwhile: it has generation %s now, and is left to them", d.Host.Name, m.Generation)
 }
 
 // swap stops the machine that is there and starts another generation, whose files
@@ -59,10 +77,11 @@ func (d *Deployment) swap(ctx context.Context, m *hypervisor.Machine, to string,
 			err = d.step("switching off "+m.Generation, func() error { return d.At.Kill(d.Host.Name) })
 		}
 		if err != nil {
+			failed := err
 			if !m.Trying {
 				err = errors.Join(err, d.withdraw())
 			}
-			return Outcome{}, err
+			return Outcome{}, errors.Join(err, d.discard(ctx, to, failed))
 		}
 	}
 	err := d.disk()
@@ -77,7 +96,7 @@ func (d *Deployment) swap(ctx context.Context, m *hypervisor.Machine, to string,
 	}
 	if err != nil { // not the machine's fault: what was there goes on
 		d.Say(err.Error())
-		return Outcome{}, errors.Join(err, d.restore(m, mark.Fresh))
+		return Outcome{}, errors.Join(err, d.restore(m, mark.Fresh), d.discard(ctx, to, err))
 	}
 	return d.judge(ctx, mark)
 }
@@ -155,7 +174,7 @@ func (d *Deployment) still(mark domain.Mark, v Verdict) (Verdict, error) {
 	case m == nil:
 		return v, d.gone(m)
 	case m.Mark != mark:
-		return v, fmt.Errorf("somebody else has changed %s meanwhile: it has generation %s now, and is left to them", d.Host.Name, m.Generation)
+		return v, d.taken(m)
 	case v.OK && !m.Running:
 		return Verdict{Reason: "it has attested, and is off since"}, nil
 	}
@@ -254,6 +273,12 @@ func (d *Deployment) vet(m *hypervisor.Machine) error {
 	if d.Host.Lease != nil {
 		if _, err := d.At.Reserved(*d.Host.Lease); err != nil {
 			return err
+		}
+	}
+	if m != nil && d.Host.State == 0 {
+		if needs, err := domain.ReadNeeds([]byte(m.XML)); err != nil || needs.State != "" {
+			return errors.Join(err, &hypervisor.LackError{Text: fmt.Sprintf("%s has its state on %s, and machine.state is not in its host file any more: "+
+				"set it back; who means it begins anew with bake destroy", d.Host.Name, needs.State)})
 		}
 	}
 	size, err := d.At.Size(path.Join(d.Host.Images, d.Host.Name, stateDisk))
