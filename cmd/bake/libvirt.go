@@ -10,6 +10,9 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -203,16 +206,14 @@ func (a *app) parcel(ctx context.Context, m *machine, which string) (p deploy.Ge
 	if (needs.State != "") != (m.Host.State > 0) {
 		return p, lackError{fmt.Errorf("machine.state of the host file and generation %s do not agree: run bake image --host %s", p.Name, m.host.Name)}
 	}
-	if !m.at.IsRemote() {
-		for _, dir := range needs.Shares {
-			if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-				return p, lackError{fmt.Errorf("%s is not there, or is no directory: generation %s shares it with its machine", dir, p.Name)}
-			}
+	for _, dir := range needs.Shares {
+		if !m.has(dir, fs.FileMode.IsDir) {
+			return p, lackError{fmt.Errorf("%s is not there, or is no directory: generation %s shares it with its machine", dir, p.Name)}
 		}
-		for _, disk := range needs.Disks {
-			if info, err := os.Stat(disk); err != nil || info.IsDir() {
-				return p, lackError{fmt.Errorf("%s is not there: generation %s has it as a disk, which bake does not make", disk, p.Name)}
-			}
+	}
+	for _, disk := range needs.Disks {
+		if !m.has(disk, func(mode fs.FileMode) bool { return !mode.IsDir() }) {
+			return p, lackError{fmt.Errorf("%s is not there: generation %s has it as a disk, which bake does not make", disk, p.Name)}
 		}
 	}
 	for _, name := range []string{"disk.qcow2", "seed.iso", payloadName, "claims.json", "domain.xml", "manifest.json"} {
@@ -231,6 +232,20 @@ func (a *app) parcel(ctx context.Context, m *machine, which string) (p deploy.Ge
 	p.Base = &deploy.File{Path: blob.Path, Name: filepath.Base(blob.Path)}
 	p.Secrets, err = a.volumeOf(g)
 	return p, err
+}
+
+// has says whether something is on the hypervisor, of this kind where that can be told. What
+// cannot be looked at is taken to be there: a start will tell.
+func (m *machine) has(name string, is func(fs.FileMode) bool) bool {
+	if !m.at.IsRemote() {
+		info, err := os.Stat(name)
+		return err == nil && is(info.Mode()) || err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR)
+	}
+	if strings.HasPrefix(name, "/dev/") { // libvirt shows no devices
+		return true
+	}
+	names, err := m.at.List(path.Dir(name))
+	return err == nil && slices.Contains(names, path.Base(name)) || err != nil && !errors.Is(err, fs.ErrNotExist)
 }
 
 // parcelUp is parcel for bake up, which can do without a proven generation where there

@@ -65,6 +65,7 @@ import (
 // Place is what is needed of a *hypervisor.Hypervisor.
 type Place interface {
 	Find(host string) (*hypervisor.Machine, error)
+	Check(xml string) error
 	Define(xml string) error
 	Start(host string, fresh bool) error
 	Kill(host string) error
@@ -217,7 +218,7 @@ func (d *Deployment) Deploy(ctx context.Context, g Generation) (Outcome, error) 
 			return out, err
 		}
 	}
-	if err := d.vet(m); err != nil {
+	if err := d.vet(m, g.Name, g.XML); err != nil {
 		return Outcome{}, err
 	}
 	if g.Name == m.Previous {
@@ -249,7 +250,7 @@ func (d *Deployment) Rollback(ctx context.Context) (Outcome, error) {
 		return Outcome{}, err
 	}
 	d.Host.Network, d.Host.Filter = needs.Network, needs.Filter
-	if err := d.vet(m); err != nil {
+	if err := d.vet(m, m.Previous, text); err != nil {
 		return Outcome{}, err
 	}
 	return d.swap(ctx, m, m.Previous, text)

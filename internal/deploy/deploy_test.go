@@ -150,7 +150,7 @@ func TestFirstFails(t *testing.T) {
 
 // TestWhatFails: whatever the hypervisor refuses, the machine that ran runs again.
 func TestWhatFails(t *testing.T) {
-	for _, fails := range []string{"network", "filter", "reserved", "put base.qcow2", "put disk.qcow2", "put domain.xml", "put secrets.iso", "disk", "define", "start", "shutdown"} {
+	for _, fails := range []string{"check", "network", "filter", "reserved", "put base.qcow2", "put disk.qcow2", "put domain.xml", "put secrets.iso", "disk", "define", "start", "shutdown"} {
 		t.Run(fails, func(t *testing.T) {
 			m := newMemory()
 			d := m.deployment()
@@ -171,8 +171,12 @@ func TestWhatFails(t *testing.T) {
 			m.files[statePath], d.Host.State = "mine0000", 16
 			delete(m.files, "/images/.base/base.qcow2"+whole)
 			m.fails = fails
+			before := m.starts
 			if _, err := d.Deploy(t.Context(), baked(t, two)); !errors.Is(err, errBroken) {
 				t.Errorf("deploy: %v", err)
+			}
+			if found := slices.Contains([]string{"check", "network", "filter", "reserved"}, fails); found && (m.starts != before || !m.machine.Running) {
+				t.Error("the machine was touched")
 			}
 			for file := range m.files {
 				if file == home+secrets || strings.HasPrefix(file, home+two) {

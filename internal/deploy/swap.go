@@ -14,7 +14,7 @@ import (
 
 // first makes a machine of a generation where none has attested.
 func (d *Deployment) first(ctx context.Context, g Generation) (Outcome, error) {
-	if err := d.vet(nil); err != nil {
+	if err := d.vet(nil, g.Name, g.XML); err != nil {
 		return Outcome{}, err
 	}
 	mark := domain.Mark{Host: d.Host.Name, Generation: g.Name, Trying: true}
@@ -252,13 +252,20 @@ func (d *Deployment) awake(m *hypervisor.Machine) error {
 	return nil
 }
 
-// vet finds out what would stand in the way, before anything is changed. The machine
-// is the one that is there, nil for none.
-func (d *Deployment) vet(m *hypervisor.Machine) error {
+// vet finds out what would stand in the way of a generation, before anything is changed. The
+// machine is the one that is there, nil for none.
+func (d *Deployment) vet(m *hypervisor.Machine, generation string, text []byte) error {
 	if m != nil {
 		if err := d.awake(m); err != nil {
 			return err
 		}
+	}
+	fit, err := domain.Fit(text, domain.Mark{Host: d.Host.Name, Generation: generation}, d.Host.Emulated)
+	if err == nil {
+		err = d.At.Check(fit)
+	}
+	if err != nil {
+		return err
 	}
 	if d.Host.Network != "" {
 		if err := d.At.CheckNetwork(d.Host.Network); err != nil {

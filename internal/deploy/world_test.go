@@ -65,6 +65,8 @@ func (m *memory) Find(string) (*hypervisor.Machine, error) {
 	return &found, nil
 }
 
+func (m *memory) Check(string) error { return m.can("check") }
+
 func (m *memory) Define(text string) error {
 	if err := m.can("define"); err != nil {
 		return err

@@ -351,6 +351,48 @@ func TestForeign(t *testing.T) {
 	}
 }
 
+// TestCheck: what this hypervisor cannot run is found out without a domain, and changes
+// nothing.
+func TestCheck(t *testing.T) {
+	_, uri := daemon(t)
+	h := connect(t, uri)
+	wanted := full(t, h)
+	wanted.Machine.Devices = []host.Device{{PCI: "00ff:ff:1f.7"}} // nor is there any of its disks
+	text, err := domain.XML(wanted, "0123456789abcdef")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fit, err := domain.Fit(text, domain.Mark{Host: "full", Generation: "0123456789abcdef"}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Check(fit); err != nil {
+		t.Errorf("%v", err)
+	}
+	for _, test := range []struct{ from, to, want string }{
+		{`firmware="efi"`, `firmware="bios"`, "the package ovmf"},
+		{`model="tpm-crb"`, `model="tpm-spapr"`, "does not support TPM model"},
+		{`arch="x86_64" machine="q35"`, `arch="x86_64" machine="q36"`, "cannot run such a domain"},
+		{`<driver type="virtiofs"></driver>`, `<driver type="virtiofs"></driver><readonly/>`, "share a read-only bind mount"},
+	} {
+		bad := strings.Replace(fit, test.from, test.to, 1)
+		if bad == fit {
+			t.Fatalf("no %s in %s", test.from, fit)
+		}
+		var lacks *LackError
+		err := h.Check(bad)
+		if test.to[len(test.to)-2:] == "/>" && err == nil { // libvirt 11.0 and later
+			continue
+		}
+		if !errors.As(err, &lacks) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v", test.to, err)
+		}
+	}
+	if all, err := h.Machines(); err != nil || len(all) > 0 {
+		t.Errorf("%v, %v", all, err)
+	}
+}
+
 // TestRenamed: a machine that somebody has given another name is not taken for none.
 func TestRenamed(t *testing.T) {
 	_, uri := daemon(t)

@@ -102,14 +102,40 @@ func (h *Hypervisor) Machines() ([]Machine, error) {
 // Define makes libvirt know a domain, or know it otherwise; one that runs goes on as
 // it is. The daemon holds the XML against its schema first.
 func (h *Hypervisor) Define(text string) error {
-	_, err := h.virt.DomainDefineXMLFlags(text, libvirt.DomainDefineValidate)
-	if err != nil && strings.Contains(err.Error(), "virtiofs does not yet support read-only mode") {
-		err = fmt.Errorf("%w: that is in libvirt 11.0; before, share a read-only bind mount and say readonly: false", err)
-	}
-	if err != nil {
-		return fmt.Errorf("defining the domain on %s: %w", h.URI, err)
+	if _, err := h.virt.DomainDefineXMLFlags(text, libvirt.DomainDefineValidate); err != nil {
+		return fmt.Errorf("defining the domain on %s: %w", h.URI, advised(err))
 	}
 	return nil
+}
+
+// Check says what of a domain's XML this libvirt, its QEMU and its firmware cannot give, the
+// error being a *LackError: it has libvirt make QEMU's command line of it, and changes nothing.
+// Files and devices that are not there are for a start to find out.
+func (h *Hypervisor) Check(text string) error {
+	_, err := h.virt.ConnectDomainXMLToNative("qemu-argv", text, 0)
+	for _, number := range []libvirt.ErrorNumber{libvirt.ErrConfigUnsupported, libvirt.ErrXMLError, libvirt.ErrXMLDetail, libvirt.ErrOperationFailed} {
+		if is(err, number) {
+			return &LackError{fmt.Sprintf("%s cannot run such a domain: %v", h.URI, advised(err))}
+		}
+	}
+	if IsRefused(err) { // by one that cannot be asked
+		return nil
+	}
+	return err
+}
+
+// advised is what libvirt would not do, with what to do about it where that is known.
+func advised(err error) error {
+	for words, hint := range map[string]string{
+		"virtiofs does not yet support read-only mode": "that is in libvirt 11.0; before, share a read-only bind mount and say readonly: false",
+		"Unable to find any firmware":                  "it is in the package ovmf, or qemu-efi-aarch64; secure boot is machine.firmware",
+		"swtpm":                                        "it is in the package swtpm, and the TPM is machine.tpm",
+	} {
+		if strings.Contains(err.Error(), words) {
+			return fmt.Errorf("%w: %s", err, hint)
+		}
+	}
+	return err
 }
 
 // with does something to the domain of a host.

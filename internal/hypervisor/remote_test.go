@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -172,6 +173,13 @@ func TestRemote(t *testing.T) {
 	}
 	if got, err := h.Read(name); err != nil || !bytes.Equal(got, content) {
 		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	share := filepath.Join(t.TempDir(), "shares", "one")
+	if err := os.MkdirAll(share, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := h.List(filepath.Dir(share)); err != nil || !slices.Equal(names, []string{"one"}) { // by which bake up finds that it is there
+		t.Errorf("%q, %v", names, err)
 	}
 	startParrot(t, h, "far")
 	in, keys := io.Pipe()
