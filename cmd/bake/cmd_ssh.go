@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -26,24 +27,38 @@ by nothing else: no other file, no DNS, no question whether to trust it.
 
 The exit status is ssh's: that of COMMAND, or 255 when ssh itself failed.`,
 		Flags: append(hostFlags(),
-			&cli.StringFlag{Name: "address", Usage: "address or name to connect to (default: the host file's first static or reserved address)"}),
+			&cli.StringFlag{Name: "address", Usage: "address or name to connect to (default: the host file's first static or reserved address, or what libvirt says)"},
+			&cli.StringFlag{Name: "connect", Aliases: []string{"c"}, Usage: "libvirt URI to ask for the address (default: domain.uri of the host file, if it has one)"}),
 		Action: func(c *cli.Context) error {
 			names, err := a.hosts(c)
-			if err == nil && len(names) > 1 {
-				err = usageError{errors.New("want one host to log in to")}
-			}
-			if err != nil {
+			uri, address := c.String("connect"), c.String("address")
+			switch {
+			case err != nil:
 				return err
+			case len(names) > 1:
+				return usageError{errors.New("want one host to log in to")}
+			case uri != "" && address != "":
+				return usageError{errors.New("--address and --connect exclude each other")}
+			case uri != "" && checkURI(uri) != nil:
+				return checkURI(uri)
 			}
-			return runSSH(a, names[0], c.String("address"), c.Args().Slice())
+			return runSSH(c.Context, a, names[0], address, uri, c.Args().Slice())
 		},
 	}
 }
 
-func runSSH(a *app, name, address string, command []string) error {
+func runSSH(ctx context.Context, a *app, name, address, uri string, command []string) error {
 	h, err := host.Load(a.config, name, a.shelf())
 	if err != nil {
 		return err
+	}
+	if uri == "" && !h.Network.Reserve.IsValid() && len(h.Network.Addresses) == 0 {
+		uri = h.Domain.URI
+	}
+	if uri != "" && address == "" {
+		if address, err = a.addressOf(ctx, h, uri); err != nil {
+			return err
+		}
 	}
 	program, argv, err := a.login(h, address)
 	if err != nil {
@@ -67,7 +82,7 @@ func (a *app) login(h *host.Host, address string, more ...string) (program strin
 	}
 	if address == "" {
 		if len(h.Network.Addresses) == 0 {
-			return "", nil, usageError{fmt.Errorf("%s has no static or reserved address in %s: name one with --address (bake status --host %s --connect URI shows it)", name, h.File, name)}
+			return "", nil, usageError{fmt.Errorf("%s has no static or reserved address in %s: name one with --address, or the libvirt to ask with --connect", name, h.File)}
 		}
 		address = h.Network.Addresses[0].Addr().String()
 	}
