@@ -142,6 +142,8 @@ func (t *tree) key() string {
 		return t.at("target", "dir")
 	case "channel":
 		return t.at("target", "name")
+	case "serial", "parallel", "console":
+		return t.at("target", "port")
 	case "controller":
 		return own("type", "index")
 	case "input":
@@ -177,8 +179,16 @@ func (t *tree) find(wanted *tree) *tree {
 // silent are elements that run nothing.
 var silent = []string{"metadata", "title", "description"}
 
-// added are the devices of which libvirt adds none by itself.
-var added = []string{"disk", "interface", "filesystem", "hostdev", "channel", "graphics", "redirdev", "smartcard", "shmem", "vsock", "sound", "hub", "tpm"}
+// added are what libvirt adds none of by itself, by what they are in: devices, and what
+// would have a machine run, or be run, otherwise without any of its devices being another.
+var added = map[string][]string{
+	"":   {"commandline", "override", "seclabel", "memoryBacking", "sysinfo", "launchSecurity", "numatune", "cputune", "memtune", "blkiotune", "keywrap", "perf"},
+	"os": {"kernel", "initrd", "cmdline", "dtb", "init", "initarg", "boot", "bootmenu", "smbios", "acpi"},
+	"devices": {"disk", "interface", "filesystem", "hostdev", "channel", "graphics", "redirdev", "smartcard", "shmem", "vsock", "sound", "hub", "tpm",
+		"serial", "parallel", "console", "memory", "nvram", "panic", "iommu", "lease", "crypto", "pstore"},
+	"disk":      {"shareable", "transient", "encryption", "mirror", "auth"},
+	"interface": {"script", "downscript", "backenddomain"},
+}
 
 func compareTrees(wanted, found *tree, path string, all *[]Difference) {
 	differ := func(element, a, b string) { *all = append(*all, Difference{element, a, b}) }
@@ -211,11 +221,37 @@ func compareTrees(wanted, found *tree, path string, all *[]Difference) {
 			differ(name, cmp.Or(c.text, present), absent)
 		}
 	}
+	seen := map[string]int{}
 	for _, c := range found.children {
-		if path == "devices" && slices.Contains(added, c.name) && wanted.find(c) == nil {
+		seen[c.name+c.key()]++
+		if slices.Contains(added[wanted.within(path)], c.name) && seen[c.name+c.key()] > wanted.count(c) && !c.isConfining() {
 			differ(c.path(path, found), absent, present)
 		}
 	}
+}
+
+// within is by what name added knows an element.
+func (t *tree) within(path string) string {
+	if path == "" {
+		return ""
+	}
+	return t.name
+}
+
+// count is how many children are the same thing as another's.
+func (t *tree) count(of *tree) (n int) {
+	for _, c := range t.children {
+		if c.name == of.name && c.key() == of.key() {
+			n++
+		}
+	}
+	return n
+}
+
+// isConfining says whether an element is what libvirt confines QEMU with by itself: a label of
+// the hypervisor's, and none that somebody has taken away or chosen.
+func (t *tree) isConfining() bool {
+	return t.name == "seclabel" && (t.part("type") == "dynamic" && t.part("relabel") != no || t.part("model") == "none")
 }
 
 // path names a child, with its key where there are others.
