@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -219,6 +220,7 @@ func TestStatusKnowsGenerations(t *testing.T) {
 	for _, line := range []string{
 		"zap: attested: 24 claims hold\n",
 		"    claims      those of generation " + old.Manifest.Generation + "\n",
+		"    base        file:base.qcow2, 0m old\n",
 		", 1 of 1 claims failed\n    current     " + old.Manifest.Generation + ", not verified yet\n",
 		"    known_hosts out/zap/known_hosts\n",
 	} {
@@ -230,6 +232,21 @@ func TestStatusKnowsGenerations(t *testing.T) {
 	if err := json.Unmarshal([]byte(look("--json").stdout), &view); err != nil || view.Generation != old.Manifest.Generation ||
 		len(view.Generations) != 2 || !view.Generations[0].IsLatest || !view.Generations[1].IsCurrent || view.IsHostFile {
 		t.Errorf("%v, %+v", err, view)
+	}
+
+	if strings.Contains(o.stdout, "    reboot ") {
+		t.Errorf("nobody has looked whether one is due:\n%s", o.stdout)
+	}
+	for _, test := range []struct{ generation, due, want string }{
+		{old.Manifest.Generation, "true", "    reboot      is due: what was installed waits for it, as of bake verify 3d ago\n"},
+		{old.Manifest.Generation, "false", "    reboot      none was due, as of bake verify 3d ago\n"},
+		{"another", "true", ""},
+	} {
+		began := time.Now().Add(-80 * time.Hour).Format(time.RFC3339)
+		w.write(t, "out/zap/live.json", fmt.Sprintf(`{"generation": %q, "began": %q, "guest": {"os": "Debian", "reboot_due": %s}}`, test.generation, began, test.due), 0o600)
+		if o := look(); !strings.Contains(o.stdout, test.want) || test.want == "" && strings.Contains(o.stdout, "    reboot ") {
+			t.Errorf("%+v: %s%s", test, o.stdout, o.stderr)
+		}
 	}
 
 	w.write(t, "out/zap/"+old.Manifest.Generation+"/claims.json", "{", 0o600)

@@ -28,6 +28,8 @@ type statusView struct {
 	Keys        []keyView   `json:"ssh_host_keys"`         // that it has printed
 	Known       string      `json:"known_hosts,omitempty"` // where they are kept
 	Changes     []string    `json:"key_changes,omitempty"` // since the last time
+	Base        *agingView  `json:"base,omitempty"`        // of the generation that runs, where that is kept here
+	Reboot      *rebootView `json:"reboot,omitempty"`      // whether one is due, where somebody has looked
 	Domain      *domainView `json:"domain,omitempty"`      // what libvirt says, where it was asked
 	isQuiet     time.Duration
 }
@@ -90,14 +92,17 @@ func (a *app) view(w *watched) (statusView, error) {
 	if view.Generations, err = a.kept(w.name); err != nil {
 		return view, err
 	}
-	if view.Plan == "" {
-		return view, nil
-	}
 	for _, g := range view.Generations { // the latest is first
-		if g.Plan == view.Plan {
+		if g.Plan == view.Plan && view.Plan != "" {
 			view.Generation = g.Name
 			break
 		}
+	}
+	if err := a.aging(w.name, &view); err != nil {
+		return view, err
+	}
+	if view.Plan == "" {
+		return view, nil
 	}
 	view.IsHostFile = slices.Contains(w.plans, view.Plan)
 	if view.State != status.Attested || len(keys) == 0 || !view.isOurs() {
@@ -217,6 +222,12 @@ func (v statusView) lines() []string {
 		add("claims", "those of the host file as it is, and of no generation here")
 	default:
 		add("claims", "those of nothing that is kept here, %s: its host keys are not kept", v.Plan)
+	}
+	if v.Base != nil {
+		add("base", "%s", v.Base)
+	}
+	if v.Reboot != nil {
+		add("reboot", "%s", v.Reboot)
 	}
 	for _, g := range v.Generations {
 		if g.IsLatest {
