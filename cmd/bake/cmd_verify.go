@@ -29,7 +29,8 @@ becomes the current one.
 Without, it goes to the host's machine by ssh, as bake ssh does, and tries the claims
 of the generation that runs there: those about its inside as root, those about its
 ports from here. Claims about logins are left out: failed ones would have fail2ban
-shut you out. What does not hold any more is exit status 7.`,
+shut you out. Where libvirt is asked, what it runs must be what was baked, too. What
+does not hold any more is exit status 7.`,
 		Flags: append(append(hostFlags(),
 			&cli.BoolFlag{Name: "boot", Usage: "boot the generation in a throwaway machine"},
 			&cli.BoolFlag{Name: "falsify", Usage: "with --boot: break every claim in turn, on a snapshot, and demand that it fails"},

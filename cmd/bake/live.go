@@ -78,7 +78,8 @@ func (a *app) live(ctx context.Context, name string, o verifyOptions) (report ve
 		return report, err
 	}
 	address, which := o.live.address, cmp.Or(o.generation, "current")
-	if uri := cmp.Or(o.live.uri, h.Domain.URI); uri != "" && (address == "" || o.generation == "") {
+	var differences []string
+	if uri := cmp.Or(o.live.uri, h.Domain.URI); uri != "" {
 		d, err := a.askDomain(ctx, h, uri)
 		if err != nil {
 			return report, err
@@ -92,12 +93,13 @@ func (a *app) live(ctx context.Context, name string, o verifyOptions) (report ve
 		if address == "" && len(d.Addresses) > 0 {
 			address = d.Addresses[0]
 		}
+		differences = append([]string{}, d.differences()...)
 	}
 	generation, err := artifact.Open(a.out, name, which)
 	if err != nil {
 		return report, err
 	}
-	options := verify.LiveOptions{Generation: generation.Manifest.Generation, Stage: func(text string) { a.stage("%s", text) }}
+	options := verify.LiveOptions{Generation: generation.Manifest.Generation, Stage: func(text string) { a.stage("%s", text) }, Domain: differences}
 	if options.Plan, err = readPlan(generation); err != nil {
 		return report, err
 	}

@@ -63,6 +63,25 @@ func (d *domainView) guest() string {
 	return fmt.Sprintf("%s, kernel %s, systemd %s", report.Guest.OS, report.Guest.Kernel, report.Guest.Systemd)
 }
 
+// differences are what of a domain is not as it was baked.
+func (d *domainView) differences() (all []string) {
+	for _, x := range d.Drift {
+		all = append(all, drifted(x))
+	}
+	for _, x := range d.Edited {
+		all = append(all, edited(x))
+	}
+	return all
+}
+
+func drifted(x domain.Difference) string {
+	return fmt.Sprintf("%s: %s runs, %s is defined", x.Element, x.Found, x.Wanted)
+}
+
+func edited(x domain.Difference) string {
+	return fmt.Sprintf("%s: %s is defined, %s is in its generation", x.Element, x.Found, x.Wanted)
+}
+
 type keyView struct {
 	Type   string `json:"type"`
 	SHA256 string `json:"sha256"`
@@ -208,10 +227,10 @@ func (v statusView) lines() []string {
 			add("guest", "%s", guest)
 		}
 		for _, x := range d.Drift {
-			add("drift", "%s: %s runs, %s is defined", x.Element, x.Found, x.Wanted)
+			add("drift", "%s", drifted(x))
 		}
 		for _, x := range d.Edited {
-			add("edited", "%s: %s is defined, %s is in its generation", x.Element, x.Found, x.Wanted)
+			add("edited", "%s", edited(x))
 		}
 	}
 	switch {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -24,13 +25,17 @@ type LiveOptions struct {
 	// out of a machine that is needed.
 	Login func(ctx context.Context) (stdin io.Writer, stdout, stderr io.Reader, end func(), err error)
 	Stage func(text string) // is told what is being done: the next takes its place
+	// Domain is what is not as it was baked in the domain that libvirt runs the machine as, a
+	// line each; nil where nobody has asked, and empty for nothing.
+	Domain []string
 }
 
 const (
 	// knockTime is how long a port may be silent until it counts as such.
 	knockTime = 5 * time.Second
 
-	claimSame = "It tries the claims of this generation at each boot."
+	claimSame   = "It tries the claims of this generation at each boot."
+	claimDomain = "What runs under libvirt is what is defined there, and that what was baked."
 
 	// tidy takes away what claims were tried on, as the guest does after its own.
 	tidy = `for script in /usr/local/lib/bake/tidy.d/*; do [ ! -x "$script" ] || "$script"; done`
@@ -55,6 +60,10 @@ func Live(ctx context.Context, o LiveOptions) (Report, error) {
 		Inside: &claim.Inside{Run: "sha256sum < /usr/local/lib/bake/claims.json | cut -d' ' -f1", Is: &o.Plan.Attest}}
 	if o.Plan.Attest != "" {
 		r.try(ctx, same)
+	}
+	if o.Domain != nil {
+		r.result(claim.Check{Layer: claim.BootLayer, Claim: claimDomain}, Result{Result: claim.Result{Layer: claim.BootLayer, Claim: claimDomain,
+			Where: "outside", OK: len(o.Domain) == 0, Ran: "bake status", Want: "nothing else", Got: strings.Join(o.Domain, "\n")}})
 	}
 	for _, l := range o.Plan.Layers {
 		for _, check := range l.Checks {

@@ -68,6 +68,17 @@ func TestLive(t *testing.T) {
 		t.Errorf("%v\n%s", err, text.String())
 	}
 
+	// The domain that it is, where somebody has asked libvirt.
+	for _, domain := range [][]string{{}, {"on_crash: preserve is defined, destroy is in its generation"}} {
+		o.Domain = domain
+		report, err := Live(t.Context(), o)
+		if err != nil || report.Results[0].Claim != claimDomain || report.Results[0].OK != (len(domain) == 0) || report.Results[0].Got != strings.Join(domain, "") ||
+			report.Failed != 3+len(domain) {
+			t.Errorf("%v, %+v", err, report)
+		}
+	}
+	o.Domain = nil
+
 	// A machine that tries the claims of another generation, or none.
 	o.Plan.Attest = strings.Repeat("a", 64)
 	if report, err = Live(t.Context(), o); err != nil || report.Results[0].Claim != claimSame || report.Results[0].OK {
