@@ -16,7 +16,7 @@ import (
 
 const (
 	lookEvery = 500 * time.Millisecond
-	askEvery  = 5 * time.Second // whether it runs at all
+	askEvery  = 5 * time.Second // whether it runs at all, where no event says that it does not
 )
 
 // Console waits for what a machine says of itself, on the console that libvirt
@@ -71,6 +71,10 @@ func (c *Console) Wait(ctx context.Context, generation string) (Verdict, error) 
 	late := fmt.Errorf("no verdict within %s", c.Deadline)
 	waiting, cancel := context.WithTimeoutCause(ctx, c.Deadline, late)
 	defer cancel()
+	changed, err := c.At.Changes(waiting, c.Host.Name)
+	if err != nil {
+		return Verdict{}, err
+	}
 	asked := time.Now()
 	c.log.Reached = nil // what was reached before anybody waited is no news
 	for {
@@ -103,6 +107,10 @@ func (c *Console) Wait(ctx context.Context, generation string) (Verdict, error) 
 			}
 		}
 		select {
+		case _, ok := <-changed: // it may be off
+			if asked = (time.Time{}); !ok {
+				changed = nil // as is the connection, which the next question finds out
+			}
 		case <-waiting.Done():
 			if err := context.Cause(waiting); !errors.Is(err, late) {
 				return Verdict{}, err

@@ -76,6 +76,8 @@ type Hypervisor struct {
 	stop  func() bool
 	pools map[string]libvirt.StoragePool // by directory
 	made  map[string]bool                // of them those that are ours to take away
+
+	watchers watchers
 }
 
 // A ConnectError says that there is nobody to talk to.
