@@ -370,31 +370,6 @@ func (d *Deployment) gone(m *hypervisor.Machine) error {
 	return fmt.Errorf("%s is not there: bake up --host %s (%w)", d.Host.Name, d.Host.Name, fs.ErrNotExist)
 }
 
-// find looks for the machine to change. One whose disks are not where the host file
-// has them would be given others: a second state disk, and no way back.
-func (d *Deployment) find() (*hypervisor.Machine, error) {
-	m, err := d.At.Find(d.Host.Name)
-	if err != nil || m == nil {
-		return nil, err
-	}
-	needs, err := domain.ReadNeeds([]byte(m.XML))
-	if err != nil {
-		return nil, err
-	}
-	home := path.Join(d.Host.Images, d.Host.Name)
-	for file, at := range map[string]string{needs.Disk: path.Dir(path.Dir(needs.Disk)), needs.State: path.Dir(needs.State)} {
-		if file != "" && at != home {
-			return nil, &hypervisor.LackError{Text: fmt.Sprintf("a disk of %s is %s, and machine.images is %s now: set it back; a machine is moved "+
-				"by bake destroy, moving its state disk, and bake up", d.Host.Name, file, d.Host.Images)}
-		}
-	}
-	if needs.State != "" && path.Base(needs.State) != stateDisk { // a snapshot's: what was written since is in there
-		return nil, &hypervisor.LackError{Text: fmt.Sprintf("the state of %s is in %s, which is not what bake has made, and would be left behind: "+
-			"merge it (virsh blockcommit %s vde --pivot)", d.Host.Name, needs.State, d.Host.Name)}
-	}
-	return m, nil
-}
-
 // open opens a file to be sent.
 func open(name string) (*os.File, int64, error) {
 	file, err := os.Open(name)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"slices"
 
@@ -47,14 +46,6 @@ func (d *Deployment) forget(mark domain.Mark) error {
 		return errors.Join(err, d.taken(m))
 	}
 	return d.step("undefining the domain", func() error { return d.At.Undefine(d.Host.Name) })
-}
-
-// taken says that somebody else has changed the machine, which is left to them.
-func (d *Deployment) taken(m *hypervisor.Machine) error {
-	if m == nil {
-		return nil
-	}
-	return fmt.Errorf("somebody else has changed %s meanwhile: it has generation %s now, and is left to them", d.Host.Name, m.Generation)
 }
 
 // swap stops the machine that is there and starts another generation, whose files
@@ -164,23 +155,6 @@ func (d *Deployment) judge(ctx context.Context, mark domain.Mark) (Outcome, erro
 	return out, d.back(ctx, mark, failed)
 }
 
-// still sees to it that a verdict is about the machine that is there. There is a lock
-// for the runs of one out directory; one from another may have changed it since.
-func (d *Deployment) still(mark domain.Mark, v Verdict) (Verdict, error) {
-	m, err := d.At.Find(d.Host.Name)
-	switch {
-	case err != nil:
-		return v, err
-	case m == nil:
-		return v, d.gone(m)
-	case m.Mark != mark:
-		return v, d.taken(m)
-	case v.OK && !m.Running:
-		return Verdict{Reason: "it has attested, and is off since"}, nil
-	}
-	return v, nil
-}
-
 // accept takes note that a generation has attested.
 func (d *Deployment) accept(mark domain.Mark) error {
 	if mark.Trying || mark.Fresh {
@@ -236,68 +210,6 @@ func (d *Deployment) back(ctx context.Context, mark domain.Mark, failed *FailedE
 		return errors.Join(failed, err)
 	}
 	return failed
-}
-
-// awake says no to a machine that would not hear the power button, or would go on from
-// its memory and not boot: libvirt starts that with the disks of then, whatever has been
-// defined since.
-func (d *Deployment) awake(m *hypervisor.Machine) error {
-	switch {
-	case m.Paused:
-		return &hypervisor.LackError{Text: fmt.Sprintf("%s is paused: virsh resume %s", d.Host.Name, d.Host.Name)}
-	case m.Saved:
-		return &hypervisor.LackError{Text: fmt.Sprintf("%s is suspended to a file of its hypervisor: virsh start %s goes on from it, "+
-			"virsh managedsave-remove %s is a power cut", d.Host.Name, d.Host.Name, d.Host.Name)}
-	}
-	return nil
-}
-
-// vet finds out what would stand in the way of a generation, before anything is changed. The
-// machine is the one that is there, nil for none.
-func (d *Deployment) vet(m *hypervisor.Machine, generation string, text []byte) error {
-	if m != nil {
-		if err := d.awake(m); err != nil {
-			return err
-		}
-	}
-	fit, err := domain.Fit(text, domain.Mark{Host: d.Host.Name, Generation: generation}, d.Host.Emulated)
-	if err == nil {
-		err = d.At.Check(fit)
-	}
-	if err != nil {
-		return err
-	}
-	if d.Host.Network != "" {
-		if err := d.At.CheckNetwork(d.Host.Network); err != nil {
-			return err
-		}
-	}
-	if d.Host.Filter != "" {
-		if err := d.At.CheckFilter(d.Host.Filter); err != nil {
-			return err
-		}
-	}
-	if d.Host.Lease != nil {
-		if _, err := d.At.Reserved(*d.Host.Lease); err != nil {
-			return err
-		}
-	}
-	if m != nil && d.Host.State == 0 {
-		if needs, err := domain.ReadNeeds([]byte(m.XML)); err != nil || needs.State != "" {
-			return errors.Join(err, &hypervisor.LackError{Text: fmt.Sprintf("%s has its state on %s, and machine.state is not in its host file any more: "+
-				"set it back; who means it begins anew with bake destroy", d.Host.Name, needs.State)})
-		}
-	}
-	size, err := d.At.Size(path.Join(d.Host.Images, d.Host.Name, stateDisk))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	case size > d.Host.State && d.Host.State > 0:
-		return &hypervisor.LackError{Text: fmt.Sprintf("the state disk of %s has %d MiB, machine.state asks for %d: it can grow, not shrink", d.Host.Name, size>>20, d.Host.State>>20)}
-	}
-	return nil
 }
 
 // disk makes the state disk, or makes it larger. The machine is off.
