@@ -34,6 +34,8 @@
 //     below what is not a directory of this stream, no hard link to anything else
 //     than a file of this stream.
 //   - No device, no pipe, no socket, and no more members and bytes than Limits.
+//   - What was asked for is a directory or a file: a link in the place of a directory would
+//     lead whoever restores it to one of another's.
 //   - Extract writes below its directory alone, whatever the links in it, gives no
 //     file a set-user-ID bit, and leaves the directory whole or not there at all.
 //
@@ -57,9 +59,11 @@
 package archive
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -198,10 +202,13 @@ const (
 	defaultEntries   = 2_000_000
 	defaultBytes     = 64 << 30
 	manifestBytes    = 1 << 30
-	manifestPerEntry = 16 << 10 // two paths, percent-encoded
+	manifestPerEntry = 16 << 10 // at most: two paths, percent-encoded
+	manifestWords    = 1 << 10  // of an entry beside its paths
+	manifestRest     = 32 << 20 // what is not about members
 	pathBytes        = 4095     // PATH_MAX, without its end
 	nameBytes        = 255
 	trailerBytes     = 1 << 20 // zeros after the last member
+	mostSkipped      = 100_000
 )
 
 func (l Limits) entries() int {
@@ -230,8 +237,10 @@ func refuse(format string, args ...any) error {
 	return &RefusedError{fmt.Sprintf(format, args...)}
 }
 
-func parseManifest(data []byte) (Manifest, error) {
-	var m Manifest
+// parseManifest reads the manifest of a stream of so many members. A few bytes of JSON are
+// an element, and an element has fifty times as many here: no list may be longer than what
+// came can account for.
+func parseManifest(data []byte, members int) (m Manifest, err error) {
 	var version struct {
 		Format int `json:"format"`
 	}
@@ -241,8 +250,65 @@ func parseManifest(data []byte) (Manifest, error) {
 	if version.Format != format {
 		return m, refuse("its manifest has format %d, this bake reads %d", version.Format, format)
 	}
-	if err := json.Unmarshal(data, &m); err != nil {
-		return m, refuse("its manifest cannot be read: %v", err)
+	if err := m.read(json.NewDecoder(bytes.NewReader(data)), members); err != nil {
+		return Manifest{}, refuse("its manifest cannot be read: %v", err)
 	}
 	return m, nil
+}
+
+// read reads what is known to be an object.
+func (m *Manifest) read(d *json.Decoder, members int) error {
+	if _, err := d.Token(); err != nil {
+		return err
+	}
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			return err
+		}
+		word := map[json.Token]any{"format": &m.Format, "host": &m.Host, "generation": &m.Generation, "instance": &m.Instance, "method": &m.Method,
+			"asked": &m.Asked, "frozen": &m.Frozen, "thawed": &m.Thawed, "count": &m.Count, "bytes": &m.Bytes, "digest": &m.Digest}[key]
+		switch {
+		case key == "entries":
+			err = list(d, members+1, &m.Entries) // one more than came is told of by its name
+		case key == "databases":
+			err = list(d, members+1, &m.Databases)
+		case key == "roots":
+			err = list(d, members+1, &m.Roots)
+		case key == "skipped":
+			err = list(d, mostSkipped, &m.Skipped)
+		case word != nil:
+			err = d.Decode(word)
+		default: // a newer machine's
+			err = d.Decode(&json.RawMessage{})
+		}
+		if err != nil {
+			return fmt.Errorf("%v: %w", key, err)
+		}
+	}
+	return nil
+}
+
+// list reads a list of at most so many, or null.
+func list[T any](d *json.Decoder, most int, to *[]T) error {
+	switch begin, err := d.Token(); {
+	case err != nil:
+		return err
+	case begin == nil:
+		return nil
+	case begin != json.Delim('['):
+		return errors.New("it is no list")
+	}
+	for d.More() {
+		var one T
+		if len(*to) == most {
+			return fmt.Errorf("it has more than %d", most)
+		}
+		if err := d.Decode(&one); err != nil {
+			return err
+		}
+		*to = append(*to, one)
+	}
+	_, err := d.Token()
+	return err
 }

@@ -200,6 +200,12 @@ func hostile(t testing.TB) map[string][2]string {
 		"nobody's":             {changed(func(m *Manifest) { m.Host = "" }), "whose state"},
 		"a root that is not":   {changed(func(m *Manifest) { m.Roots = []Path{"etc"} }), "has not come"},
 		"database that is not": {changed(func(m *Manifest) { m.Databases = []Database{{"x.db", "ok"}} }), "has not come"},
+		"a link for a root":    {string(stream(t, []part{dir("var"), link(tar.TypeSymlink, "var/o", "/etc")}, func(m *Manifest) { m.Roots = []Path{"var/o"} })), "is a link where"},
+		"no list":              {strings.Replace(whole, `"databases":null`, `"databases":1234`, 1), "no list"},
+		"many databases":       {changed(func(m *Manifest) { m.Databases = make([]Database, 11) }), "databases: it has more than 10"},
+		"many entries":         {changed(func(m *Manifest) { m.Entries = make([]Entry, 11) }), "entries: it has more than 10"},
+		"many roots":           {changed(func(m *Manifest) { m.Roots = make([]Path, 11) }), "roots: it has more than 10"},
+		"many that are left":   {changed(func(m *Manifest) { m.Skipped = make([]Path, mostSkipped+1) }), ""},
 		"no JSON":              {strings.Replace(whole, `{"format":1`, `["format":1`, 1), "no JSON"},
 	}
 }
@@ -231,6 +237,8 @@ func TestTruncated(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
+	many := func(m *Manifest) { m.Instance = strings.Repeat("x", manifestRest+100_000) }
+	demandRefused(t, string(stream(t, honest(), many)), "bytes for 9 members", Limits{})
 	data := string(stream(t, honest(), nil))
 	demandRefused(t, data, "more than 8 members", Limits{Entries: 8})
 	demandRefused(t, data, "longer than 100000 bytes", Limits{Bytes: 100_000})

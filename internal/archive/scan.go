@@ -211,7 +211,11 @@ func (s *scanner) checkPath(p Path) error {
 // finish reads the manifest and what is behind it, and compares.
 func (s *scanner) finish(members *tar.Reader, header *tar.Header) (Manifest, []byte, error) {
 	var m Manifest
-	limit := min(int64(manifestBytes), int64(len(s.entries)+16)*manifestPerEntry)
+	limit := int64(manifestRest)
+	for _, e := range s.entries { // as one of the entries, and of the databases
+		limit += 2 * (manifestWords + 3*int64(len(e.Path)+len(e.Target)))
+	}
+	limit = min(limit, manifestBytes)
 	if header.Typeflag != tar.TypeReg || header.Size > limit {
 		return m, nil, refuse("its manifest is no file, or has %d bytes for %d members", header.Size, len(s.entries))
 	}
@@ -228,7 +232,7 @@ func (s *scanner) finish(members *tar.Reader, header *tar.Header) (Manifest, []b
 	if err := s.drain(); err != nil {
 		return m, nil, err
 	}
-	if m, err = parseManifest(raw); err != nil {
+	if m, err = parseManifest(raw, len(s.entries)); err != nil {
 		return m, nil, err
 	}
 	return m, raw, s.compare(m)
@@ -270,8 +274,11 @@ func (s *scanner) compare(m Manifest) error {
 	}
 	for _, list := range [][]Path{m.Roots, databasePaths(m)} {
 		for _, p := range list {
-			if _, ok := s.seen[p]; !ok {
+			switch s.seen[p] {
+			case "":
 				return refuse("the manifest speaks of %q, which has not come", p)
+			case typeSymlink:
+				return refuse("%q is a link where a directory or a file must be", p)
 			}
 		}
 	}
