@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"bake/internal/archive"
 	"bake/internal/backup"
 	"bake/internal/host"
 	"bake/internal/notify"
@@ -97,7 +98,8 @@ func (a *app) enterBackup(name string, plan backup.Plan) (*backup.Place, error) 
 // backupHost fetches the state of one machine and stores it. What is returned is what
 // came of it, whatever the error.
 func (a *app) backupHost(ctx context.Context, name string, o backupOptions) (record backup.Record, err error) {
-	record.Began = time.Now().UTC().Truncate(time.Second)
+	began := clock().UTC()
+	record.Began = began.Truncate(time.Second)
 	h, err := host.Load(a.config, name, a.shelf())
 	if err != nil {
 		return record, err
@@ -111,7 +113,7 @@ func (a *app) backupHost(ctx context.Context, name string, o backupOptions) (rec
 		return record, err
 	}
 	defer func() {
-		record.Ended, record.Exit = time.Now().UTC().Truncate(time.Second), exitCode(err)
+		record.Ended, record.Exit = clock().UTC().Truncate(time.Second), exitCode(err)
 		if err != nil {
 			record.Reason = strings.TrimPrefix(firstLine(err.Error()), name+": ")
 		}
@@ -134,12 +136,29 @@ func (a *app) backupHost(ctx context.Context, name string, o backupOptions) (rec
 	if err != nil {
 		return record, fmt.Errorf("%s: %w", name, err)
 	}
-	job := backup.Job{Dir: stage, Host: name, Generation: manifest.Generation, Time: manifest.Frozen}
+	job := backup.Job{Dir: stage, Host: name, Generation: manifest.Generation, Time: a.dateOf(name, manifest, began)}
 	record.Saved, err = a.saveState(ctx, plan, job)
 	if err = errors.Join(err, damagedDatabase(name, manifest)); err == nil {
-		record.LastGood = manifest.Frozen.UTC()
+		record.LastGood = job.Time
 	}
 	return record, err
+}
+
+// dateOf is the moment whose state a backup has, by this machine's clock. The other says
+// it, too, but what is pruned, what is the newest and what is too old follows from it:
+// who could choose would have all that is kept pruned by a few backups of years to come.
+func (a *app) dateOf(name string, m archive.Manifest, began time.Time) time.Time {
+	at := m.Frozen.UTC()
+	if at.Before(began) {
+		at = began
+	}
+	if now := clock().UTC(); at.After(now) {
+		at = now
+	}
+	if wrong := m.Frozen.Sub(at); wrong.Abs() > time.Minute {
+		a.warn("%s: its clock is wrong by %v: the backup has the time of this machine", name, wrong.Round(time.Second))
+	}
+	return at
 }
 
 // saveState stores a backup everywhere: what one store cannot, the other may.

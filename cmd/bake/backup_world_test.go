@@ -160,6 +160,72 @@ func TestBackupKilled(t *testing.T) {
 	})
 }
 
+// TestBackupStalled: a machine that never ends is given up, before it sends anything and
+// afterwards, and the next backup works.
+func TestBackupStalled(t *testing.T) {
+	w := newVault(t, 1<<20)
+	stores := fmt.Sprintf("default: {repository: %s/repo, tree: %s/tree, password: {file: word}, limits: ", w.dir, w.dir)
+	w.write(t, "hang", "", 0o644)
+	w.write(t, "backup.yaml", stores+"{stall: 1s}}\n", 0o644)
+	o := finish(t, w.backup())
+	if o.code != 6 || !strings.Contains(o.stderr, "zap: the machine has sent nothing any more for 1s") {
+		t.Errorf("exit status %d: %s", o.code, o.stderr)
+	}
+	w.write(t, "bin/ssh", "#!/bin/sh\nexec sleep 600\n", 0o755)
+	w.write(t, "backup.yaml", fmt.Sprintf("default: {tree: %s/tree, limits: {time: 1s}}\n", w.dir), 0o644) // no restic is asked
+	o = finish(t, w.backup())
+	if o.code != 6 || !strings.Contains(o.stderr, "zap: the machine had not sent its state within 1s") {
+		t.Errorf("exit status %d: %s", o.code, o.stderr)
+	}
+	w.write(t, "bin/ssh", vaultSSH, 0o755)
+	w.write(t, "backup.yaml", stores+"{stall: 10m}}\n", 0o644)
+	w.works(t, 0)
+}
+
+// TestRestoreFromAnyStore: the newest backup of all stores is taken, and what one store
+// cannot give the other does.
+func TestRestoreFromAnyStore(t *testing.T) {
+	w := newVault(t, 1<<20)
+	w.expect(t, w.backup(), 0)
+	look := func(want int, words ...string) string {
+		t.Helper()
+		cmd := w.backup()
+		cmd.Args = append(cmd.Args[:1], "restore", "--host", "zap", "--to", "look")
+		w.tool(t, "rm", "-rf", "look")
+		w.expect(t, cmd, want, words...)
+		content, err := os.ReadFile(filepath.Join(w.dir, "look/var/lib/openclaw/x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(content)
+	}
+	first := look(0)
+	if err := os.Rename(filepath.Join(w.dir, "repo"), filepath.Join(w.dir, "away")); err != nil {
+		t.Fatal(err)
+	}
+	w.send(t, 1<<20)
+	if o := finish(t, w.backup()); o.code != 6 {
+		t.Errorf("exit status %d: %s", o.code, o.stderr)
+	}
+	o := finish(t, w.backup("list"))
+	if n := strings.Count(o.stdout, "/tree\n"); o.code != 6 || n != 2 || !strings.Contains(o.stderr, "there is no repository") {
+		t.Errorf("exit status %d, %d backups are listed\n%s", o.code, n, o.stderr)
+	}
+	second := look(0, "is taken from "+filepath.Join(w.dir, "tree")+", as ", "there is no repository")
+	if err := os.Rename(filepath.Join(w.dir, "away"), filepath.Join(w.dir, "repo")); err != nil {
+		t.Fatal(err)
+	}
+	if third := look(0); second == first || third != second {
+		t.Error("the newest is not what was restored")
+	}
+	w.send(t, 1<<20)
+	w.expect(t, w.backup(), 0)
+	w.tool(t, "sh", "-c", "chmod -R u+w repo; for f in repo/data/*/*; do printf x | dd of=$f bs=1 seek=500 conv=notrunc status=none; done")
+	if fourth := look(0, "is taken from "+filepath.Join(w.dir, "tree")+", as ", "what is stored is damaged"); fourth == second {
+		t.Error("another than the newest was restored")
+	}
+}
+
 // TestBackupFullDisk: no room where it is made ready, then none where it is stored.
 func TestBackupFullDisk(t *testing.T) {
 	demandRoot(t)

@@ -19,6 +19,10 @@ import (
 	"bake/internal/tool"
 )
 
+// usualTime is how long a machine may take to send its state where nothing is said of it:
+// one that never ends would keep all others from their backup.
+const usualTime = 3 * time.Hour
+
 // fetchState receives what a machine sends of its state.
 func (a *app) fetchState(ctx context.Context, h *host.Host, plan backup.Plan, o backupOptions, stage string) (m archive.Manifest, err error) {
 	address := cmp.Or(o.address, plan.Address)
@@ -36,13 +40,18 @@ func (a *app) fetchState(ctx context.Context, h *host.Host, plan backup.Plan, o 
 		return m, err
 	}
 	argv[len(argv)-3] = plan.User // behind -l
-	if limit := plan.Limit(); limit > 0 {
-		limited, stop := context.WithTimeoutCause(ctx, limit, remoteError{fmt.Errorf("the machine had not sent its state within %v", limit)})
-		defer stop()
-		ctx = limited
-	}
+	limit := cmp.Or(plan.Time, usualTime)
+	ctx, stop := context.WithTimeoutCause(ctx, limit, remoteError{fmt.Errorf("the machine had not sent its state within %v", limit)})
+	defer stop()
+	ctx, stall := context.WithCancelCause(ctx)
+	defer stall(nil)
+	watch := time.AfterFunc(plan.Stall, func() {
+		stall(remoteError{fmt.Errorf("the machine has sent nothing any more for %v", plan.Stall)})
+	})
+	watch.Stop() // until it has begun to send: it copies first
+	defer watch.Stop()
 	fetched := a.meter(h.Name + ": fetching the state")
-	m, err = receiveState(ctx, program, argv, stage, func(n int64) { fetched.tell(n, 0) })
+	m, err = receiveState(ctx, program, argv, stage, func() { watch.Reset(plan.Stall) }, func(n int64) { fetched.tell(n, 0) })
 	a.stage("")
 	if err == nil && m.Host != h.Name {
 		err = claimError{fmt.Errorf("the machine at work calls itself %q", m.Host)}
@@ -63,7 +72,7 @@ func damagedDatabase(name string, m archive.Manifest) error {
 }
 
 // receiveState runs an ssh whose other end sends a state.
-func receiveState(ctx context.Context, program string, argv []string, stage string, show func(int64)) (m archive.Manifest, err error) {
+func receiveState(ctx context.Context, program string, argv []string, stage string, moved func(), show func(int64)) (m archive.Manifest, err error) {
 	cmd := exec.CommandContext(ctx, program, argv[1:]...)
 	cmd.Env = os.Environ() // its agent, its home: as bake ssh
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
@@ -77,7 +86,7 @@ func receiveState(ctx context.Context, program string, argv []string, stage stri
 	if err := cmd.Start(); err != nil {
 		return m, fmt.Errorf("starting ssh: %w", err)
 	}
-	counted := &counter{Reader: out, shown: time.Now(), show: show}
+	counted := &counter{Reader: out, shown: time.Now(), moved: moved, show: show}
 	m, err = archive.Receive(ctx, counted, stage, archive.Limits{})
 	_ = out.Close() // so that ssh ends, however it was
 	late := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
@@ -113,12 +122,16 @@ type counter struct {
 	io.Reader
 	n     int64
 	shown time.Time
+	moved func() // nil: nobody asks
 	show  func(int64)
 }
 
 func (c *counter) Read(p []byte) (int, error) {
 	n, err := c.Reader.Read(p)
 	c.n += int64(n)
+	if n > 0 && c.moved != nil {
+		c.moved()
+	}
 	if now := time.Now(); now.Sub(c.shown) >= redraw {
 		c.shown = now
 		c.show(c.n)

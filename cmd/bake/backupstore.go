@@ -43,23 +43,27 @@ func (a *app) hostStores(ctx context.Context, o backupOptions, name string, as b
 	return err
 }
 
-// runBackupInit begins repositories.
+// runBackupInit begins stores.
 func runBackupInit(ctx context.Context, a *app, o backupOptions) error {
 	return a.eachStore(ctx, o, backup.Writer, func(name string, plan backup.Plan, s backup.Store) error {
-		if s != backup.Store(plan.Restic) {
-			return nil
+		isNew, err := s.Init(ctx)
+		switch {
+		case err != nil:
+		case !isNew:
+			a.say("%s: there was one already in %s", name, s)
+		case s == backup.Store(plan.Restic):
+			a.say("%s: there is a repository now, %s: print bake backup sheet --host %s, and put the password on it", name, s, name)
+		default:
+			a.say("%s: there is a directory for backups now, %s", name, s)
 		}
-		if err := plan.Restic.Init(ctx); err != nil {
-			return err
-		}
-		a.say("%s: there is a repository now, %s: print bake backup sheet --host %s, and put the password on it", name, s, name)
-		return nil
+		return err
 	})
 }
 
 // runBackupList lists what can be restored. It disturbs no backup that is under way.
 func runBackupList(ctx context.Context, a *app, o backupOptions) error {
 	all := []backup.Snapshot{}
+	var failed error // of one store: what the others have is shown
 	for _, name := range o.hosts {
 		plan, err := a.backupPlan(ctx, o, name, backup.Writer)
 		if err != nil {
@@ -68,25 +72,26 @@ func runBackupList(ctx context.Context, a *app, o backupOptions) error {
 		for _, s := range plan.Stores() {
 			found, err := s.List(ctx, name)
 			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+				failed = errors.Join(failed, fmt.Errorf("%s: %w", name, err))
+				continue
 			}
 			a.noteSnapshots(name, s.String(), found)
 			all = append(all, found...)
 		}
 	}
 	if a.json {
-		return a.printJSON(all)
+		return errors.Join(a.printJSON(all), failed)
 	}
 	rows := [][]string{{"HOST", "SNAPSHOT", "STATE OF", "AGE", "GENERATION", "STORE"}}
 	for _, s := range all {
 		rows = append(rows, []string{s.Host, s.ID, s.Time.Local().Format(time.DateTime), old(s.Time), s.Generation, s.Store})
 	}
-	return a.printLines(table(rows, 3))
+	return errors.Join(a.printLines(table(rows, 3)), failed)
 }
 
 // old is how old something is, in days or less.
 func old(t time.Time) string {
-	d := time.Since(t)
+	d := clock().Sub(t)
 	if d >= 48*time.Hour {
 		return fmt.Sprintf("%dd", int(d/(24*time.Hour)))
 	}
@@ -112,8 +117,11 @@ func runBackupCheck(ctx context.Context, a *app, o backupOptions) error {
 			return claimError{fmt.Errorf("there is no backup in %s", s)}
 		}
 		newest := all[len(all)-1]
-		if plan.MaxAge > 0 && time.Since(newest.Time) > plan.MaxAge {
+		switch age := clock().Sub(newest.Time); {
+		case plan.MaxAge > 0 && age > plan.MaxAge:
 			return claimError{fmt.Errorf("the newest backup in %s is %s old, and max_age is %v", s, old(newest.Time), plan.MaxAge)}
+		case age < -time.Minute:
+			return claimError{fmt.Errorf("the newest backup in %s is of %s, which is still to come: one of two clocks was wrong, and nobody knows how old it is", s, newest.Time.Local().Format(time.DateTime))}
 		}
 		a.say("%s: %s is sound: %d backups, the newest is %s old", name, s, len(all), old(newest.Time))
 		return nil

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -36,9 +37,15 @@ func TestMain(m *testing.M) {
 // ok or fail, for what came of it.
 const testVerdict = "BAKE_TEST_VERDICT"
 
+// testAgo has a bake that is this test binary believe that it is so long ago.
+const testAgo = "BAKE_TEST_AGO"
+
 // child is bake as a process.
 func child() {
 	verdict, fleet := os.Getenv(testVerdict), os.Getenv(testFleet)
+	if ago, err := time.ParseDuration(os.Getenv(testAgo)); err == nil {
+		clock = func() time.Time { return time.Now().Add(-ago) }
+	}
 	if verdict == "" && fleet == "" {
 		main()
 		return

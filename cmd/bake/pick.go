@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -91,6 +93,7 @@ func (p pick) choose(all []backup.Snapshot) (s backup.Snapshot, err error) {
 // withSnapshot fetches a backup of a host, verifies it to the last byte, and hands it
 // on. It is gone afterwards.
 func (a *app) withSnapshot(ctx context.Context, config backup.Config, name string, p pick, do func(dir string, m archive.Manifest) error) (err error) {
+	var s backup.Snapshot
 	dir := p.dir
 	if dir == "" {
 		plan, err := a.backupPlan(ctx, backupOptions{config: config}, name, backup.Writer)
@@ -105,7 +108,7 @@ func (a *app) withSnapshot(ctx context.Context, config backup.Config, name strin
 		if dir, err = place.Stage(); err != nil {
 			return err
 		}
-		if err := a.fetchBackup(ctx, plan, name, p, dir); err != nil {
+		if s, err = a.fetchBackup(ctx, plan, name, p, dir); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -118,11 +121,20 @@ func (a *app) withSnapshot(ctx context.Context, config backup.Config, name strin
 	case m.Host != name:
 		return &archive.RefusedError{Text: fmt.Sprintf("%s: the backup is of the state of %s", name, m.Host)}
 	}
+	if !s.Time.IsZero() && m.Frozen.Sub(s.Time).Abs() >= time.Second { // the machine's clock was wrong
+		m.Frozen = s.Time
+	}
 	return do(dir, m)
 }
 
-// fetchBackup takes a backup from the first store that has it and can give it.
-func (a *app) fetchBackup(ctx context.Context, plan backup.Plan, name string, p pick, dir string) error {
+// fetchBackup takes the newest backup of all stores, or the one that is asked for, from the
+// first that can give it.
+func (a *app) fetchBackup(ctx context.Context, plan backup.Plan, name string, p pick, dir string) (backup.Snapshot, error) {
+	type offer struct {
+		backup.Snapshot
+		store backup.Store
+	}
+	var offers []offer
 	var failed error
 	for _, store := range plan.Stores() {
 		all, err := store.List(ctx, name)
@@ -133,18 +145,30 @@ func (a *app) fetchBackup(ctx context.Context, plan backup.Plan, name string, p 
 				err = fmt.Errorf("%s: %w", store, err)
 			}
 		}
-		if err == nil {
-			a.stage("%s: fetching %s from %s", name, s.ID, store)
-			err = store.Fetch(ctx, s, dir)
-			a.stage("")
+		if err != nil {
+			failed = errors.Join(failed, err)
+			continue
 		}
-		if err == nil || ctx.Err() != nil {
-			if err == nil && failed != nil {
-				a.warn("%s: taken from %s, as %v", name, store, failed)
-			}
-			return err
-		}
-		failed = errors.Join(failed, err)
+		offers = append(offers, offer{s, store})
 	}
-	return failed
+	slices.SortStableFunc(offers, func(x, y offer) int { return y.Time.Compare(x.Time) })
+	for _, o := range offers {
+		a.stage("%s: fetching %s from %s", name, o.ID, o.store)
+		err := o.store.Fetch(ctx, o.Snapshot, dir)
+		a.stage("")
+		if err == nil {
+			if failed != nil {
+				a.warn("%s: %s is taken from %s, as %v", name, o.ID, o.store, failed)
+			}
+			return o.Snapshot, nil
+		}
+		if failed = errors.Join(failed, err); ctx.Err() != nil {
+			return o.Snapshot, err
+		}
+		// Half of it may be there.
+		if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)); err != nil {
+			return o.Snapshot, errors.Join(failed, err)
+		}
+	}
+	return backup.Snapshot{}, failed
 }

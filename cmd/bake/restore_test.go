@@ -119,6 +119,9 @@ func TestRestoreIntoMachine(t *testing.T) {
 	if code, _ := e.bake(t, "restore", "--host", "zap", "--yes", "zap", "--address", "127.0.0.1"); code != 6 || !strings.Contains(e.stderr, "there is no repository") {
 		t.Errorf("without a backup: exit %d", code)
 	}
+	if code, _ := e.bake(t, "backup", "init", "--host", "zap"); code != 0 {
+		t.Fatalf("exit %d", code)
+	}
 	if code, _ := e.bake(t, "backup", "--host", "zap", "--address", "127.0.0.1"); code != 0 {
 		t.Fatalf("exit %d", code)
 	}
@@ -214,8 +217,10 @@ func TestDrill(t *testing.T) {
 	if code, _ := e.bake(t, "drill", "--host", "zap", "--max-age", "8d"); code != 7 || !strings.Contains(e.stderr, "no restore was ever proven") {
 		t.Errorf("exit %d", code)
 	}
-	if code, _ := e.bake(t, "backup", "--host", "zap", "--address", "127.0.0.1"); code != 0 {
-		t.Fatalf("exit %d", code)
+	for _, args := range [][]string{{"init"}, {"--address", "127.0.0.1"}} {
+		if code, _ := e.bake(t, append([]string{"backup", "--host", "zap"}, args...)...); code != 0 {
+			t.Fatalf("%v: exit %d", args, code)
+		}
 	}
 	holds := true
 	e.boot = func(ctx context.Context, o verify.Options) (verify.Report, error) {

@@ -96,6 +96,9 @@ func (k keep) oldest() time.Duration {
 type Store interface {
 	// String says where it is, without secrets.
 	String() string
+	// Init begins the store where there is none, and says whether it has. One that is there
+	// stays as it is.
+	Init(ctx context.Context) (isNew bool, err error)
 	// Save stores a backup, whole or not at all.
 	Save(ctx context.Context, j Job) (Snapshot, error)
 	// List returns what there is of a host, the oldest first.

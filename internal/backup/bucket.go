@@ -99,12 +99,8 @@ func (k keep) Need(renews bool) uint {
 // whether this key, the writer's, can do nothing about it. For that it stores an object
 // of a few bytes and tries.
 func (b *Bucket) Check(ctx context.Context, days uint) ([]finding, error) {
-	is, err := b.client.BucketExists(ctx, b.name)
-	if err != nil {
-		return nil, b.fault(err)
-	}
-	if !is {
-		return nil, &fault{Store: b.String(), Cause: causeNoBucket, Hint: "bake backup bucket --create makes it as it should be"}
+	if err := b.isThere(ctx); err != nil {
+		return nil, err
 	}
 	all := b.settings(ctx, days)
 	info, err := b.put(ctx, path.Join(b.prefix, probeName), "what bake backup bucket tries to delete\n")
@@ -112,6 +108,14 @@ func (b *Bucket) Check(ctx context.Context, days uint) ([]finding, error) {
 		return append(all, finding{What: "the writer can store", Said: b.fault(err).Error()}), nil
 	}
 	return append(append(all, finding{What: "the writer can store", OK: true}), b.trials(ctx, info)...), nil
+}
+
+func (b *Bucket) isThere(ctx context.Context) error {
+	is, err := b.client.BucketExists(ctx, b.name)
+	if err == nil && !is {
+		return &fault{Store: b.String(), Cause: causeNoBucket, Hint: "bake backup bucket --create makes it as it should be"}
+	}
+	return b.fault(err)
 }
 
 const probeName = "bake-probe"

@@ -86,6 +86,13 @@ func TestPlan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	late, _, err := configure(t, "hosts: {zip: {tree: /srv, limits: {time: 1h, stall: 1m}}}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plan, err := late.Plan(t.Context(), "zip", Writer, finder); err != nil || plan.Time != time.Hour || plan.Stall != time.Minute || plan.Tree.Time != time.Hour {
+		t.Errorf("limits without a repository: %+v, %+v, %v", plan, plan.Tree, err)
+	}
 	if every, alarm := none.Drill("zip"); every != 0 || alarm != 0 {
 		t.Errorf("nothing is said of drills: %v, %v", every, alarm)
 	}

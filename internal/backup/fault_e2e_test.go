@@ -92,7 +92,7 @@ func (m *metered) Read(p []byte) (int, error) {
 func TestE2ECut(t *testing.T) {
 	t.Parallel()
 	s := serve(t, Lock{Days: 1})
-	if err := s.repository(Writer).Init(t.Context()); err != nil {
+	if _, err := s.repository(Writer).Init(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	before := state(t, 1<<20)
@@ -138,7 +138,7 @@ func TestE2ECut(t *testing.T) {
 func TestE2EUnwell(t *testing.T) {
 	t.Parallel()
 	s := serve(t, Lock{Days: 1})
-	if err := s.repository(Writer).Init(t.Context()); err != nil {
+	if _, err := s.repository(Writer).Init(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	var asked atomic.Int64
@@ -200,7 +200,7 @@ func TestE2EUnwell(t *testing.T) {
 func TestE2EInterrupted(t *testing.T) {
 	t.Parallel()
 	s := serve(t, Lock{Days: 1})
-	if err := s.repository(Writer).Init(t.Context()); err != nil {
+	if _, err := s.repository(Writer).Init(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())

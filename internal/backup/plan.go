@@ -25,6 +25,8 @@ type Plan struct {
 	User     string        // who fetches from the machine
 	Identity string        // file of the key that does, "" for the keys of whoever runs bake
 	Address  string        // of the machine, "" for what else is known
+	Time     time.Duration // for one step of a backup, 0: nothing is said of it
+	Stall    time.Duration // without a byte
 }
 
 // usual is what holds where backup.yaml says nothing.
@@ -55,12 +57,13 @@ func (c Config) Plan(ctx context.Context, host string, as Role, finder secret.Fi
 	if err := problems.Err(); err != nil {
 		return Plan{}, err
 	}
-	plan := Plan{Keep: *p.keep, MaxAge: p.maxAge, Subset: p.subset, User: p.user, Identity: p.identity, Address: p.address}
+	plan := Plan{Keep: *p.keep, MaxAge: p.maxAge, Subset: p.subset, User: p.user, Identity: p.identity, Address: p.address,
+		Time: p.limits.Time, Stall: cmp.Or(p.limits.Stall, defaultStall)}
 	if plan.Identity != "" && !filepath.IsAbs(plan.Identity) {
 		plan.Identity = filepath.Join(filepath.Dir(c.file), plan.Identity)
 	}
 	if p.tree != "" {
-		plan.Tree = &tree{Dir: p.tree, Tools: finder.Tools}
+		plan.Tree = &tree{Dir: p.tree, Tools: finder.Tools, Time: plan.Time}
 	}
 	if p.repository == "" {
 		return plan, nil
@@ -139,7 +142,11 @@ func (p Plan) Bucket() (*Bucket, error) {
 	if p.Restic == nil {
 		return nil, nil
 	}
-	address, isS3 := strings.CutPrefix(p.Restic.Repository, "s3:")
+	return p.Restic.bucket()
+}
+
+func (r *restic) bucket() (*Bucket, error) {
+	address, isS3 := strings.CutPrefix(r.Repository, "s3:")
 	if !isS3 {
 		return nil, nil
 	}
@@ -148,21 +155,13 @@ func (p Plan) Bucket() (*Bucket, error) {
 	}
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" {
-		return nil, fmt.Errorf("%q is no address of a bucket", p.Restic.Repository)
+		return nil, fmt.Errorf("%q is no address of a bucket", r.Repository)
 	}
 	name, prefix, _ := strings.Cut(strings.Trim(u.Path, "/"), "/")
 	if name == "" {
-		return nil, fmt.Errorf("%q names no bucket", p.Restic.Repository)
+		return nil, fmt.Errorf("%q names no bucket", r.Repository)
 	}
-	return newBucket(u, name, prefix, p.Restic.Region, p.Restic.Keys)
-}
-
-// Limit is how long one step of a backup may take, 0 for as long as it does.
-func (p Plan) Limit() time.Duration {
-	if p.Restic == nil {
-		return 0
-	}
-	return p.Restic.Limits.Time
+	return newBucket(u, name, prefix, r.Region, r.Keys)
 }
 
 // HasPruner says whether there is a key that prunes, and so renews locks.

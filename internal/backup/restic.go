@@ -48,10 +48,23 @@ type restic struct {
 // String is the repository.
 func (r *restic) String() string { return r.Repository }
 
-// Init begins a repository where there is none.
-func (r *restic) Init(ctx context.Context) error {
-	_, err := r.run(ctx, call{args: []string{"init"}})
-	return err
+// Init begins a repository where there is none. In a bucket that is absent it does not:
+// restic would make one that keeps no versions.
+func (r *restic) Init(ctx context.Context) (isNew bool, err error) {
+	if b, err := r.bucket(); err != nil || b != nil {
+		if err == nil {
+			err = b.isThere(ctx)
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	_, err = r.run(ctx, call{args: []string{"init"}})
+	if f := (*fault)(nil); errors.As(err, &f) && strings.Contains(f.Said, "already exists") {
+		_, err = r.run(ctx, call{args: []string{"cat", "config", "--no-lock"}}) // with this password?
+		return false, err
+	}
+	return err == nil, err
 }
 
 // Save stores a backup as a snapshot.
@@ -61,12 +74,8 @@ func (r *restic) Save(ctx context.Context, j Job) (Snapshot, error) {
 	if j.Generation != "" {
 		args = append(args, "--tag", "generation="+j.Generation)
 	}
-	if r.Limits.Time > 0 {
-		limited, stop := context.WithTimeoutCause(ctx, r.Limits.Time,
-			&fault{Store: r.String(), Cause: causeStalled, Said: fmt.Sprintf("it was not done within %v", r.Limits.Time)})
-		defer stop()
-		ctx = limited
-	}
+	ctx, stop := within(ctx, r.String(), r.Limits.Time)
+	defer stop()
 	files := 0
 	err := r.locking(ctx, func() error {
 		_, err := r.run(ctx, call{args: append(args, "--", stateFile, manifestFile), dir: j.Dir, line: func(line []byte) (moved bool) {
@@ -88,6 +97,14 @@ func (r *restic) Save(ctx context.Context, j Job) (Snapshot, error) {
 		return Snapshot{}, err
 	}
 	return saved, nil
+}
+
+// within is a context for a step that may take so long, 0 for as long as it does.
+func within(ctx context.Context, store string, limit time.Duration) (context.Context, context.CancelFunc) {
+	if limit == 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeoutCause(ctx, limit, &fault{Store: store, Cause: causeStalled, Said: fmt.Sprintf("it was not done within %v", limit)})
 }
 
 // read takes in what restic says while it stores: how many files there were when it is

@@ -57,7 +57,7 @@ func repository(t *testing.T) *restic {
 	t.Helper()
 	needs(t, "restic")
 	r := &restic{Repository: filepath.Join(t.TempDir(), "repo"), Password: secret.New("password", []byte(word))}
-	if err := r.Init(t.Context()); err != nil {
+	if _, err := r.Init(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -129,6 +129,22 @@ func TestRestic(t *testing.T) {
 	if err := r.Check(t.Context(), "100%"); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestBegunTwice: a repository that is there stays what it is, and whoever begins it again
+// hears whether the password is its own.
+func TestBegunTwice(t *testing.T) {
+	t.Parallel()
+	r := repository(t)
+	j := state(t, 1<<10)
+	saved := save(t, r, j)
+	if isNew, err := r.Init(t.Context()); isNew || err != nil {
+		t.Errorf("%v, %v", isNew, err)
+	}
+	isWhole(t, r, saved, j)
+	r.Password = secret.New("password", []byte("tr0ub4dor"))
+	_, err := r.Init(t.Context())
+	caused(t, err, causePassword)
 }
 
 func TestPrune(t *testing.T) {

@@ -192,6 +192,9 @@ func TestE2ES3Words(t *testing.T) {
 		change(r)
 		return r
 	}
+	absent := with(func(r *restic) { r.Repository = "s3:" + s.String() + "/none/bake"; r.Keys = keysOf(Owner) })
+	_, err := absent.Init(t.Context()) // restic would make one, without versions
+	caused(t, err, causeNoBucket)
 	for name, test := range map[string]struct {
 		r    *restic
 		want cause
@@ -215,7 +218,7 @@ func TestE2ES3Words(t *testing.T) {
 func TestE2EAttack(t *testing.T) {
 	t.Parallel()
 	s := serve(t, Lock{Days: 30})
-	if err := s.repository(Writer).Init(t.Context()); err != nil {
+	if _, err := s.repository(Writer).Init(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	j := state(t, 2<<20)
@@ -284,7 +287,7 @@ func TestE2EAttack(t *testing.T) {
 func TestE2ERenew(t *testing.T) {
 	t.Parallel()
 	s := serve(t, Lock{Days: 30})
-	if err := s.repository(Writer).Init(t.Context()); err != nil {
+	if _, err := s.repository(Writer).Init(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	j := state(t, 1<<10)
@@ -327,7 +330,7 @@ func TestE2ERenew(t *testing.T) {
 func TestE2EKeysPrune(t *testing.T) {
 	t.Parallel()
 	s := serve(t, Lock{Days: 1})
-	if err := s.repository(Writer).Init(t.Context()); err != nil {
+	if _, err := s.repository(Writer).Init(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	j := state(t, 1<<10)

@@ -33,12 +33,14 @@ import (
 type tree struct {
 	Dir   string
 	Tools tool.Box
+	Time  time.Duration // for one backup, 0 for as long as it takes
 }
 
 const (
 	treeName   = "tree"
 	aboutName  = "backup.json"
 	latestName = "latest"
+	beginName  = ".bake-backups" // a disk that is not mounted has none
 	nameLayout = "20060102T150405Z"
 	fineLayout = "20060102T150405.000000Z" // which the one above reads, too
 	draftStart = ".new-"
@@ -48,15 +50,41 @@ const (
 // String is the directory.
 func (t *tree) String() string { return t.Dir }
 
+// Init makes the directory, and marks it: without the mark nothing is stored, as nobody
+// would hear that the disk is not mounted whose place it is.
+func (t *tree) Init(ctx context.Context) (isNew bool, err error) {
+	if err := os.MkdirAll(t.Dir, 0o700); err != nil {
+		return false, t.fault(ctx, err)
+	}
+	if err := t.begun(); err == nil {
+		return false, nil
+	}
+	return true, t.fault(ctx, replace(filepath.Join(t.Dir, beginName), []byte("bake backup stores here\n")))
+}
+
+// begun says that this is the directory that was begun.
+func (t *tree) begun() error {
+	_, err := os.Lstat(filepath.Join(t.Dir, beginName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return &fault{Store: t.String(), Cause: causeAbsent, Said: err.Error(), Hint: "a disk that is not mounted? If there never was one: bake backup init", Err: err}
+	}
+	return err
+}
+
 // Save adds a backup.
 func (t *tree) Save(ctx context.Context, j Job) (s Snapshot, err error) {
 	s = Snapshot{ID: j.Time.UTC().Format(nameLayout), Host: j.Host, Generation: j.Generation, Time: j.Time.UTC().Truncate(time.Second), Store: t.String()}
 	dir := filepath.Join(t.Dir, j.Host)
+	ctx, stop := within(ctx, t.String(), t.Time)
+	defer stop()
 	defer func() {
 		if err != nil {
 			s, err = Snapshot{}, t.fault(ctx, err)
 		}
 	}()
+	if err := t.begun(); err != nil {
+		return s, err
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return s, err
 	}
@@ -160,11 +188,11 @@ func removeAll(dir string) error {
 
 // List returns the backups of a host.
 func (t *tree) List(ctx context.Context, host string) (found []Snapshot, err error) {
+	if err := t.begun(); err != nil {
+		return nil, t.fault(ctx, err)
+	}
 	entries, err := os.ReadDir(filepath.Join(t.Dir, host))
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(t.Dir); err != nil {
-			return nil, t.fault(ctx, &fault{Store: t.String(), Cause: causeAbsent, Said: err.Error(), Hint: "a disk that is not mounted?", Err: err})
-		}
 		return nil, nil
 	}
 	for _, entry := range entries {
@@ -230,11 +258,14 @@ func (t *tree) Prune(ctx context.Context, host string, keep keep, dry bool) (rem
 // of it, however little is asked for.
 func (t *tree) Check(ctx context.Context, _ string) error {
 	hosts, err := os.ReadDir(t.Dir)
-	if err != nil {
+	if err = errors.Join(t.begun(), err); err != nil {
 		return t.fault(ctx, err)
 	}
 	var failed error
 	for _, host := range hosts {
+		if !host.IsDir() || host.Name() == "lost+found" {
+			continue
+		}
 		all, err := t.List(ctx, host.Name())
 		failed = errors.Join(failed, err)
 		for _, s := range all {

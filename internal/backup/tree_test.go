@@ -21,10 +21,77 @@ func files() map[string]string {
 	}
 }
 
+// begun is a store of this kind.
+func begun(t *testing.T) *tree {
+	t.Helper()
+	s := &tree{Dir: filepath.Join(t.TempDir(), "store")}
+	if isNew, err := s.Init(t.Context()); err != nil || !isNew {
+		t.Fatal(isNew, err)
+	}
+	return s
+}
+
+// TestTreeNotMounted: the place of a disk that is not there is no store, though it is a
+// directory, and nothing is put into it.
+func TestTreeNotMounted(t *testing.T) {
+	t.Parallel()
+	needs(t, "rsync")
+	s := begun(t)
+	j := received(t, first, files())
+	one := save(t, s, j)
+	away := s.Dir + ".away"
+	for _, is := range []string{"no directory", "an empty one"} {
+		if is == "no directory" {
+			if err := os.Rename(s.Dir, away); err != nil {
+				t.Fatal(err)
+			}
+		} else if err := os.Mkdir(s.Dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		_, err := s.Save(t.Context(), j)
+		if f := caused(t, err, causeAbsent); !strings.Contains(f.Hint, "a disk that is not mounted?") {
+			t.Errorf("%s: %v", is, err)
+		}
+		_, err = s.List(t.Context(), "zap")
+		caused(t, err, causeAbsent)
+		_, err = s.Prune(t.Context(), "zap", keep{}, false)
+		caused(t, err, causeAbsent)
+		caused(t, s.Check(t.Context(), ""), causeAbsent)
+	}
+	if left, err := os.ReadDir(s.Dir); err != nil || len(left) > 0 {
+		t.Errorf("there is %v, %v", left, err)
+	}
+	if err := errors.Join(os.Remove(s.Dir), os.Rename(away, s.Dir), os.Mkdir(filepath.Join(s.Dir, "lost+found"), 0)); err != nil {
+		t.Fatal(err)
+	}
+	if isNew, err := s.Init(t.Context()); isNew || err != nil {
+		t.Errorf("begun again: %v, %v", isNew, err)
+	}
+	isWhole(t, s, one, j)
+	if err := s.Check(t.Context(), ""); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestTreeLate: a backup that is not done in time is none.
+func TestTreeLate(t *testing.T) {
+	t.Parallel()
+	needs(t, "rsync")
+	s := begun(t)
+	s.Time = time.Nanosecond
+	_, err := s.Save(t.Context(), received(t, first, files()))
+	if f := caused(t, err, causeStalled); !f.Network() {
+		t.Error(err)
+	}
+	if list, err := s.List(t.Context(), "zap"); err != nil || len(list) > 0 {
+		t.Errorf("there is %v, %v", list, err)
+	}
+}
+
 func TestTree(t *testing.T) {
 	t.Parallel()
 	needs(t, "rsync")
-	s := &tree{Dir: filepath.Join(t.TempDir(), "store")}
+	s := begun(t)
 	j := received(t, first, files())
 	one := save(t, s, j)
 	isWhole(t, s, one, j)
@@ -79,9 +146,7 @@ func TestTree(t *testing.T) {
 func TestTreeFaults(t *testing.T) {
 	t.Parallel()
 	needs(t, "rsync")
-	s := &tree{Dir: filepath.Join(t.TempDir(), "store")}
-	_, err := s.List(t.Context(), "zap")
-	caused(t, err, causeAbsent)
+	s := begun(t)
 	j := received(t, first, files())
 	one := save(t, s, j)
 	for _, left := range []string{".new-123/from/var", ".gone-20261001T030000Z/tree"} {
@@ -124,7 +189,7 @@ func TestTreeFaults(t *testing.T) {
 func TestTreePrune(t *testing.T) {
 	t.Parallel()
 	needs(t, "rsync")
-	s := &tree{Dir: t.TempDir()}
+	s := begun(t)
 	var last Job
 	for day := range 4 {
 		last = received(t, first.Add(time.Duration(day)*24*time.Hour), files())
