@@ -136,7 +136,7 @@ func (a *app) backupHost(ctx context.Context, name string, o backupOptions) (rec
 	if err != nil {
 		return record, fmt.Errorf("%s: %w", name, err)
 	}
-	job := backup.Job{Dir: stage, Host: name, Generation: manifest.Generation, Time: a.dateOf(name, manifest, began)}
+	job := backup.Job{Dir: stage, Host: name, Generation: a.generationOf(name, manifest.Instance), Time: a.dateOf(name, manifest, began)}
 	record.Saved, err = a.saveState(ctx, plan, job)
 	if err = errors.Join(err, damagedDatabase(name, manifest)); err == nil {
 		record.LastGood = job.Time

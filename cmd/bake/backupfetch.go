@@ -10,10 +10,12 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 	"time"
 
 	"bake/internal/archive"
+	"bake/internal/artifact"
 	"bake/internal/backup"
 	"bake/internal/host"
 	"bake/internal/tool"
@@ -57,6 +59,29 @@ func (a *app) fetchState(ctx context.Context, h *host.Host, plan backup.Plan, o 
 		err = claimError{fmt.Errorf("the machine at work calls itself %q", m.Host)}
 	}
 	return m, err
+}
+
+// generationOf is the generation that a machine was made from, as far as it is known here, by
+// the instance that cloud-init says it is: "" for none, and for several of which none is current.
+func (a *app) generationOf(name, instance string) (found string) {
+	entries, err := os.ReadDir(filepath.Join(a.out, name))
+	if err != nil || instance == "" {
+		return ""
+	}
+	if g, err := artifact.Open(a.out, name, "current"); err == nil && g.Manifest.InstanceID == instance {
+		return g.Manifest.Generation
+	}
+	for _, entry := range entries {
+		g, err := artifact.Open(a.out, name, entry.Name())
+		switch is := g.Manifest.Generation; {
+		case err != nil || g.Manifest.InstanceID != instance:
+		case found != "" && found != is:
+			return ""
+		default:
+			found = is
+		}
+	}
+	return found
 }
 
 // damagedDatabase says that a machine's database was damaged before it was fetched. What

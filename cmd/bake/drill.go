@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -19,6 +18,7 @@ import (
 	"bake/internal/artifact"
 	"bake/internal/backup"
 	"bake/internal/nightly"
+	"bake/internal/tool"
 )
 
 // drillFile is beside a host's generations.
@@ -183,15 +183,17 @@ func order(ctx context.Context, client *ssh.Client, command string, input *os.Fi
 	if input != nil {
 		session.Stdin = input
 	}
-	var said bytes.Buffer
-	session.Stderr = &said
-	out, err := session.Output(command)
+	said, out := &tool.Ending{Most: 4 << 10}, &heard{stop: func() { client.Close() }}
+	session.Stderr, session.Stdout = said, out
+	err = session.Run(command)
 	var exit *ssh.ExitError
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
+	case out.isTooLong:
+		return nil, claimError{errTooLong}
 	case errors.As(err, &exit):
-		return nil, claimError{fmt.Errorf("the machine refused: %s", cmp.Or(lastLine(said.String()), exit.Error()))}
+		return nil, claimError{fmt.Errorf("the machine refused: %s", cmp.Or(said.Lines(1), exit.Error()))}
 	}
-	return out, err
+	return out.kept.Bytes(), err
 }

@@ -49,7 +49,7 @@ freeze*)
         [ ! -e $dir/thawed ] || exit 1 # the guard's time was over before it stood still
         sleep 0.01
     done
-    echo frozen > $dir/freezer; echo >> $dir/freezes
+    echo frozen > $dir/freezer; echo "$*" >> $dir/freezes
     hit frozen ;;
 thaw*) hit thaw; touch $dir/thawed; kill -CONT $pid; echo running > $dir/freezer ;;
 "stop bake-backup-thaw.service") # it has ended when this returns, and may only just have begun
@@ -81,6 +81,9 @@ func newSnapshotLab(t *testing.T) *snapshotLab {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := os.Chmod(l.state, 0o700); err != nil { // as every directory of state
+		t.Fatal(err)
 	}
 	replace := strings.NewReplacer(`"/run/bake`, `"`+dir+`/run/bake`, `"/var/lib/bake`, `"`+dir+`/var`,
 		`PATH="`, `PATH="`+dir+`/bin:`, `"/etc/openclaw`, `"`+dir+`/etc`, `"/usr/local/lib/bake/`, `"`+dir+`/lib/`)
@@ -426,8 +429,13 @@ func TestRestoreRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	link, err := os.ReadFile(filepath.Join(l.linked(t), archive.StateFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	says := map[string]string{"a link": "is a link in the snapshot", "truncated": "Unexpected EOF"}
 	for name, data := range map[string][]byte{
-		"changed": bytes.Replace(good, []byte("linked"), []byte("lonked"), 1), "truncated": good[:len(good)/2], "empty": nil,
+		"a link": link, "changed": bytes.Replace(good, []byte("linked"), []byte("lonked"), 1), "truncated": good[:len(good)/2], "empty": nil,
 	} {
 		bad := filepath.Join(t.TempDir(), "bad.tar")
 		if err := os.WriteFile(bad, data, 0o600); err != nil {
@@ -435,8 +443,8 @@ func TestRestoreRefuses(t *testing.T) {
 		}
 		if out, err := l.tryRestore(t, bad); err == nil {
 			t.Errorf("%s: %s", name, out)
-		} else {
-			t.Log(name, err)
+		} else if !strings.Contains(err.Error(), says[name]) {
+			t.Errorf("%s: %v", name, err)
 		}
 		if _, err := os.Stat(l.state + "/workspace/a"); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -446,23 +454,135 @@ func TestRestoreRefuses(t *testing.T) {
 	demandGone(t, filepath.Join(l.dir, "var/backup"))
 }
 
-// TestRestoreSessions: what was said comes back, what an agent obeys does not.
+// linked is a snapshot in which the directory of state is a link, as whoever is root in a
+// machine can send it: where it is mounted it would be what it leads to.
+func (l *snapshotLab) linked(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	python(t, `
+import json, os, subprocess, sys
+sys.path.insert(0, sys.argv[1])
+import snapshot
+os.chdir(sys.argv[2])
+state = sys.argv[3][1:]
+os.makedirs("tree/" + os.path.dirname(state))
+os.symlink("/etc", "tree/" + state)
+top = state.split("/")[0]
+entries = snapshot.listing("tree", [top.encode()])
+manifest = {"format": 1, "host": "zap", "roots": [snapshot.quote(state)], "databases": [], "digest": snapshot.digest_of(entries), "entries": list(snapshot.written(entries))}
+os.mkdir("tree/.bake")
+json.dump(manifest, open("tree/.bake/manifest.json", "w"))
+subprocess.run(["tar", "-cf", "state.tar", "--format=pax", "-C", "tree", top, ".bake/manifest.json"], check=True)
+`, filepath.Join(l.dir, "lib"), dir, l.state)
+	return dir
+}
+
+// TestRestoreTames: rights that files had where they come from are none here, whoever gave
+// them, but for those of the state's own user.
+func TestRestoreTames(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	l := newSnapshotLab(t)
+	python(t, fullState, l.state)
+	python(t, `
+import os, sys
+os.chdir(sys.argv[1])
+os.chown(".", 782, 782)
+for name, owner in ("own", 782), ("roots", 0), ("ops", 1000), ("able", 782):
+    open(name, "w").write("#!/bin/sh")
+    os.chown(name, owner, owner)
+    os.chmod(name, 0o755 if name == "able" else 0o6755)
+os.setxattr("able", "security.capability", bytes.fromhex("0100000280000000000000000000000000000000"))
+`, l.state)
+	snapshot, _ := l.receive(t)
+	answer := l.restore(t, snapshot)
+	tamed := fmt.Sprint(answer["tamed"])
+	for _, name := range []string{"roots", "ops", "able", "workspace/program"} {
+		if !strings.Contains(tamed, "/"+name) {
+			t.Errorf("%s is not among %s", name, tamed)
+		}
+	}
+	got := python(t, `
+import os, sys
+os.chdir(sys.argv[1])
+print(*(f"{name} {os.stat(name).st_mode & 0o7777:o} {os.listxattr(name)}" for name in ("own", "roots", "ops", "able", "workspace", "workspace/program")))`, l.state)
+	if want := "own 6755 [] roots 755 [] ops 755 [] able 755 [] workspace 2750 ['user.dir'] workspace/program 755"; !strings.HasPrefix(got, want) {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+	// Where nobody but root gets to them, nothing is changed.
+	if err := errors.Join(os.Lchown(l.state, 0, 0), os.Chmod(l.state, 0o700), os.Chmod(l.state+"/roots", os.ModeSetuid|0o755)); err != nil {
+		t.Fatal(err)
+	}
+	snapshot, _ = l.receive(t)
+	if answer := l.restore(t, snapshot); len(answer["tamed"].([]any)) > 0 {
+		t.Errorf("%v", answer["tamed"])
+	}
+}
+
+// TestSnapshotOfContainer: it is the container that stands still, and not the client of the
+// engine alone, which is all that its service has.
+func TestSnapshotOfContainer(t *testing.T) {
+	l := newSnapshotLab(t)
+	python(t, fullState, l.state)
+	service := l.serve(t, "print('ready', flush=True)\nwhile True: pass")
+	l.write(t, "pid", strconv.Itoa(service.Process.Pid))
+	config, err := os.ReadFile(filepath.Join(l.dir, "lib/backup.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.write(t, "lib/backup.json", strings.Replace(string(config), "openclaw.service", "openclaw-container.service", 1))
+	for scope, want := range map[string]string{"docker-0123.scope": "freeze openclaw-container.service docker-0123.scope\n", "": "freeze openclaw-container.service\n"} {
+		l.write(t, "lib/openclaw-container", "#!/bin/sh\n[ $1 = scope ] && echo "+scope+"\n")
+		l.write(t, "freezes", "")
+		if _, m := l.receive(t); m.Method != "frozen" {
+			t.Errorf("%s: %s", scope, m.Method)
+		}
+		if got, err := os.ReadFile(filepath.Join(l.dir, "freezes")); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v", scope, got, err)
+		}
+	}
+	l.write(t, "lib/openclaw-container", "#!/bin/sh\necho 0123456789ab\n") // an engine that does without systemd
+	cmd, said := l.backup(t, io.Discard)
+	if err := cmd.Wait(); err == nil || !strings.Contains(said.String(), "its processes are in no unit of systemd's but in 0123456789ab") {
+		t.Errorf("%v: %s", err, said)
+	}
+	if alive(service.Process.Pid) == "T" {
+		t.Error("the service is frozen")
+	}
+}
+
+// TestRestoreSessions: what was said comes back, what an agent obeys does not, among that
+// the database of what it does by the clock and whom it lets do what.
 func TestRestoreSessions(t *testing.T) {
 	l := newSnapshotLab(t)
 	python(t, fullState, l.state)
 	l.write(t, "state/openclaw.json", "{}")
 	l.write(t, "state/agents/main/agent/AGENTS.md", "obey")
 	l.write(t, "state/workspace/skills/evil/SKILL.md", "obey")
+	l.write(t, "state/credentials/whatsapp/main/creds.json", "{}")
+	l.write(t, "state/agents/main/sessions/cold/0123.jsonl.zst", "said")
+	l.write(t, "state/agents/main/sessions/cold/deeper/x", "no")
+	l.write(t, "hook", "obey") // a file of its own beside it
+	config, err := os.ReadFile(filepath.Join(l.dir, "lib/backup.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.write(t, "lib/backup.json", strings.Replace(string(config), `"roots": [`, `"roots": ["`+l.dir+`/hook", `, 1))
 	snapshot, _ := l.receive(t)
+	l.write(t, "hook", "mine")
 	l.restore(t, snapshot, "--sessions")
+	if hook, err := os.ReadFile(filepath.Join(l.dir, "hook")); string(hook) != "mine" {
+		t.Errorf("a file that something may run came back: %q, %v", hook, err)
+	}
 	var left []string
-	err := filepath.WalkDir(l.state, func(name string, entry fs.DirEntry, err error) error {
+	err = filepath.WalkDir(l.state, func(name string, entry fs.DirEntry, err error) error {
 		if err == nil && !entry.IsDir() {
 			left = append(left, strings.TrimPrefix(name, l.state+"/"))
 		}
 		return err
 	})
-	if want := []string{"agents/main/agent/openclaw-agent.sqlite", "openclaw.json", "state/openclaw.sqlite"}; err != nil || !slices.Equal(left, want) {
+	if want := []string{"agents/main/agent/openclaw-agent.sqlite", "agents/main/sessions/cold/0123.jsonl.zst", "credentials/whatsapp/main/creds.json", "openclaw.json"}; err != nil || !slices.Equal(left, want) {
 		t.Errorf("%q, %v", left, err)
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -24,6 +23,7 @@ import (
 	"bake/internal/deploy"
 	"bake/internal/host"
 	"bake/internal/status"
+	"bake/internal/tool"
 )
 
 const (
@@ -39,9 +39,10 @@ type restored struct {
 	Restored  []string           `json:"restored"`
 	Aside     []string           `json:"aside"`
 	Started   []string           `json:"started"`
-	Databases []archive.Database `json:"databases"` // as they are in their place
-	HostKeys  []string           `json:"host_keys"` // its own, public
-	Gateway   string             `json:"gateway"`   // ready, or none
+	Databases []archive.Database `json:"databases"`       // as they are in their place
+	HostKeys  []string           `json:"host_keys"`       // its own, public
+	Tamed     []archive.Path     `json:"tamed,omitempty"` // files that had rights which they do not get here
+	Gateway   string             `json:"gateway"`         // ready, or none
 }
 
 // restoreView is what a restore came to.
@@ -121,6 +122,11 @@ func (a *app) restore(ctx context.Context, o restoreOptions, dir string, m archi
 			return err
 		}
 	}
+	lock, err := artifact.Lock(ctx, a.out, o.host) // nobody puts another machine under the state meanwhile
+	if err != nil {
+		return lackError{err}
+	}
+	defer lock.Close()
 	view := restoreView{Frozen: m.Frozen, RPO: begun.Sub(m.Frozen).Seconds()}
 	at := &remote{app: a, host: h, address: address, identity: o.identity}
 	if view.restored, err = at.putIn(ctx, dir, m, o); err != nil {
@@ -208,6 +214,9 @@ func (r *remote) putIn(ctx context.Context, dir string, m archive.Manifest, o re
 	if err == nil {
 		out, err = readRestored(answer, m)
 	}
+	if err == nil && len(out.Tamed) > 0 {
+		r.warn("%s: no set-user-ID, set-group-ID or capability for /%s and %d other files, whose owner is not the state's", r.host.Name, out.Tamed[0], len(out.Tamed)-1)
+	}
 	if err == nil && o.hostKeys {
 		err = r.noteKeys(out.HostKeys)
 	}
@@ -277,22 +286,40 @@ func (r *remote) run(ctx context.Context, command string, input io.Reader) ([]by
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	cmd.WaitDelay = 5 * time.Second
 	cmd.Stdin = input
-	var said bytes.Buffer
-	cmd.Stderr = &said
-	out, err := cmd.Output()
+	said, out := &tool.Ending{Most: 4 << 10}, &heard{}
+	cmd.Stderr, cmd.Stdout = said, out
+	err = cmd.Run()
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
+	case out.isTooLong:
+		return nil, claimError{fmt.Errorf("%s: %w", r.host.Name, errTooLong)}
 	case errors.As(err, &exit) && exit.ExitCode() != 255: // 255 is ssh's own
-		return nil, claimError{fmt.Errorf("%s: the machine refused: %s", r.host.Name, cmp.Or(lastLine(said.String()), exit.String()))}
+		return nil, claimError{fmt.Errorf("%s: the machine refused: %s", r.host.Name, cmp.Or(said.Lines(1), exit.String()))}
 	case err != nil:
-		return nil, remoteError{fmt.Errorf("%s: %s (%w)", r.host.Name, cmp.Or(lastLine(said.String()), "ssh said nothing"), err)}
+		return nil, remoteError{fmt.Errorf("%s: %s (%w)", r.host.Name, cmp.Or(said.Lines(1), "ssh said nothing"), err)}
 	}
-	return out, nil
+	return out.kept.Bytes(), nil
 }
 
-func lastLine(text string) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	return strings.ToValidUTF8(strings.TrimSpace(lines[len(lines)-1]), "?")
+// heard keeps what a machine says, which may be somebody else's: it cannot fill the memory.
+type heard struct {
+	kept      bytes.Buffer
+	isTooLong bool
+	stop      func() // nil: who writes stops by itself when it is too long
+}
+
+const mostAnswer = 16 << 20
+
+var errTooLong = fmt.Errorf("the machine's answer has more than %d MiB", mostAnswer>>20)
+
+func (h *heard) Write(p []byte) (int, error) {
+	if h.isTooLong = h.isTooLong || h.kept.Len()+len(p) > mostAnswer; !h.isTooLong {
+		return h.kept.Write(p)
+	}
+	if h.stop != nil {
+		h.stop()
+	}
+	return 0, errTooLong
 }

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"bake/internal/archive"
+	"bake/internal/artifact"
 	"bake/internal/backup"
 	"bake/internal/claim"
 	"bake/internal/tool"
@@ -144,6 +145,27 @@ func TestRestoreIntoMachine(t *testing.T) {
 		t.Error(err)
 	}
 
+	a := &app{out: filepath.Join(e.config, "out")}
+	g, err := artifact.Open(a.out, "zap", "latest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if is := a.generationOf("zap", g.Manifest.InstanceID); is == "" || is != g.Manifest.Generation || a.generationOf("zap", "another") != "" || a.generationOf("zip", g.Manifest.InstanceID) != "" {
+		t.Errorf("it is %q, and not %q", is, g.Manifest.Generation)
+	}
+
+	// Somebody deploys: the state would get another machine under it.
+	held, err := artifact.Lock(t.Context(), filepath.Join(e.config, "out"), "zap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, _ := e.bake(t, "restore", "--host", "zap", "--yes", "zap", "--address", "127.0.0.1"); code != 4 || !strings.Contains(e.stderr, "another bake works on it") {
+		t.Errorf("beside a deploy: exit %d", code)
+	}
+	if err := held.Close(); err != nil {
+		t.Fatal(err)
+	}
+
 	// One claim, that the machine tries the claims of this generation, cannot hold here.
 	code, out := e.bake(t, "restore", "--host", "zap", "--yes", "zap", "--address", "127.0.0.1", "--json")
 	var view restoreView
@@ -254,6 +276,7 @@ func TestDrill(t *testing.T) {
 	for name, fail := range map[string]func(){
 		"a claim":   func() { holds = false },
 		"the guest": func() { holds = true; e.write(t, "lib/restore", "print('{\"digest\": \"another\"}')") },
+		"no end":    func() { holds = true; e.write(t, "lib/restore", "while True: print('x' * 100000)") },
 	} {
 		fail()
 		code, _ := e.bake(t, "drill", "--host", "zap")

@@ -79,6 +79,8 @@ class Tree:
             source, target = above
             try:
                 info = os.stat(os.path.basename(root), dir_fd=source, follow_symlinks=False)
+                if stat.S_ISLNK(info.st_mode):
+                    raise Failed(f"{os.fsdecode(root)} is a link: name what it leads to")
                 self.entry(root, os.path.basename(root), info, source, target)
                 taken.append(root)
             except FileNotFoundError:
