@@ -45,7 +45,7 @@ func (a *app) readBackup(c *cli.Context) (word string, o backupOptions, err erro
 		return word, o, usageError{errors.New("--address is of one machine, there are several hosts")}
 	case o.policy != "" && o.policy != string(backup.Writer) && o.policy != string(backup.Pruner):
 		return word, o, usageError{fmt.Errorf("--policy %q: want writer or pruner", o.policy)}
-	case o.lock.Days < 1 || o.lock.Days > 36500:
+	case c.IsSet("days") && o.lock.Days < 1 || o.lock.Days > 36500:
 		return word, o, usageError{fmt.Errorf("--days %d: want 1 to 36500", o.lock.Days)}
 	case o.uri != "":
 		err = checkURI(o.uri)

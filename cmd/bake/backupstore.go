@@ -197,17 +197,25 @@ func (a *app) bucket(ctx context.Context, name string, o backupOptions) error {
 		changed, err := b.Revive(ctx, o.dry)
 		a.say("%s: %d objects of %s %s", name, changed, b, map[bool]string{true: "would be as they were", false: "are as they were"}[o.dry])
 		return err
-	case o.create && o.dry:
-		a.say("%s: the bucket %s would have versions, object lock and a lock of %d days", name, b, o.lock.Days)
-		return nil
+	case o.create && o.lock.Days == 0: // what the judgement demands
+		o.lock.Days, o.lock.AtLeast = max(30, plan.Keep.Need(o.config.HasPruner(name))), true
+		return a.createBucket(ctx, name, b, o)
 	case o.create:
-		made, err := b.Create(ctx, o.lock)
-		if err == nil {
-			a.say("%s: the bucket %s %s", name, b, map[bool]string{true: "is new", false: "was there"}[made])
-		}
-		return err
+		return a.createBucket(ctx, name, b, o)
 	}
 	return a.judgeBucket(ctx, b, plan, o.config.HasPruner(name))
+}
+
+func (a *app) createBucket(ctx context.Context, name string, b *backup.Bucket, o backupOptions) error {
+	if o.dry {
+		a.say("%s: the bucket %s would have versions, object lock and a lock of %d days", name, b, o.lock.Days)
+		return nil
+	}
+	made, err := b.Create(ctx, o.lock)
+	if err == nil {
+		a.say("%s: the bucket %s %s", name, b, map[bool]string{true: "is new", false: "was there"}[made])
+	}
+	return err
 }
 
 // judgeBucket prints what a bucket is and is not.

@@ -81,7 +81,7 @@ func backupFlags() []cli.Flag {
 		&cli.StringFlag{Name: "connect", Aliases: []string{"c"}, Usage: "libvirt URI to ask (default: domain.uri of the host file, if it has one)"},
 		&cli.StringFlag{Name: "subset", Usage: "with check: how much to read of what is stored, such as 5% or 1G (default: check: of backup.yaml)"},
 		&cli.BoolFlag{Name: "create", Usage: "with bucket: make it, or set its lock, with the owner's key"},
-		&cli.UintFlag{Name: "days", Value: 30, Usage: "with bucket --create: how long nothing can be deleted"},
+		&cli.UintFlag{Name: "days", Usage: "with bucket --create: how long nothing can be deleted (default: 30, or longer if bake backup bucket demands that; a longer lock that is there stays)"},
 		&cli.BoolFlag{Name: "compliance", Usage: "with bucket --create: by nobody at all, not even the owner"},
 		&cli.StringFlag{Name: "policy", Usage: "with bucket: print what the policy of the key of writer or pruner must be"},
 		&cli.BoolFlag{Name: "revive", Usage: "with bucket: undo what was deleted and written over, with the owner's key"},

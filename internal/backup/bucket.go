@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/url"
 	"path"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/minio/minio-go/v7/pkg/lifecycle"
 )
 
 // A Bucket is where a repository on S3 lies, as one of its keys sees it.
@@ -52,6 +54,7 @@ type finding struct {
 type Lock struct {
 	Compliance bool // nobody at all; else whoever may bypass governance can
 	Days       uint
+	AtLeast    bool // a longer one that is there stays
 }
 
 func (l Lock) mode() minio.RetentionMode {
@@ -74,11 +77,31 @@ func (b *Bucket) Create(ctx context.Context, l Lock) (made bool, err error) {
 			return false, b.fault(err)
 		}
 	}
-	if on, _, _, _, err := b.client.GetObjectLockConfig(ctx, b.name); err != nil || on != "Enabled" {
+	on, mode, validity, unit, err := b.client.GetObjectLockConfig(ctx, b.name)
+	switch {
+	case minio.ToErrorResponse(err).Code == noLock, err == nil && on != "Enabled":
+		return !is, nil
+	case err != nil:
+		return !is, b.fault(err)
+	case l.AtLeast && mode != nil && inDays(validity, unit) >= l.Days:
 		return !is, nil
 	}
-	mode, unit := l.mode(), minio.Days
-	return !is, b.fault(b.client.SetObjectLockConfig(ctx, b.name, &mode, &l.Days, &unit))
+	wanted, days := l.mode(), minio.Days
+	return !is, b.fault(b.client.SetObjectLockConfig(ctx, b.name, &wanted, &l.Days, &days))
+}
+
+// noLock is the code of a server's answer about a bucket without object lock.
+const noLock = "ObjectLockConfigurationNotFoundError"
+
+// inDays is how long a bucket locks by default, 0 for not at all.
+func inDays(validity *uint, unit *minio.ValidityUnit) uint {
+	switch {
+	case validity == nil || unit == nil:
+		return 0
+	case *unit == minio.Years:
+		return *validity * 365
+	}
+	return *validity
 }
 
 // margin is for how long a backup must be locked at least where locks are renewed: a
@@ -107,7 +130,8 @@ func (b *Bucket) Check(ctx context.Context, days uint) ([]finding, error) {
 	if err != nil {
 		return append(all, finding{What: "the writer can store", Said: b.fault(err).Error()}), nil
 	}
-	return append(append(all, finding{What: "the writer can store", OK: true}), b.trials(ctx, info)...), nil
+	all = append(all, finding{What: "the writer can store", OK: true}, b.untouched(ctx))
+	return append(all, b.trials(ctx, info)...), nil
 }
 
 func (b *Bucket) isThere(ctx context.Context) error {
@@ -138,17 +162,14 @@ func (b *Bucket) settings(ctx context.Context, days uint) []finding {
 	on, mode, validity, unit, err := b.client.GetObjectLockConfig(ctx, b.name)
 	locks := finding{What: fmt.Sprintf("what is stored cannot be deleted for at least %d days", days)}
 	switch {
-	case err != nil && minio.ToErrorResponse(err).Code == "ObjectLockConfigurationNotFoundError", err == nil && on != "Enabled":
+	case err != nil && minio.ToErrorResponse(err).Code == noLock, err == nil && on != "Enabled":
 		locks.Said = "object lock is off, and most servers can only turn it on for a new bucket: bake backup bucket --create makes one"
 	case err != nil:
 		locks.Said = b.fault(err).Error()
 	case mode == nil || validity == nil || unit == nil:
 		locks.Said = fmt.Sprintf("object lock is on, but nothing is locked by default: bake backup bucket --create --days %d says so", days)
 	default:
-		has := *validity
-		if *unit == minio.Years {
-			has *= 365
-		}
+		has := inDays(validity, unit)
 		if locks.OK = has >= days; !locks.OK {
 			locks.Said = fmt.Sprintf("it is locked for %d, %s: bake backup bucket --create --days %d changes that for what is stored from then on", has, *mode, days)
 		} else {
@@ -162,13 +183,69 @@ func (b *Bucket) settings(ctx context.Context, days uint) []finding {
 // what destroys the probe.
 func (b *Bucket) trials(ctx context.Context, probe minio.UploadInfo) []finding {
 	governance, past := minio.Governance, b.now().Add(time.Hour).UTC()
-	return []finding{
+	all := []finding{
+		b.tryLock(ctx), b.tryRules(ctx),
 		refused("the writer cannot turn versions off", b.client.SuspendVersioning(ctx, b.name), func() { _ = b.client.EnableVersioning(ctx, b.name) }),
 		refused("the writer cannot shorten a lock", b.client.PutObjectRetention(ctx, b.name, probe.Key,
 			minio.PutObjectRetentionOptions{GovernanceBypass: true, Mode: &governance, RetainUntilDate: &past, VersionID: probe.VersionID}), nil),
-		refused("the writer cannot delete a version", b.client.RemoveObject(ctx, b.name, probe.Key,
-			minio.RemoveObjectOptions{GovernanceBypass: true, VersionID: probe.VersionID}), nil),
 	}
+	return append(all,
+		refused("the writer cannot have an object be deleted but a lock", b.client.RemoveObject(ctx, b.name, probe.Key, minio.RemoveObjectOptions{}), nil),
+		refused("the writer cannot delete a version", b.client.RemoveObject(ctx, b.name, probe.Key,
+			minio.RemoveObjectOptions{GovernanceBypass: true, VersionID: probe.VersionID}), nil))
+}
+
+// tryLock gives the bucket the lock that it has.
+func (b *Bucket) tryLock(ctx context.Context) finding {
+	const what = "the writer cannot change for how long is locked"
+	_, mode, validity, unit, err := b.client.GetObjectLockConfig(ctx, b.name)
+	if err == nil {
+		err = b.client.SetObjectLockConfig(ctx, b.name, mode, validity, unit)
+	}
+	return refused(what, err, nil)
+}
+
+// tryRules gives the bucket the rules that it has about what expires, or one that does
+// nothing. Who may not read them is not let try: they would be lost.
+func (b *Bucket) tryRules(ctx context.Context) finding {
+	const what = "the writer cannot have versions expire"
+	rules, err := b.client.GetBucketLifecycle(ctx, b.name)
+	none := minio.ToErrorResponse(err).Code == "NoSuchLifecycleConfiguration"
+	switch {
+	case minio.ToErrorResponse(err).StatusCode == http.StatusNotImplemented:
+		return finding{What: what, OK: true, Said: "the server has no such rules"}
+	case err != nil && !none:
+		return refused(what, err, nil)
+	case none:
+		rules = lifecycle.NewConfiguration()
+		rules.Rules = []lifecycle.Rule{{ID: probeName, Status: "Disabled", RuleFilter: lifecycle.Filter{Prefix: probeName + "/"}, Expiration: lifecycle.Expiration{Days: 36500}}}
+	}
+	return refused(what, b.client.SetBucketLifecycle(ctx, b.name, rules), func() {
+		if none {
+			_ = b.client.SetBucketLifecycle(ctx, b.name, lifecycle.NewConfiguration())
+		}
+	})
+}
+
+// untouched says whether every object of the repository is what was stored first: restic
+// writes none twice, and whoever has the writer's key can.
+func (b *Bucket) untouched(ctx context.Context) finding {
+	is := finding{What: "nothing that is stored was written over"}
+	all, err := b.histories(ctx)
+	if err != nil {
+		is.Said = b.fault(err).Error()
+		return is
+	}
+	var changed []string
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		if h := all[key]; !h.latest.IsDeleteMarker && !h.isSame() {
+			changed = append(changed, key)
+		}
+	}
+	if is.OK = len(changed) == 0; !is.OK {
+		is.Said = fmt.Sprintf("%d objects were, %s first: somebody has the writer's key; bake backup bucket --revive makes them what they were", len(changed), changed[0])
+	}
+	return is
 }
 
 // refused demands that a server said no. Anything else than yes or no is no answer.
@@ -192,15 +269,12 @@ func refused(what string, err error, undo func()) finding {
 func (b *Bucket) Renew(ctx context.Context) (renewed int, err error) {
 	on, mode, validity, unit, err := b.client.GetObjectLockConfig(ctx, b.name)
 	if err != nil || on != "Enabled" || mode == nil || validity == nil || unit == nil {
-		if code := minio.ToErrorResponse(err).Code; err == nil || code == "ObjectLockConfigurationNotFoundError" || code == "NotImplemented" {
+		if code := minio.ToErrorResponse(err).Code; err == nil || code == noLock || code == "NotImplemented" {
 			return 0, nil // nothing is locked here
 		}
 		return 0, b.fault(err)
 	}
-	days := int(*validity)
-	if *unit == minio.Years {
-		days *= 365
-	}
+	days := int(inDays(validity, unit))
 	now := b.now().UTC()
 	until := now.AddDate(0, 0, days)
 	for object := range b.client.ListObjects(ctx, b.name, minio.ListObjectsOptions{Prefix: b.folder(), Recursive: true, WithVersions: true}) {
@@ -260,11 +334,40 @@ func (b *Bucket) isPassing(key string) bool {
 // gone for good is there again, too, until the next prune. It needs a key that may read
 // versions and store, and returns how many objects were not as they had been.
 func (b *Bucket) Revive(ctx context.Context, dry bool) (changed int, err error) {
-	type history struct{ latest, oldest minio.ObjectInfo }
+	all, err := b.histories(ctx)
+	if err != nil {
+		return 0, b.fault(err)
+	}
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		h := all[key]
+		if h.oldest.Key == "" || h.isSame() {
+			continue
+		}
+		changed++
+		if dry {
+			continue
+		}
+		if _, err := b.client.CopyObject(ctx, minio.CopyDestOptions{Bucket: b.name, Object: key},
+			minio.CopySrcOptions{Bucket: b.name, Object: key, VersionID: h.oldest.VersionID}); err != nil {
+			return changed, b.fault(err)
+		}
+	}
+	return changed, nil
+}
+
+// history is what a bucket keeps of an object.
+type history struct{ latest, oldest minio.ObjectInfo }
+
+func (h *history) isSame() bool {
+	return !h.latest.IsDeleteMarker && h.latest.ETag == h.oldest.ETag && h.latest.Size == h.oldest.Size
+}
+
+// histories are those of the repository's objects, by their keys.
+func (b *Bucket) histories(ctx context.Context) (map[string]*history, error) {
 	all := map[string]*history{}
 	for object := range b.client.ListObjects(ctx, b.name, minio.ListObjectsOptions{Prefix: b.folder(), Recursive: true, WithVersions: true}) {
 		if object.Err != nil {
-			return 0, b.fault(object.Err)
+			return nil, object.Err
 		}
 		if b.isPassing(object.Key) {
 			continue
@@ -282,20 +385,5 @@ func (b *Bucket) Revive(ctx context.Context, dry bool) (changed int, err error) 
 			h.oldest = object
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(all)) {
-		h := all[key]
-		isSame := !h.latest.IsDeleteMarker && h.latest.ETag == h.oldest.ETag && h.latest.Size == h.oldest.Size
-		if h.oldest.Key == "" || isSame {
-			continue
-		}
-		changed++
-		if dry {
-			continue
-		}
-		if _, err := b.client.CopyObject(ctx, minio.CopyDestOptions{Bucket: b.name, Object: key},
-			minio.CopySrcOptions{Bucket: b.name, Object: key, VersionID: h.oldest.VersionID}); err != nil {
-			return changed, b.fault(err)
-		}
-	}
-	return changed, nil
+	return all, nil
 }

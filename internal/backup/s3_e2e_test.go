@@ -141,7 +141,7 @@ func TestE2EBucket(t *testing.T) {
 	t.Parallel()
 	s := serve(t, Lock{Days: 30})
 	found, err := s.as(t, Writer).Check(t.Context(), 30)
-	if err != nil || len(failing(found)) > 0 || len(found) != 6 {
+	if err != nil || len(failing(found)) > 0 || len(found) != 10 {
 		t.Fatalf("%v, %+v", err, found)
 	}
 	falsify := func(what, want string, find func() ([]finding, error)) {
@@ -160,6 +160,34 @@ func TestE2EBucket(t *testing.T) {
 	falsify("retention", "the writer cannot shorten a lock: it can", func() ([]finding, error) { return s.as(t, Writer).Check(ctx, 30) })
 	s.permit(t, statement{"Allow", whom, []string{"s3:DeleteObjectVersion", "s3:BypassGovernanceRetention"}, resource})
 	falsify("deletes", "the writer cannot delete a version: it can", func() ([]finding, error) { return s.as(t, Writer).Check(ctx, 30) })
+	s.permit(t, statement{"Allow", whom, []string{"s3:DeleteObject"}, resource})
+	falsify("hides", "the writer cannot have an object be deleted but a lock: it can", func() ([]finding, error) { return s.as(t, Writer).Check(ctx, 30) })
+	s.permit(t, statement{"Allow", whom, []string{"s3:PutBucketObjectLockConfiguration"}, []string{"arn:aws:s3:::" + bucketName}})
+	falsify("locks", "the writer cannot change for how long is locked: it can", func() ([]finding, error) { return s.as(t, Writer).Check(ctx, 30) })
+	for range 2 {
+		if _, err := s.as(t, Writer).put(ctx, "bake/data/00/00", "twice the same"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if found, err := s.as(t, Writer).Check(ctx, 30); err != nil || strings.Contains(strings.Join(failing(found), " "), "written over") {
+		t.Errorf("the same twice: %v, %+v", err, found)
+	}
+	if _, err := s.as(t, Writer).put(ctx, "bake/data/00/00", "another"); err != nil {
+		t.Fatal(err)
+	}
+	falsify("writes over", "nothing that is stored was written over: 1 objects were, bake/data/00/00 first", func() ([]finding, error) { return s.as(t, Writer).Check(ctx, 30) })
+	atLeast := func(days uint) {
+		t.Helper()
+		if _, err := s.as(t, Owner).Create(ctx, Lock{Days: days, AtLeast: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	atLeast(20) // a longer one stays
+	falsify("shorter", "for at least 31 days: it is locked for 30", func() ([]finding, error) { return s.as(t, Writer).Check(ctx, 31) })
+	atLeast(40)
+	if found, err := s.as(t, Writer).Check(ctx, 40); err != nil || !found[1].OK {
+		t.Errorf("%v, %+v", err, found)
+	}
 	s.permit(t, statement{"Allow", whom, []string{"s3:PutBucketVersioning"}, []string{"arn:aws:s3:::" + bucketName}})
 	if _, err := s.as(t, Writer).Check(ctx, 30); err != nil { // a bucket with object lock refuses, whoever asks
 		t.Error(err)

@@ -1,0 +1,71 @@
+package backup
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"bake/internal/secret"
+)
+
+// TestTryRules: rules about what expires are tried with those that are there, or with one that
+// does nothing and goes again; of a server that answers anything else nobody says that all is
+// well. The real one of the other tests has no such rules.
+func TestTryRules(t *testing.T) {
+	t.Parallel()
+	const none = `<Error><Code>NoSuchLifecycleConfiguration</Code></Error>`
+	const rules = `<LifecycleConfiguration><Rule><ID>owners</ID><Status>Enabled</Status><Filter><Prefix>x/</Prefix></Filter><Expiration><Days>9</Days></Expiration></Rule></LifecycleConfiguration>`
+	for name, test := range map[string]struct {
+		read, write int
+		has         string
+		ok          bool
+		asked       string
+	}{
+		"may not":            {404, 403, none, true, "GET PUT bake-probe"},
+		"may":                {404, 200, none, false, "GET PUT bake-probe DELETE"},
+		"may, and has rules": {200, 200, rules, false, "GET PUT owners"},
+		"may not read":       {403, 200, "<Error><Code>AccessDenied</Code></Error>", true, "GET"},
+		"no rules at all":    {501, 501, "<Error><Code>NotImplemented</Code></Error>", true, "GET"},
+		"ill":                {404, 500, none, false, ""},
+	} {
+		var asked []string
+		s := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, in *http.Request) {
+			if !in.URL.Query().Has("lifecycle") {
+				t.Errorf("%s: %s", name, in.URL)
+			}
+			asked = append(asked, in.Method)
+			switch in.Method {
+			case http.MethodGet:
+				out.WriteHeader(test.read)
+				fmt.Fprint(out, test.has)
+			case http.MethodPut:
+				body := make([]byte, 1<<12)
+				n, _ := in.Body.Read(body)
+				for _, id := range []string{"bake-probe", "owners"} {
+					if strings.Contains(string(body[:n]), "<ID>"+id) {
+						asked = append(asked, id)
+					}
+				}
+				out.WriteHeader(test.write)
+				if test.write != 200 {
+					fmt.Fprint(out, "<Error><Code>AccessDenied</Code></Error>")
+				}
+			}
+		}))
+		u, err := url.Parse(s.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := newBucket(u, "zap", "bake", "us-east-1", keys{secret.New("key", []byte("k")), secret.New("secret", []byte("s"))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f := b.tryRules(t.Context()); f.OK != test.ok || test.asked != "" && strings.Join(asked, " ") != test.asked {
+			t.Errorf("%s: %+v, asked %q", name, f, asked)
+		}
+		s.Close()
+	}
+}
