@@ -498,6 +498,16 @@ func TestStateElsewhere(t *testing.T) {
 	d.Host.State = 8
 	must(t)(d.Deploy(t.Context(), baked(t, three)))
 	m.runs(t, three, two)
+	if err := d.Destroy(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	d.Host.State = 0
+	if _, err := d.Up(t.Context(), baked(t, one)); err == nil || !strings.Contains(err.Error(), "--destroy-state zap") || m.machine != nil {
+		t.Errorf("a state that is left: %v", err)
+	}
+	if err := d.Destroy(t.Context(), true); err != nil || m.files[statePath] != "" {
+		t.Errorf("%v, %q", err, m.files)
+	}
 }
 
 // TestGoneAtOnce: a machine that has attested and is off has not come up.

@@ -91,6 +91,9 @@ func (d *Deployment) vet(m *hypervisor.Machine, generation string, text []byte) 
 		return nil
 	case err != nil:
 		return err
+	case m == nil && d.Host.State == 0:
+		return &hypervisor.LackError{Text: fmt.Sprintf("there is a state disk of %s on its hypervisor, and no machine.state in its host file: set it; or "+
+			"bake destroy --host %s --yes %s --destroy-state %s", d.Host.Name, d.Host.Name, d.Host.Name, d.Host.Name)}
 	case size > d.Host.State && d.Host.State > 0:
 		return &hypervisor.LackError{Text: fmt.Sprintf("the state disk of %s has %d MiB, machine.state asks for %d: it can grow, not shrink", d.Host.Name, size>>20, d.Host.State>>20)}
 	}

@@ -2,8 +2,10 @@ package host
 
 import (
 	"fmt"
+	"net/netip"
 	"net/url"
 	"path/filepath"
+	"strconv"
 
 	"bake/internal/lazy"
 )
@@ -12,12 +14,13 @@ import (
 //
 //	qemu:///system                        this machine; ?socket=PATH for another socket
 //	qemu:///session                       this user's own daemon
-//	qemu+ssh://[user@]host[:port]/system  another machine
+//	qemu+ssh://[user@]host[:port]/system  another machine; ?keyfile=PATH for the key to show it
 type URI struct {
 	Instance   string // "system" or "session"
 	Socket     string // "" for the usual ones
 	Host       string // "" for this machine
 	User, Port string // "" for ssh's own choice
+	Keyfile    string // of ssh's key, "" for its own choice
 }
 
 // uriWord is what neither ssh nor a shell can take for anything but a word.
@@ -48,16 +51,31 @@ func ParseURI(text string) (URI, error) {
 		return refuse("a password has no place in it")
 	}
 	for key, values := range u.Query() {
-		if key != "socket" || len(values) > 1 {
-			return refuse("of parameters there is socket, once")
+		switch {
+		case key == "socket" && len(values) == 1:
+			to.Socket = values[0]
+		case key == "keyfile" && len(values) == 1:
+			to.Keyfile = values[0]
+		default:
+			return refuse("of parameters there are socket and keyfile, once each")
 		}
-		to.Socket = values[0]
 	}
 	switch {
 	case to.Socket != "" && (!filepath.IsAbs(to.Socket) || !uriWord.MatchString(to.Socket)):
 		return refuse("the socket is no absolute path of plain characters")
-	case to.Host != "" && !uriWord.MatchString(to.Host), to.User != "" && !uriWord.MatchString(to.User):
+	case to.Host != "" && !uriWord.MatchString(to.Host) && !isIPv6(to.Host), to.User != "" && !uriWord.MatchString(to.User):
 		return refuse("host or user has characters that ssh could take for something else")
+	case to.Keyfile != "" && (!filepath.IsAbs(to.Keyfile) || !uriWord.MatchString(to.Keyfile) || to.Host == ""):
+		return refuse("the keyfile is ssh's, an absolute path of plain characters")
+	}
+	if n, err := strconv.ParseUint(to.Port, 10, 16); to.Port != "" && (err != nil || n == 0) {
+		return refuse("the port is none")
 	}
 	return to, nil
+}
+
+// isIPv6 says whether a host is an address that begins with what no word does, such as ::1.
+func isIPv6(host string) bool {
+	address, err := netip.ParseAddr(host)
+	return err == nil && address.Is6() && (address.Zone() == "" || uriWord.MatchString(address.Zone()))
 }

@@ -45,6 +45,9 @@ func (p place) dialSSH(ctx context.Context, tools tool.Box) (net.Conn, error) {
 	if p.User != "" {
 		args = append(args, "-l", p.User)
 	}
+	if p.Keyfile != "" {
+		args = append(args, "-i", p.Keyfile, "-o", "IdentitiesOnly=yes")
+	}
 	args = append(args, "--", p.Host, p.helper())
 	cmd, err := tools.Command(context.WithoutCancel(ctx), "ssh", args...)
 	if err != nil {

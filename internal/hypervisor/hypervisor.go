@@ -10,7 +10,8 @@
 //	qemu:///system                      this machine; ?socket=PATH for another socket
 //	qemu:///session                     this user's own daemon
 //	qemu+ssh://[user@]host[:port]/system  by the ssh of this machine, which must know
-//	                                    the host's key: nothing is asked
+//	                                    the host's key: nothing is asked; ?keyfile=PATH for
+//	                                    the key that is shown
 //
 // It promises:
 //   - A file is put whole: what is there under a name and its mark ".whole" is all
@@ -38,6 +39,11 @@
 // 2026-11: a pool for as long as it is needed, not one that stays: a directory
 // pool has no subdirectories, and a generation has one. Would change for storage
 // that is no directory (LVM, ZFS, Ceph).
+//
+// 2026-11: what a libvirt, its QEMU and its firmware can run it is asked by having it make
+// QEMU's command line of the XML, which changes nothing there. Its domain capabilities say
+// less: nothing of io= and discard=, nor that virtiofs cannot be read-only; and what they do
+// say, of iothreads or a TPM, the command line finds out, too.
 //
 // 2026-11: the console is read where libvirt logs it, by way of the same pool: it
 // holds what was said before anybody looked, and looking takes the console from

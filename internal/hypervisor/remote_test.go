@@ -124,7 +124,7 @@ func TestRemote(t *testing.T) {
 	}
 	// ssh reads its configuration where the password file has the home directory, not
 	// by HOME; a wrapper says where it is.
-	wrapper := fmt.Sprintf("#!/bin/sh\nexec ssh-real -F none -i %s -o IdentitiesOnly=yes -o UserKnownHostsFile=%s -o GlobalKnownHostsFile=/dev/null \"$@\"\n", key, known)
+	wrapper := fmt.Sprintf("#!/bin/sh\nexec ssh-real -F none -o UserKnownHostsFile=%s -o GlobalKnownHostsFile=/dev/null \"$@\"\n", known)
 	real, err := exec.LookPath("ssh")
 	if err == nil {
 		err = errors.Join(os.WriteFile(filepath.Join(home, "ssh"), []byte(strings.Replace(wrapper, "ssh-real", real, 1)), 0o700))
@@ -138,7 +138,7 @@ func TestRemote(t *testing.T) {
 		}
 		return os.Getenv(name)
 	}}
-	uri := fmt.Sprintf("qemu+ssh://ops@127.0.0.1:%d/system", port)
+	uri := fmt.Sprintf("qemu+ssh://ops@127.0.0.1:%d/system?keyfile=%s", port, key)
 	knows := func(signer ssh.Signer) {
 		t.Helper()
 		line := fmt.Sprintf("[127.0.0.1]:%d %s", port, ssh.MarshalAuthorizedKey(signer.PublicKey()))
