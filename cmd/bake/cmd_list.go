@@ -42,7 +42,7 @@ with commas between what must hold together.`,
 // listView is a machine as it is listed.
 type listView struct {
 	Host       string   `json:"host"`
-	State      string   `json:"state"` // "running", "paused" or "off"
+	State      string   `json:"state"` // "running", "paused", "off" or, with its memory in a file, "saved"
 	Generation string   `json:"generation"`
 	Previous   string   `json:"previous,omitempty"`
 	Trying     bool     `json:"trying,omitempty"` // has not attested as this generation, as far as bake has seen
@@ -51,8 +51,13 @@ type listView struct {
 
 func viewOf(m hypervisor.Machine) listView {
 	v := listView{Host: m.Host, State: "off", Generation: m.Generation, Previous: m.Previous, Trying: m.Trying, Addresses: []string{}}
-	if m.Running {
-		v.State = map[bool]string{true: "paused", false: "running"}[m.Paused]
+	switch {
+	case m.Paused:
+		v.State = "paused"
+	case m.Running:
+		v.State = "running"
+	case m.Saved:
+		v.State = "saved"
 	}
 	return v
 }

@@ -105,7 +105,7 @@ func (a *app) view(w *watched) (statusView, error) {
 	if view.Domain != nil {
 		view.NoteReport(view.Domain.Report)
 	}
-	if view.Domain != nil && view.Domain.State == "off" {
+	if view.Domain != nil && (view.Domain.State == "off" || view.Domain.State == "saved") {
 		view.NoteOff()
 	}
 	if view.Generations, err = a.kept(w.name); err != nil {

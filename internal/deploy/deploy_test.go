@@ -399,7 +399,10 @@ func TestPaused(t *testing.T) {
 			}
 		}
 	}
-	refuse("virsh resume zap")
+	refuse("zap is paused: virsh resume zap")
+	m.machine.Stuck = true
+	refuse("make room, and virsh resume zap")
+	m.machine.Stuck = false
 	// Nor does one boot that is suspended to a file: it would go on with the disks of then.
 	m.machine.Paused, m.machine.Running, m.machine.Saved = false, false, true
 	refuse("virsh managedsave-remove zap")

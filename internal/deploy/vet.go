@@ -40,6 +40,8 @@ func (d *Deployment) find() (*hypervisor.Machine, error) {
 // defined since.
 func (d *Deployment) awake(m *hypervisor.Machine) error {
 	switch {
+	case m.Stuck:
+		return &hypervisor.LackError{Text: fmt.Sprintf("%s is paused, for its hypervisor could not write to one of its disks: make room, and virsh resume %s", d.Host.Name, d.Host.Name)}
 	case m.Paused:
 		return &hypervisor.LackError{Text: fmt.Sprintf("%s is paused: virsh resume %s", d.Host.Name, d.Host.Name)}
 	case m.Saved:

@@ -22,6 +22,7 @@ type Machine struct {
 	domain.Mark
 	Running   bool
 	Paused    bool
+	Stuck     bool   // it is paused because QEMU could not write to one of its disks
 	Saved     bool   // it is off, and its memory is in a file: its next start goes on from there
 	Autostart bool   // it starts with its hypervisor
 	XML       string // as defined
@@ -63,7 +64,7 @@ func (h *Hypervisor) describe(d libvirt.Domain) (*Machine, error) {
 	if err != nil || !ok || mark.Host != d.Name || uuid.UUID(d.UUID).String() != domain.UUID(d.Name) {
 		return nil, err
 	}
-	state, _, err := h.virt.DomainGetState(d, 0)
+	state, reason, err := h.virt.DomainGetState(d, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -77,6 +78,7 @@ func (h *Hypervisor) describe(d libvirt.Domain) (*Machine, error) {
 	}
 	s := libvirt.DomainState(state)
 	return &Machine{Mark: mark, XML: text, Saved: saved != 0, Autostart: autostart != 0, Paused: s == libvirt.DomainPaused,
+		Stuck:   s == libvirt.DomainPaused && libvirt.DomainPausedReason(reason) == libvirt.DomainPausedIoerror,
 		Running: s != libvirt.DomainShutoff && s != libvirt.DomainCrashed && s != libvirt.DomainNostate}, nil
 }
 
