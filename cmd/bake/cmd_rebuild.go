@@ -97,7 +97,7 @@ func (a *app) rebuild(ctx context.Context, g artifact.Generation, from fetchOpti
 	if err != nil {
 		return m, err
 	}
-	dir := filepath.Join(a.out, ".rebuild", name)
+	dir := filepath.Join(a.out, rebuildDir, name)
 	if err := os.RemoveAll(dir); err != nil { // of a run that was killed
 		return m, err
 	}

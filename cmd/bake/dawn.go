@@ -19,11 +19,13 @@ import (
 // pruneHost removes the generations of a host that need not stay.
 func (n *night) pruneHost(ctx context.Context, name string) (names []string, err error) {
 	rule := artifact.Rule{Keep: n.o.keep, Proven: wasProven, Dry: true}
+	again := filepath.Join(n.out, rebuildDir, name) // of a bake rebuild that was killed
+	_, isLeft := os.Lstat(again)
 	gone, err := artifact.Prune(ctx, n.out, name, rule)
 	for _, path := range gone.Damaged {
 		n.say("%s: %s is no generation that can be read: it stays until you remove it", name, path)
 	}
-	if err != nil || len(gone.Generations)+gone.Drafts == 0 {
+	if err != nil || len(gone.Generations)+gone.Drafts == 0 && isLeft != nil {
 		return nil, err // without a lock, which would be written
 	}
 	lock, err := artifact.Lock(ctx, n.out, name)
@@ -31,6 +33,11 @@ func (n *night) pruneHost(ctx context.Context, name string) (names []string, err
 		return nil, lackError{err}
 	}
 	defer lock.Close()
+	if isLeft == nil {
+		if err := errors.Join(os.RemoveAll(again), removeEmpty(filepath.Dir(again))); err != nil {
+			return nil, err
+		}
+	}
 	rule.Dry = false
 	gone, err = artifact.Prune(ctx, n.out, name, rule)
 	for _, g := range gone.Generations {

@@ -58,9 +58,17 @@ func runInstall(ctx context.Context, a *app, o nightOptions) error {
 			return err
 		}
 	}
+	for _, path := range append([]string{job.Argv[0]}, job.Writes[:2]...) {
+		if !o.isUserUnit && (strings.HasPrefix(path, "/tmp/") || strings.HasPrefix(path, "/var/tmp/")) {
+			a.say("%s is in a directory which the service does not see: it has one of its own", path)
+		}
+	}
 	if o.dry {
 		a.say("nothing was written")
 		return nil
+	}
+	if err := isAnothers(filepath.Join(dir, files[0][0]), service); err != nil {
+		return err
 	}
 	if err := makePlaces(job.Writes[:len(job.Writes)-len(o.unit.metrics)], job.User); err != nil {
 		return err
@@ -75,6 +83,33 @@ func runInstall(ctx context.Context, a *app, o nightOptions) error {
 	}
 	a.say("written to %s", dir)
 	return a.enable(ctx, job, o)
+}
+
+// isAnothers refuses to write over the service of another configuration or directory of
+// artifacts: nobody would notice that its nights have ended.
+func isAnothers(path, service string) error {
+	there, err := os.ReadFile(path)
+	if err != nil {
+		return nil // there is none, or writing says why not
+	}
+	of := func(text string) string {
+		for line := range strings.Lines(text) {
+			if words, ok := strings.CutPrefix(line, "ExecStart="); ok {
+				_, words, _ = strings.Cut(words, ` "--config" `)
+				words, _, _ = strings.Cut(words, ` "--layers" `)
+				words, _, _ = strings.Cut(words, ` "--signing-key" `)
+				words, _, _ = strings.Cut(words, ` "nightly"`)
+				words, _, _ = strings.Cut(words, ` "backup"`)
+				return words
+			}
+		}
+		return ""
+	}
+	if was := of(string(there)); was != of(service) {
+		unit := strings.TrimSuffix(filepath.Base(path), ".service")
+		return lackError{fmt.Errorf("%s is there, for another configuration, %s: one machine has one of them (systemctl disable --now %s.timer, and remove it)", path, was, unit)}
+	}
+	return nil
 }
 
 // makePlaces makes the directories that the service writes to, which belong to whom it

@@ -182,3 +182,49 @@ func TestNightLogs(t *testing.T) {
 		t.Errorf("exit status %d, %q", o.code, o.stderr)
 	}
 }
+
+// TestInstallAnother: the units of another configuration are not written over, which would be
+// the end of its nights without a word.
+func TestInstallAnother(t *testing.T) {
+	s := newSleep(t)
+	s.env["HOME"] = filepath.Join(s.dir, "home")
+	install := func(args ...string) outcome {
+		return s.night(append([]string{"install", "--run-as", "root", "--unit-dir", "units"}, args...)...)
+	}
+	if o := install(); o.code != 0 || !strings.Contains(o.stderr, "which the service does not see") { // the test's directory is in /tmp
+		t.Fatalf("%+v", o)
+	}
+	if o := install("--at", "05:00"); o.code != 0 {
+		t.Errorf("the same once more: %+v", o)
+	}
+	s.tool(t, "cp", "-a", "hosts", "elsewhere")
+	s.tool(t, "mkdir", "other")
+	s.tool(t, "mv", "elsewhere", "other/hosts")
+	before := mustReadFile(t, filepath.Join(s.dir, "units/bake-nightly.service"))
+	for _, args := range [][]string{{"--config", "other"}, {"--out", "elsewhere"}} {
+		if o := install(args...); o.code != 4 || !strings.Contains(o.stderr, "bake-nightly.service is there, for another configuration") {
+			t.Errorf("%q: %+v", args, o)
+		}
+		if o := install(append(args, "--dry-run")...); o.code != 0 {
+			t.Errorf("%q: only shown: %+v", args, o)
+		}
+	}
+	if mustReadFile(t, filepath.Join(s.dir, "units/bake-nightly.service")) != before {
+		t.Error("it was written over")
+	}
+	if o := install("--unit-dir", "others", "--config", "other"); o.code != 0 {
+		t.Errorf("%+v", o)
+	}
+	if _, err := os.Stat(filepath.Join(s.dir, "elsewhere")); err == nil {
+		t.Error("a directory was made for a service that there is none of")
+	}
+}
+
+func mustReadFile(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}

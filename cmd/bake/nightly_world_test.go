@@ -632,3 +632,17 @@ func TestManyRedNights(t *testing.T) {
 		}
 	}
 }
+
+// What a bake rebuild that was killed has left goes in the next night.
+func TestNightSweepsRebuild(t *testing.T) {
+	s := newSleep(t)
+	s.must(0, nil)
+	left := filepath.Join(s.dir, "out/.rebuild/zap/out/zap")
+	if err := os.MkdirAll(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.must(0, nil)
+	if _, err := os.Stat(filepath.Join(s.dir, "out/.rebuild")); err == nil {
+		t.Error("it is still there")
+	}
+}

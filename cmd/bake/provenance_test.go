@@ -81,6 +81,7 @@ func forge(t *testing.T, g artifact.Generation, name string) {
 // it is refused, and the next night makes it anew.
 func TestProvenance(t *testing.T) {
 	s := newSleep(t)
+	s.host("zip")
 	s.must(0, nil)
 	s.attest(0, "baked and signed by")
 	s.attest(0, "1 claims held")
@@ -111,6 +112,18 @@ func TestProvenance(t *testing.T) {
 		"a forged domain": {func(g artifact.Generation) error { forge(t, g, "domain.xml"); return nil }, "is another manifest"},
 		"no signature":    {func(g artifact.Generation) error { return os.Remove(g.Path("provenance.intoto.jsonl")) }, "it is not signed"},
 		"no verdict":      {func(g artifact.Generation) error { return os.Remove(g.Path(verdictReport)) }, "there is no signed word"},
+		"another host's signature": {func(g artifact.Generation) error {
+			s.tool(t, "cp", filepath.Join("out/zip/current", "provenance.intoto.jsonl"), g.Dir)
+			return nil
+		}, "is another manifest"},
+		"another host's verdict": {func(g artifact.Generation) error {
+			s.tool(t, "cp", filepath.Join("out/zip/current", verdictReport), g.Dir)
+			return nil
+		}, "has signed of another generation"},
+		"another host's machine": {func(g artifact.Generation) error {
+			s.tool(t, "sh", "-c", "rm -r "+g.Dir+" && cp -a out/zip/$(readlink out/zip/current) "+g.Dir)
+			return nil
+		}, "is damaged: it should be of zap/"},
 		"a bake's signature for a verdict": {func(g artifact.Generation) error {
 			content, err := os.ReadFile(g.Path("provenance.intoto.jsonl"))
 			if err != nil {
@@ -125,7 +138,7 @@ func TestProvenance(t *testing.T) {
 		s.attest(5, spoil.words)
 		s.wantRefused(what, "current", spoil.words)
 		before := len(s.booted)
-		if n := s.must(0, nil); s.verdicts(n) != "zap promoted" || len(s.booted) != before+1 {
+		if n := s.must(0, nil); s.verdicts(n) != "zap promoted, zip unchanged" || len(s.booted) != before+1 {
 			t.Errorf("%s: the night after: %s, %d boots", what, s.verdicts(n), len(s.booted)-before)
 		}
 		s.attest(0, "claims held")

@@ -11,6 +11,9 @@ import (
 	"bake/internal/artifact"
 )
 
+// rebuildDir is where generations are made again, beside those of the hosts.
+const rebuildDir = ".rebuild"
+
 // strayed says why the same inputs gave another generation: this bake is another than
 // the one that baked, or a program that it calls is.
 func strayed(was, is artifact.Manifest) error {

@@ -164,6 +164,30 @@ func TestWhen(t *testing.T) {
 	}
 }
 
+// A server that never stops talking is hung up on.
+func TestEndlessAnswer(t *testing.T) {
+	for name, answer := range map[string]func(http.ResponseWriter){
+		"body": func(out http.ResponseWriter) {
+			for err := error(nil); err == nil; {
+				_, err = out.Write(make([]byte, 64<<10))
+			}
+		},
+		"headers": func(out http.ResponseWriter) {
+			for i := range 2000 {
+				out.Header().Set(fmt.Sprint("X-", i), strings.Repeat("x", 10<<10))
+			}
+		},
+	} {
+		web := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) { answer(out) }))
+		s := mustSender(t, "notify: [{webhook: {url: {file: url}}}]\n", web.URL)
+		s.Patience = time.Minute
+		if err := s.Send(t.Context(), red); (err != nil) != (name == "headers") || err != nil && strings.Contains(err.Error(), "no answer within") {
+			t.Errorf("%s: error %v", name, err)
+		}
+		web.Close()
+	}
+}
+
 // No error says where to, and one that fails does not keep the others from being told.
 func TestUnheard(t *testing.T) {
 	web, good := newService(t), newService(t)
