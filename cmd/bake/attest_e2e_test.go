@@ -254,3 +254,8 @@ func TestFullTampered(t *testing.T) {
 		})
 	}
 }
+
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.TrimSpace(lines[len(lines)-1])
+}
