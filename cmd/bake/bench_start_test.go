@@ -132,3 +132,116 @@ func stripped(t *testing.T) int64 {
 	}
 	return file.Size()
 }
+
+// fleetParts are what only fleets need. Nothing of them runs on one machine, but they are in the
+// program.
+var fleetParts = []string{"cluster", "kube", "kubedeploy", "kubevirt", "publish", "rollout", "roster"}
+
+// fleetBudget is what they may cost before they are put behind a program of their own.
+const fleetBudget = 15 << 20 // bytes
+
+// TestBenchFleetCost prints what bake would be without them: how much smaller, and how much of a
+// start it would not have. What is theirs is every package that nothing else reaches.
+func TestBenchFleetCost(t *testing.T) {
+	const program = "../../bin/bake"
+	theirs := onlyBy(t, fleetParts)
+	symbols, err := exec.Command("go", "tool", "nm", "-size", program).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	isInFile := inFile(t, program)
+	sizes, all := map[string]int{}, 0
+	for line := range strings.Lines(string(symbols)) {
+		fields := strings.Fields(line)
+		if len(fields) < 4 {
+			continue
+		}
+		address, _ := strconv.ParseUint(fields[0], 16, 64)
+		if !isInFile(address) {
+			continue
+		}
+		size, _ := strconv.Atoi(fields[1])
+		all += size
+		name := strings.ReplaceAll(strings.Join(fields[3:], " "), "%2e", ".")
+		for _, path := range theirs {
+			if strings.Contains(name, path+".") {
+				sizes[path] += size
+				break
+			}
+		}
+	}
+	cmd := exec.Command(program, "version")
+	cmd.Env = append(os.Environ(), "GODEBUG=inittrace=1")
+	var said strings.Builder
+	cmd.Stderr = &said
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	begun, whole := 0.0, 0.0 // milliseconds
+	for line := range strings.Lines(said.String()) {
+		fields := strings.Fields(line) // init PACKAGE @0.1 ms, 0.02 ms clock, ...
+		if len(fields) < 6 || fields[0] != "init" {
+			continue
+		}
+		took, err := strconv.ParseFloat(fields[4], 64)
+		if err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		whole += took
+		if slices.Contains(theirs, fields[1]) {
+			begun += took
+		}
+	}
+	grown := 0
+	slices.SortFunc(theirs, func(a, b string) int { return sizes[b] - sizes[a] })
+	for _, size := range sizes {
+		grown += size
+	}
+	t.Logf("of %.1f MiB of code and data %.1f MiB are what only fleets need, %d packages; the largest:", float64(all)/(1<<20), float64(grown)/(1<<20), len(theirs))
+	for _, path := range theirs[:min(6, len(theirs))] {
+		t.Logf("%8.0f KiB  %s", float64(sizes[path])/1024, path)
+	}
+	t.Logf("of %.2f ms in which packages begin at a start %.2f ms are theirs", whole, begun)
+	if grown == 0 || whole == 0 || grown > fleetBudget || begun > startBudget {
+		t.Errorf("the budget is %d bytes and %d ms", fleetBudget, startBudget)
+	}
+}
+
+// onlyBy are the packages that bake would not have without some of its own.
+func onlyBy(t *testing.T, parts []string) (only []string) {
+	t.Helper()
+	output, err := exec.Command("go", "list", "-deps", "-f", `{{.ImportPath}} {{join .Imports " "}}`, ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	imports := map[string][]string{}
+	for line := range strings.Lines(string(output)) {
+		fields := strings.Fields(line)
+		imports[fields[0]] = fields[1:]
+	}
+	reached := map[string]bool{}
+	var reach func(path string)
+	reach = func(path string) {
+		if reached[path] {
+			return
+		}
+		reached[path] = true
+		for _, next := range imports[path] {
+			if name, ours := strings.CutPrefix(next, module+"internal/"); path != module+"cmd/bake" || !ours || !slices.Contains(parts, name) {
+				reach(next)
+			}
+		}
+	}
+	reach(module + "cmd/bake")
+	for path := range imports {
+		if !reached[path] {
+			only = append(only, path)
+		}
+	}
+	for _, part := range parts {
+		if !slices.Contains(only, module+"internal/"+part) {
+			t.Errorf("internal/%s is reached otherwise, too", part)
+		}
+	}
+	return only
+}

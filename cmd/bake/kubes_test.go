@@ -185,7 +185,7 @@ func TestRolloutCluster(t *testing.T) {
 		t.Errorf("with a forged image the rollout has written %q", p.seen[writes:])
 	}
 	for _, words := range []string{"up", "deploy", "status"} {
-		if o := s.run(words, "--host", "zap"); o.code == 0 || !strings.Contains(o.stderr, "is a cluster and no libvirt") {
+		if o := s.run(words, "--host", "zap"); o.code != 4 || !strings.Contains(o.stderr, "is a cluster and no libvirt") {
 			t.Errorf("%s: %+v", words, o)
 		}
 	}

@@ -25,6 +25,16 @@ var namespaceForm = lazy.Regexp(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 // IsCluster says whether a URI is meant to name a cluster.
 func IsCluster(uri string) bool { return strings.HasPrefix(uri, clusterScheme+":") }
 
+// A clusterError says that what libvirt is asked to do is a cluster's.
+type clusterError struct{ uri string }
+
+func (e *clusterError) Error() string {
+	return fmt.Sprintf("%q is a cluster and no libvirt: bake rollout brings generations there, and kubectl shows its machines", e.uri)
+}
+
+// Lack marks the error as none of the host file's.
+func (e *clusterError) Lack() bool { return true }
+
 // ParseCluster reads such a URI.
 func ParseCluster(text string) (c Cluster, err error) {
 	u, err := url.Parse(text)

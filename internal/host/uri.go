@@ -38,7 +38,7 @@ func ParseURI(text string) (URI, error) {
 	}
 	switch {
 	case u.Scheme == clusterScheme:
-		return URI{}, fmt.Errorf("%q is a cluster and no libvirt: bake rollout brings generations there, and kubectl shows its machines", text)
+		return URI{}, &clusterError{text}
 	case u.Scheme != "qemu" && u.Scheme != "qemu+unix" && u.Scheme != "qemu+ssh":
 		return refuse(fmt.Sprintf("the scheme %q is not known", u.Scheme))
 	case u.Path != "/system" && u.Path != "/session":
