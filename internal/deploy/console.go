@@ -105,6 +105,10 @@ func (c *Console) Wait(ctx context.Context, generation string) (Verdict, error) 
 			if m == nil || !m.Running {
 				return Verdict{Reason: "it is off; the last that was heard of it: " + s.String()}, nil
 			}
+			if m.Restored && s.Boots == 0 {
+				return Verdict{Reason: "it has gone on from a file in which it was suspended, and its console has no verdict of that boot: bake verify tries its claims, " +
+					"bake down and bake up have it boot"}, nil
+			}
 		}
 		select {
 		case _, ok := <-changed: // it may be off

@@ -471,13 +471,13 @@ func TestSaved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	see := func(running, saved bool) {
+	see := func(running, saved, restored bool) {
 		t.Helper()
-		if m, err := h.Find("zap"); err != nil || m == nil || m.Running != running || m.Saved != saved {
+		if m, err := h.Find("zap"); err != nil || m == nil || m.Running != running || m.Saved != saved || m.Restored != restored || m.Stuck {
 			t.Fatalf("%+v, %v", m, err)
 		}
 	}
-	see(true, false)
+	see(true, false, false)
 	d, err := h.virt.DomainLookupByName("zap")
 	if err == nil {
 		err = h.virt.DomainManagedSave(d, 0)
@@ -485,8 +485,16 @@ func TestSaved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	see(false, true)
-	if err := h.Undefine("zap"); err != nil {
+	see(false, true, false)
+	if err := h.Start("zap", false); err != nil {
+		t.Fatal(err)
+	}
+	see(true, false, true)
+	if err := h.virt.DomainSuspend(d); err != nil {
+		t.Fatal(err)
+	}
+	see(true, false, false)
+	if err := errors.Join(h.Kill("zap"), h.Undefine("zap")); err != nil {
 		t.Error(err)
 	}
 }

@@ -24,6 +24,7 @@ type Machine struct {
 	Paused    bool
 	Stuck     bool   // it is paused because QEMU could not write to one of its disks
 	Saved     bool   // it is off, and its memory is in a file: its next start goes on from there
+	Restored  bool   // it runs, and has gone on from such a file: its console does not show its boot
 	Autostart bool   // it starts with its hypervisor
 	XML       string // as defined
 }
@@ -78,8 +79,9 @@ func (h *Hypervisor) describe(d libvirt.Domain) (*Machine, error) {
 	}
 	s := libvirt.DomainState(state)
 	return &Machine{Mark: mark, XML: text, Saved: saved != 0, Autostart: autostart != 0, Paused: s == libvirt.DomainPaused,
-		Stuck:   s == libvirt.DomainPaused && libvirt.DomainPausedReason(reason) == libvirt.DomainPausedIoerror,
-		Running: s != libvirt.DomainShutoff && s != libvirt.DomainCrashed && s != libvirt.DomainNostate}, nil
+		Restored: s == libvirt.DomainRunning && libvirt.DomainRunningReason(reason) == libvirt.DomainRunningRestored,
+		Stuck:    s == libvirt.DomainPaused && libvirt.DomainPausedReason(reason) == libvirt.DomainPausedIoerror,
+		Running:  s != libvirt.DomainShutoff && s != libvirt.DomainCrashed && s != libvirt.DomainNostate}, nil
 }
 
 // Machines returns the domains that are bake's, by name.
