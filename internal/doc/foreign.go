@@ -239,7 +239,23 @@ func (n *Node) Block() []string {
 		}
 		out = append(out, line)
 	}
+	for len(out) > 0 && strings.TrimSpace(out[len(out)-1]) == "" {
+		out = out[:len(out)-1]
+	}
 	return out
+}
+
+// After returns the line of the file that follows the one on which a text begins, and whether
+// the text is written without quotes and not as a block.
+func (n *Node) After() (line string, plain bool) {
+	if n.Pos.Line < 1 || n.Pos.Line >= len(n.lines) {
+		return "", false
+	}
+	head := []rune(n.lines[n.Pos.Line-1])
+	if n.Pos.Col > len(head) || strings.ContainsRune(`"'|>`, head[n.Pos.Col-1]) {
+		return "", false
+	}
+	return n.lines[n.Pos.Line], true
 }
 
 // Inside returns where a character of a text's line is in the file, line and

@@ -32,6 +32,7 @@ func checkCalls(w *world) {
 		w.checkOpenClaw(c, in)
 		w.checkClock(c, in)
 		w.checkArgumentSecrets(c, in)
+		w.checkNamedUser(c, in)
 	}
 	w.checkSnapCommands()
 	w.checkTraced()
@@ -77,6 +78,14 @@ func (c *command) operand() string {
 		}
 	case "iptables-restore", "ip6tables-restore":
 		return last()
+	case "tar":
+		if len(c.words) > 1 && lazy.Regexp(`^-?[a-zA-Z]*x[a-zA-Z]*f$`).MatchString(c.words[1]) && len(c.words) > 2 {
+			return c.words[2]
+		}
+	case "unzip":
+		if len(args) > 0 {
+			return args[0]
+		}
 	case "nft", "docker", "docker-compose", "kubectl", "sysctl":
 		return after("-f", "--file", "-p")
 	}
@@ -328,6 +337,40 @@ func (w *world) checkClock(c, in *command) {
 	}
 }
 
+// checkNamedUser reports a command for a user whom nothing makes.
+func (w *world) checkNamedUser(c, in *command) {
+	name := ""
+	switch in.name() {
+	case "chage", "usermod", "passwd", "gpasswd", "su":
+		if args := in.args(); len(args) > 0 {
+			name = last(args)
+		}
+		if in.name() == "su" && len(in.args()) > 1 || in.name() == "gpasswd" {
+			name = in.args()[0]
+		}
+		if in.name() == "gpasswd" {
+			name = in.option("-a", "--add")
+		}
+	case "chown":
+		if args := in.args(); len(args) > 1 {
+			name, _, _ = strings.Cut(args[0], ":")
+		}
+	case "install":
+		name = in.option("-o", "--owner")
+	case "runuser":
+		name = in.option("-u", "--user")
+	}
+	if c.name() == "sudo" {
+		name = c.option("-u", "--user")
+	}
+	if loginName.MatchString(name) && c.script == "" && !c.nested && w.host == nil && !w.knowsUser(name) && name != "ubuntu" && name != "debian" && !slices.ContainsFunc(w.commands, func(o command) bool {
+		in := o.inner()
+		return slices.Contains(words("adduser useradd newusers userdel deluser"), in.name()) && (in.has(name) || in.name() == "newusers") || slices.Contains(words("sh bash curl wget tar npm dpkg snap make"), in.name())
+	}) {
+		w.hint(near(name, baseUsers)).report("cmd-user-missing", c.at, "nothing makes the user %s", name)
+	}
+}
+
 var (
 	userPass   = lazy.Regexp(`^[^:/\s$]*:[^\s$]{3,}$`)
 	secretName = lazy.Regexp(`\$\{?[A-Z_]*(?:TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|AUTH_?KEY|PASSPHRASE)`)
@@ -343,6 +386,10 @@ func (w *world) checkArgumentSecrets(c, in *command) {
 		switch {
 		case in.name() == "curl" && (word == "-u" || word == "--user") && userPass.MatchString(next), in.name() == "wget" && lazy.Regexp(`^--(?:http-|ftp-)?password=[^$]{3,}`).MatchString(word),
 			in.name() == "sshpass" && (word == "-p" && next != "" && !strings.HasPrefix(next, "$") || lazy.Regexp(`^-p[^$]{3,}`).MatchString(word)), in.name() == "smbclient" && (word == "-U" && strings.Contains(next, "%")):
+			w.report("secret-plain", c.at, "a password in a command: it is in the seed, in the process list and in cloud-init's logs")
+			return
+		case in.name() == "htpasswd" && lazy.Regexp(`^-[a-zA-Z]*b`).MatchString(word) && len(in.args()) > 2 && !strings.HasPrefix(last(in.args()), "$"),
+			in.is("openssl", "passwd") && len(in.args()) > 1 && i > 0 && !strings.ContainsAny(last(in.args()), "$/") && word == last(in.args()):
 			w.report("secret-plain", c.at, "a password in a command: it is in the seed, in the process list and in cloud-init's logs")
 			return
 		case (word == "-u" || word == "--user" || word == "--password" || word == "-p") && secretName.MatchString(next) && slices.Contains(words("curl docker mysql podman redis-cli sshpass wget"), in.name()):

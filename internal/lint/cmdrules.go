@@ -419,7 +419,9 @@ func (w *world) checkRuncmd(c, in *command) {
 		w.hint("use power_state, which acts when cloud-init is done").report("cmd-reboot", c.at, "the machine goes down while cloud-init still works: what is left to do is not done")
 	case c.name() == "sudo" && !c.has("-u", "-i", "-H", "--user", "-iu", "-Hu") && !slices.ContainsFunc(c.words, func(a string) bool { return strings.HasPrefix(a, "-u") || strings.HasPrefix(a, "--user") }):
 		w.report("cmd-sudo", c.at, "runcmd is root already")
-	case slices.ContainsFunc(c.words, func(a string) bool { return strings.HasPrefix(a, "~/") || a == "~" }) && !c.nested:
+	case slices.ContainsFunc(c.words, func(a string) bool {
+		return strings.HasPrefix(a, "~/") || a == "~" || strings.HasPrefix(a, "$HOME/") || a == "$HOME"
+	}) && !c.nested && !slices.ContainsFunc(w.assigned, func(a assignment) bool { return a.name == "HOME" }):
 		w.report("cmd-path", c.at, "cloud-init sets no HOME: ~ is not root's directory on every release, and never the user's")
 	}
 	for _, target := range c.appends {

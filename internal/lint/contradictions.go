@@ -42,7 +42,7 @@ func (w *world) checkUnitParameters() {
 		unit, at = n.Text, spot{node: n, path: "layers.service-hardening.unit"}
 	}
 	if !w.knowsUnit(unit) {
-		w.report("unit-needs-missing", at, "nothing brings %s, which the layer service-hardening is to confine", unit)
+		w.warn("unit-needs-missing", at, "nothing brings %s, which the layer service-hardening is to confine", unit)
 	}
 }
 

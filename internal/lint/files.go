@@ -135,9 +135,17 @@ func (w *world) checkEncoding(f *file) {
 	switch {
 	case !slices.Contains(encodings, encoding):
 		w.hint(near(encoding, encodings)).report("file-encoding", f.key("encoding"), "cloud-init does not know the encoding %q and takes the content for plain text", n.Text)
+	case strings.Contains(encoding, "gz") && !strings.Contains(encoding, "64") && !compressed(content.Text):
+		w.hint("write encoding: gz+b64, or !!binary before the content").report("file-encoding", f.key("content"), "this is not compressed by gzip")
 	case strings.Contains(encoding, "gz") && strings.Contains(encoding, "64") && (len(data) < 2 || data[0] != 0x1f || data[1] != 0x8b):
 		w.report("file-encoding", f.key("content"), "what this decodes to is not compressed by gzip")
 	}
+}
+
+// compressed reports whether a text is what gzip makes, itself or in the base64 of !!binary.
+func compressed(text string) bool {
+	data, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(text), ""))
+	return strings.HasPrefix(text, "\x1f\x8b") || err == nil && len(data) > 1 && data[0] == 0x1f && data[1] == 0x8b || strings.Contains(text, "...")
 }
 
 func (w *world) checkOwner(f *file) {
@@ -359,7 +367,7 @@ var secrets = []struct{ what, has string }{
 
 var (
 	secretShape  = lazy.Regexp(joined())
-	secretAssign = lazy.Regexp(`(?i)(?:^|[\s"'])(?:export\s+)?([A-Z0-9_.-]*(?:password|passwd|secret|api_?key|token|private_?key|access_?key)[A-Z0-9_]*)["']?\s*[=:]\s*["']?([^\s"'$<{%][^\s"']{5,})`)
+	secretAssign = lazy.Regexp(`(?i)(?:^|[\s"'])(?:export\s+)?([A-Z0-9_.-]*(?:password|passwd|secret|api[_-]?key|token|private[_-]?key|access[_-]?key)[A-Z0-9_]*)["']?\s*[=:]\s*["']?([^\s"'$<{%][^\s"']{5,})`)
 )
 
 func joined() string {
@@ -409,6 +417,7 @@ func checkSecrets(w *world) {
 		if f.layer != nil || f.made != nil || strings.HasSuffix(f.path, ".pub") {
 			continue
 		}
+		w.checkPasswordFile(f)
 		for i, line := range f.lines() {
 			what, col := secretIn(line)
 			assigned := secretAssign.FindStringSubmatchIndex(line)
@@ -432,6 +441,22 @@ func checkSecrets(w *world) {
 
 // looksLikePath is a relative path or a link, and no base64 with a slash in it.
 var looksLikePath = lazy.Regexp(`^[a-z0-9._~-]*/[a-z0-9._~/-]*$|^\.{1,2}/|://`)
+
+var (
+	passwordLine = lazy.Regexp(`(?i)^\s*(?:requirepass|masterauth|bindpw|rootpw|rpcpassword|sasl_passwd|auth_pass)\s+"?([^\s"$<{]{4,})`)
+	pgpassLine   = lazy.Regexp(`^[^:#]+:[0-9*]+:[^:]*:[^:]*:[^\s$<{]{4,}$`)
+	netrcLine    = lazy.Regexp(`\bpassword\s+[^\s$<{]{4,}`)
+)
+
+// checkPasswordFile looks at files with passwords that are no assignments.
+func (w *world) checkPasswordFile(f *file) {
+	for i, line := range f.lines() {
+		what, _ := secretIn(line)
+		if what == "" && (passwordLine.MatchString(line) || strings.HasSuffix(f.path, "/.pgpass") && pgpassLine.MatchString(line) || strings.HasSuffix(f.path, "/.netrc") && netrcLine.MatchString(line)) {
+			w.warn("secret-readable", f.at(i, 0, len(line)), "a password stands here for everybody who reads the seed")
+		}
+	}
+}
 
 // harmless reports whether a name that sounds like a secret's has a value that is none.
 func harmless(name, value string) bool {

@@ -168,6 +168,8 @@ func (w *world) ufwPort(c *command, text string) {
 	case !ufwApps.MatchString(port):
 		w.report("ufw-syntax", c.at, "%q is neither a port nor the name of a service", text)
 	case port != strings.ToLower(port): // the name of a profile
+	case slices.Contains(words("incoming outgoing routed"), port):
+		w.hint("write ufw default "+c.args()[0]+" "+port).report("ufw-syntax", c.at, "there is no service %q", port)
 	default:
 		if meant, is := typo(port, services); is {
 			w.hint("did you mean "+meant+"?").report("ufw-syntax", c.at, "there is no service %q", port)

@@ -13,6 +13,7 @@ import (
 // looked at nowhere else.
 func checkKeyValues(w *world) {
 	w.checkFolded()
+	w.checkJoined("", w.config)
 	w.checkKeySecrets("", w.config)
 	w.checkFileSystems()
 	w.checkKeyboard()
@@ -47,8 +48,11 @@ func (w *world) checkFolded() {
 			}
 			lines := item.Block()
 			for j := 1; j < len(lines); j++ {
-				before, word := strings.TrimSpace(lines[j-1]), strings.Fields(lines[j] + " x")[0]
-				if before != "" && slices.Contains(begins, word) && !goesOn.MatchString(before) {
+				before, fields := strings.TrimSpace(lines[j-1]), strings.Fields(lines[j])
+				if len(fields) < 2 || lazy.Regexp(`^\s*(?:apt|apt-get|pip3?|npm|snap|dnf|yum|env|sudo)\s`).MatchString(lines[0]) {
+					continue // which takes words like these for arguments
+				}
+				if word := fields[0]; before != "" && slices.Contains(begins, word) && !goesOn.MatchString(before) {
 					w.hint("write | for >").report("yaml-folded", spot{node: item, path: entryName(key, i)}, "> makes one line of these: the command %s is an argument of the one before", word)
 					break
 				}
@@ -63,6 +67,25 @@ func (w *world) checkFolded() {
 		case strings.HasPrefix(f.text, "#!"), strings.HasPrefix(f.path, "/etc/") && f.path != "/etc/motd" && !strings.HasPrefix(f.path, "/etc/issue"), slices.Contains(words(".service .timer .conf .sh .yaml .yml .py .rules .cfg .ini .env"), ext):
 			w.hint("write content: |").report("yaml-folded", f.key("content"), "> makes one line of the file's lines")
 		}
+	}
+}
+
+// checkJoined reports an entry of a list that is written too far to the right, so that it
+// is more of the text above.
+func (w *world) checkJoined(at string, n *doc.Node) {
+	for i, item := range n.Items {
+		w.checkJoined(entryName(at, i), item)
+	}
+	for _, pair := range n.Pairs {
+		w.checkJoined(doc.Join(at, pair.Key.Text), pair.Value)
+	}
+	if n.Kind != doc.String || !strings.Contains(n.Text, " - ") {
+		return
+	}
+	head := n.Problem("", "", "").Source
+	depth := func(line string) int { return len(line) - len(strings.TrimLeft(line, " ")) }
+	if next, plain := n.After(); plain && strings.HasPrefix(strings.TrimSpace(next), "- ") && depth(next) > depth(head) && strings.Count(head, `"`)%2 == 0 && strings.Count(head, "'")%2 == 0 {
+		w.report("yaml-joined", spot{node: n, path: at}, "the line below is more of this text, and no entry of its own: it is indented too far")
 	}
 }
 

@@ -22,7 +22,9 @@ func checkMounts(w *world) {
 	w.checkMountList()
 	w.checkFstabFiles()
 	w.checkDisks()
-	if n := w.config.Get("swap").Get("size"); n != nil && n.Kind == doc.String && !lazy.Regexp(`^(?:auto|[0-9]+(?:\.[0-9]+)?[BKMGT]?)$`).MatchString(n.Text) {
+	if n := w.config.Get("swap").Get("size"); n != nil && n.Kind == doc.Int && strings.HasPrefix(n.Text, "-") {
+		w.report("swap-size", spot{node: n, path: "swap.size"}, "%s is no size such as 2G: no swap is made", n.Text)
+	} else if n != nil && n.Kind == doc.String && !lazy.Regexp(`^(?:auto|[0-9]+(?:\.[0-9]+)?[BKMGT]?)$`).MatchString(n.Text) {
 		w.report("swap-size", spot{node: n, path: "swap.size"}, "%q is no size such as 2G: no swap is made", n.Text)
 	}
 }
@@ -94,7 +96,15 @@ func (w *world) checkMountForms(at spot, device, where, kind, options, pass stri
 	size := lazy.Regexp(`(?:^|,)size=([^,]*)`).FindStringSubmatch(options)
 	mode := lazy.Regexp(`(?:^|,)mode=([^,]*)`).FindStringSubmatch(options)
 	bind := slices.Contains(all, "bind") || slices.Contains(all, "rbind")
+	for _, option := range all {
+		name, _, _ := strings.Cut(option, "=")
+		if meant, is := typo(name, mountOptions); is && len(name) > 3 {
+			w.hint("did you mean "+meant+"?").report("mounts-options", at, "there is no option %s: the mount fails", name)
+		}
+	}
 	switch {
+	case kind == "overlay" && strings.Contains(options, "upperdir=") && !strings.Contains(options, "workdir="):
+		w.report("mounts-options", at, "an overlay that is written to needs workdir=: the mount fails")
 	case kind == "bind":
 		w.hint("write none, and the option bind").report("mounts-type", at, "there is no file system bind")
 	case kind == "none" && !bind && where != "none" && where != "swap" && strings.HasPrefix(where, "/"):
@@ -112,6 +122,12 @@ func (w *world) checkMountForms(at spot, device, where, kind, options, pass stri
 		w.hint("write credentials=FILE, with mode 0600").report("secret-plain", at, "the password stands here, and in /etc/fstab, which every user reads")
 	}
 }
+
+// mountOptions are in use, and long enough to be mistyped.
+var mountOptions = words(`defaults nofail noauto auto user users nouser owner group exec noexec suid nosuid nodev sync async atime noatime relatime norelatime strictatime nodiratime lazytime bind rbind remount private rprivate shared slave discard nodiscard
+	_netdev x-systemd.automount x-systemd.idle-timeout x-systemd.device-timeout x-systemd.mount-timeout x-systemd.requires x-systemd.after x-systemd.before x-systemd.makefs x-systemd.growfs x-systemd.requires-mounts-for x-initrd.mount comment errors commit barrier nobarrier journal_checksum
+	usrquota grpquota usrjquota prjquota uquota gquota pquota quota noquota inode64 nouuid logbufs logbsize compress compress-force subvol subvolid space_cache autodefrag credentials username domain file_mode dir_mode iocharset vers nfsvers soft hard intr timeo retrans rsize wsize proto sec nolock
+	lowerdir upperdir workdir size mode uid gid umask fmask dmask context fscontext defcontext rootcontext seclabel allow_other default_permissions pri data stripe noload acl noacl user_xattr iversion`)
 
 // makesSwap reports whether something makes a swap file.
 func (w *world) makesSwap(name string) bool {

@@ -39,6 +39,9 @@ func checkNetwork(w *world, root *doc.Node) {
 		if list := n.Get("config"); list != nil {
 			for i, item := range list.Items {
 				w.checkSubnets(item, fmt.Sprintf("config[%d]", i))
+				if mac := item.Get("mac_address"); mac != nil {
+					w.checkMAC(mac, fmt.Sprintf("config[%d].mac_address", i))
+				}
 				if kind := item.Get("type"); kind == nil || !slices.Contains(kinds, kind.Text) {
 					w.report("network-key", spot{node: item, path: fmt.Sprintf("config[%d]", i)}, "version 1 has physical, bond, bridge, vlan, nameserver and route, and each entry is one of them")
 				}
@@ -121,6 +124,11 @@ func (w *world) checkDevices(n *doc.Node) {
 					w.checkMember(n, part, pair.Key.Text)
 				}
 			}
+			for _, p := range nodeOr(pair.Value.Get("parameters")).Pairs {
+				if known := parameters[kind]; known != nil && !slices.Contains(known, p.Key.Text) {
+					w.hint(near(p.Key.Text, known)).report("network-key", spot{node: p.Key, path: at.path + ".parameters"}, "there is no parameter %s: netplan refuses the file", p.Key.Text)
+				}
+			}
 			if id := pair.Value.Get("id"); id != nil {
 				at.node = id
 			}
@@ -165,6 +173,10 @@ func (w *world) checkMember(n, part *doc.Node, of string) {
 		}
 	}
 }
+
+// parameters are those of bonds and bridges.
+var parameters = map[string][]string{"bonds": words(`mode lacp-rate mii-monitor-interval min-links transmit-hash-policy ad-select all-slaves-active all-members-active arp-interval arp-ip-targets arp-validate arp-all-targets up-delay down-delay fail-over-mac-policy gratuitous-arp gratuitious-arp packets-per-slave packets-per-member
+	primary-reselect-policy resend-igmp learn-packet-interval primary`), "bridges": words("ageing-time aging-time priority port-priority forward-delay hello-time max-age path-cost stp")}
 
 // wordsOfCard are keys of a device with few values.
 var wordsOfCard = map[string][]string{"dhcp-identifier": words("mac duid"), "activation-mode": words("manual off"), "ipv6-address-generation": words("eui64 stable-privacy"), "renderer": words("networkd NetworkManager sriov")}

@@ -12,7 +12,7 @@ var (
 	execPrefix = lazy.Regexp(`^[-@:+!|]+`)
 	shellSigns = words("| || && ; > >> < 2>&1 & 2> &> 2>>")
 	badPercent = lazy.Regexp(`%[^%aAbBcCdDEfgGhHiIjJlLmMnNopPqrRsStTuUvVwWyYB]`)
-	timeFormat = lazy.Regexp(`\bdate\b[^;|]*\+[^%]*%[a-zA-Z]`)
+	timeFormat = lazy.Regexp(`\bdate\b[^;|]*\+[^%]*%[a-zA-Z]|%Y-?%m-?%d|%H:?%M`)
 )
 
 func (w *world) checkService(u *unit) {

@@ -201,6 +201,11 @@ func (w *world) knowsUnit(name string) bool {
 	if at := strings.IndexByte(full, '@'); at >= 0 {
 		template = full[:at+1] + full[strings.LastIndexByte(full, '.'):]
 	}
+	for _, kind := range []string{"container", "pod", "kube", "network", "volume", "image", "build"} { // of which podman's generator makes services
+		if w.file("/etc/containers/systemd/"+strings.TrimSuffix(full, ".service")+"."+kind) != nil {
+			return true
+		}
+	}
 	for _, u := range w.units {
 		if !u.dropIn && (u.name == full || u.name == template) {
 			return true

@@ -85,15 +85,20 @@ func (w *world) mentions(port string) bool {
 
 // hostKey is a place in the host file.
 func (w *world) hostKey(key string) spot {
-	if w.host.Merged != nil {
-		for _, pair := range w.host.Merged.Pairs {
-			if top, _, _ := strings.Cut(key, "."); pair.Key.Text == top && pair.Key.Pos.Line > 0 {
-				return spot{node: pair.Key, path: key}
+	n := &doc.Node{Kind: doc.Map}
+	n.Pos.File = w.host.File
+	in := w.host.Merged
+	for _, part := range strings.Split(key, ".") {
+		if in.Get(part) == nil {
+			break
+		}
+		for _, pair := range in.Pairs {
+			if pair.Key.Text == part && pair.Key.Pos.Line > 0 {
+				n, in = pair.Key, pair.Value
+				break
 			}
 		}
 	}
-	n := &doc.Node{Kind: doc.Map}
-	n.Pos.File = w.host.File
 	return spot{node: n, path: key}
 }
 
