@@ -23,8 +23,8 @@ func lintCommand(a *app) *cli.Command {
 		Usage:     "find what will go wrong at boot, without booting",
 		ArgsUsage: "[FILE...]",
 		Description: `Holds the rules of docs/lint.md against the merged words of hosts, or against files
-that bake has not made: user-data (#cloud-config), network-config, meta-data. Errors
-that the host file does not allow end with exit status 3.`,
+that bake has not made: user-data of any kind, network-config, meta-data. Errors that
+the host file does not allow end with exit status 3.`,
 		Flags: append(hostFlags(),
 			&cli.BoolFlag{Name: "rules", Usage: "list all rules"},
 			&cli.StringFlag{Name: "explain", Usage: "say what a `RULE` finds, why that matters, what to do, and where that is written"},
@@ -56,9 +56,12 @@ func runLint(c *cli.Context, a *app, o lintOptions) error {
 		if err != nil {
 			return err
 		}
-		these, err := lintFile(name, data)
+		these, uncertain, err := lintFile(name, data)
 		if err != nil {
 			return err
+		}
+		for _, reason := range uncertain {
+			a.say("not known here: %s", diag.Printable(reason))
 		}
 		if o.judges {
 			these = append(these, lint.JudgeFile(c.Context, a.Tools, name, data)...)

@@ -80,16 +80,16 @@ func (a *app) checkForeign(result cloudinit.Result) error {
 }
 
 // lintFile checks a file that is not bake's; one that is no #cloud-config by itself as
-// what cloud-init makes of it.
-func lintFile(name string, data []byte) ([]lint.Finding, error) {
-	found, err := lint.File(name, data)
+// what cloud-init makes of it. Uncertain is what only the guest knows.
+func lintFile(name string, data []byte) (found []lint.Finding, uncertain []string, err error) {
+	found, err = lint.File(name, data)
 	var more *lint.UnsupportedError
 	if !errors.As(err, &more) {
-		return found, err
+		return found, nil, err
 	}
 	result, err := cloudinit.Merge(name, data, cloudinit.Options{})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	lost := result.Lost()
 	if len(result.Parts) == 0 && len(lost) == 0 {
@@ -102,7 +102,7 @@ func lintFile(name string, data []byte) ([]lint.Finding, error) {
 			parts = append(parts, lint.Part{Name: part.Name, Type: part.Type, Text: part.Text, Pos: part.Pos})
 		}
 	}
-	return lint.Foreign(lost, result.Config, parts...), nil
+	return lint.Foreign(lost, result.Config, parts...), result.Uncertain, nil
 }
 
 // writeAdopted writes what a plan says, or nothing.
