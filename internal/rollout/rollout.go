@@ -54,7 +54,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
+
+	"bake/internal/lazy"
 )
 
 const schema = "bake.rollout/1"
@@ -184,10 +187,38 @@ func decode(content []byte) (*Record, error) {
 	if err == nil && (r.Schema != schema || r.Most < 1) {
 		err = fmt.Errorf("the schema is %q, want %q", r.Schema, schema)
 	}
+	if err == nil {
+		err = r.vet()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the record of a rollout: %w", err)
 	}
 	return &r, nil
+}
+
+// word is what a host or a generation is called: never a path.
+var word = lazy.Regexp(`^[A-Za-z0-9][A-Za-z0-9-]{0,62}$`)
+
+// vet says what no rollout has written into a record: others may have.
+func (r *Record) vet() error {
+	if !slices.Contains([]Phase{Running, Halted, Done, Returning, RolledBack}, r.Phase) {
+		return fmt.Errorf("the phase is %q", r.Phase)
+	}
+	seen := map[string]bool{}
+	for i, h := range r.Hosts {
+		switch {
+		case !word.MatchString(h.Name) || !word.MatchString(h.To) || h.From != "" && !word.MatchString(h.From):
+			return fmt.Errorf("host %d is called %q, to run %q after %q", i, h.Name, h.To, h.From)
+		case seen[h.Name]:
+			return fmt.Errorf("host %s is there twice", h.Name)
+		case h.Wave < 0 || h.Wave > len(r.Hosts):
+			return fmt.Errorf("host %s is in wave %d", h.Name, h.Wave)
+		case !slices.Contains([]State{waiting, deploying, done, failed, returning, returned}, h.State):
+			return fmt.Errorf("host %s is %q", h.Name, h.State)
+		}
+		seen[h.Name] = true
+	}
+	return nil
 }
 
 // ErrNone says that a ledger has no rollout.

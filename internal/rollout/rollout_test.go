@@ -437,3 +437,27 @@ func TestDecode(t *testing.T) {
 		}
 	}
 }
+
+// TestDecodeForged: a record that no rollout can have is refused, whoever has written it: it would
+// take all memory, end bake, or lead elsewhere.
+func TestDecodeForged(t *testing.T) {
+	good := `{"schema": "bake.rollout/1", "max_unavailable": 1, "phase": "halted", "hosts": [{"name": "zap", "to": "00aa", "from": "00bb", "state": "done"}, {"name": "zip", "wave": 1, "to": "00aa", "state": "waiting"}]}`
+	if r, err := decode([]byte(good)); err != nil || len(r.Waves()) != 2 {
+		t.Fatal(err)
+	}
+	for was, is := range map[string]string{
+		`"wave": 1`:             `"wave": -1`,
+		`"wave": 1, `:           `"wave": 2000000000, `,
+		`"name": "zip"`:         `"name": "zap"`,
+		`"name": "zap"`:         `"name": "../zap"`,
+		`"to": "00aa", "from"`:  `"to": "../../etc", "from"`,
+		`"from": "00bb"`:        `"from": "a/b"`,
+		`"to": "00aa", "state"`: `"to": "", "state"`,
+		`"state": "waiting"`:    `"state": "lost"`,
+		`"phase": "halted"`:     `"phase": "x"`,
+	} {
+		if _, err := decode([]byte(strings.Replace(good, was, is, 1))); err == nil {
+			t.Errorf("%s is a record", is)
+		}
+	}
+}
