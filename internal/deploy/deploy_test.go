@@ -399,6 +399,9 @@ func TestPaused(t *testing.T) {
 			}
 		}
 	}
+	m.machine.Undefined = true
+	refuse("virsh dumpxml --inactive zap")
+	m.machine.Undefined = false
 	refuse("zap is paused: virsh resume zap")
 	m.machine.Stuck = true
 	refuse("make room, and virsh resume zap")

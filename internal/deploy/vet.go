@@ -40,6 +40,9 @@ func (d *Deployment) find() (*hypervisor.Machine, error) {
 // defined since.
 func (d *Deployment) awake(m *hypervisor.Machine) error {
 	switch {
+	case m.Undefined:
+		return &hypervisor.LackError{Text: fmt.Sprintf("%s runs and is not defined any more, so that it would be gone when it is off: "+
+			"virsh dumpxml --inactive %s > %s.xml, and virsh define %s.xml", d.Host.Name, d.Host.Name, d.Host.Name, d.Host.Name)}
 	case m.Stuck:
 		return &hypervisor.LackError{Text: fmt.Sprintf("%s is paused, for its hypervisor could not write to one of its disks: make room, and virsh resume %s", d.Host.Name, d.Host.Name)}
 	case m.Paused:

@@ -351,6 +351,36 @@ func TestForeign(t *testing.T) {
 	}
 }
 
+// TestUndefined: a machine that somebody has undefined while it runs is told from others.
+func TestUndefined(t *testing.T) {
+	_, uri := daemon(t)
+	h := connect(t, uri)
+	text := small("zap", domain.UUID("zap"), domain.Mark{Host: "zap", Generation: "one"}.String())
+	if err := errors.Join(h.Define(text), h.Start("zap", false)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []bool{false, true} {
+		m, err := h.Find("zap")
+		if err != nil || m == nil || !m.Running || m.Undefined != want {
+			t.Fatalf("%+v, %v, want %v", m, err, want)
+		}
+		if !want {
+			if err := h.Undefine("zap"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := h.Define(text); err != nil { // as it is advised
+		t.Fatal(err)
+	}
+	if m, err := h.Find("zap"); err != nil || m == nil || !m.Running || m.Undefined {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if err := errors.Join(h.Kill("zap"), h.Undefine("zap")); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestCheck: what this hypervisor cannot run is found out without a domain, and changes
 // nothing.
 func TestCheck(t *testing.T) {
