@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -95,7 +94,7 @@ func runNightly(ctx context.Context, a *app, o nightOptions) error {
 	}
 	unknown := slices.DeleteFunc(slices.Clone(o.hosts), func(name string) bool { return slices.Contains(known, name) })
 	if len(unknown) > 0 && (o.dry || len(unknown) == len(o.hosts)) {
-		o.wrong = errors.Join(o.wrong, &host.UnknownError{Name: unknown[0], Dir: filepath.Join(a.config, "hosts"), Known: known})
+		o.wrong = both(o.wrong, &host.UnknownError{Name: unknown[0], Dir: filepath.Join(a.config, "hosts"), Known: known})
 	}
 	switch {
 	case o.wrong != nil && (o.dry || o.shard.place != nil):

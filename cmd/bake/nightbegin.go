@@ -99,7 +99,18 @@ func unbegun(ctx context.Context, sender *notify.Sender, err error) error {
 	if errors.As(err, &busy) || ctx.Err() != nil {
 		return err
 	}
-	return errors.Join(err, sender.Send(ctx, nightly.Unbegun(time.Now(), exitCode(err), err.Error())))
+	return both(err, sender.Send(ctx, nightly.Unbegun(time.Now(), exitCode(err), err.Error())))
+}
+
+// both joins two errors; one alone stays what it is, so that it is shown as that.
+func both(a, b error) error {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	return errors.Join(a, b)
 }
 
 // pastNights are those before the one of a number, with the hosts that there still are.

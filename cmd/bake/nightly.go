@@ -109,7 +109,7 @@ func (a *app) readNight(c *cli.Context) (o nightOptions, err error) {
 	o.backups, o.wrong = backup.Read(a.config)
 	o.stray = a.strayDeploys(o.config)
 	if c.Args().First() == "install" || o.dry {
-		return o, errors.Join(o.wrong, o.stray)
+		return o, both(o.wrong, o.stray)
 	}
 	return o, nil
 }
@@ -157,7 +157,7 @@ func (a *app) wholeNight(ctx context.Context, o nightOptions) (err error) {
 	dir, err := a.nightDir()
 	journal, number := nightly.Journal{Dir: dir, Keep: keptNights}, 0
 	sender := a.sender(o, func() []nightly.Night { return a.pastNights(journal, number) })
-	if err = errors.Join(err, sender.Prepare(ctx), o.wrong); err != nil {
+	if err = both(both(err, sender.Prepare(ctx)), o.wrong); err != nil {
 		return unbegun(ctx, sender, err)
 	}
 	entry, held, err := a.beginNight(journal)
