@@ -348,7 +348,7 @@ func (r *run) finish(ctx context.Context) error {
 	}
 	var proven []string
 	for _, o := range r.night.Hosts {
-		if o.Verdict.IsGood() {
+		if o.Verdict.IsGood() || o.Verdict == Undeployed { // proven, whatever became of the machine at work
 			proven = append(proven, o.Host)
 		}
 	}

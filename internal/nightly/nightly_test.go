@@ -348,6 +348,9 @@ func TestDeploy(t *testing.T) {
 			t.Errorf("%+v", o)
 		}
 	}
+	if slices.Sort(s.adopted); strings.Join(s.adopted, " ") != "bad new none other same" { // all are proven
+		t.Errorf("pins of %q were adopted", s.adopted)
+	}
 	slices.Sort(asked)
 	if got := strings.Join(asked, ", "); got != "bad new true, new new true, none new true, other old false, same old false" {
 		t.Error(got)
