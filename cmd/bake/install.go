@@ -63,6 +63,9 @@ func runInstall(ctx context.Context, a *app, o nightOptions) error {
 			a.say("%s is in a directory which the service does not see: it has one of its own", path)
 		}
 	}
+	if set := a.unpassed(); len(set) > 0 {
+		a.say("%s are set here and not for the service: what it needs of them goes into %s", strings.Join(set, ", "), job.EnvFile)
+	}
 	if o.dry {
 		a.say("nothing was written")
 		return nil
@@ -83,6 +86,18 @@ func runInstall(ctx context.Context, a *app, o nightOptions) error {
 	}
 	a.say("written to %s", dir)
 	return a.enable(ctx, job, o)
+}
+
+// unpassed are the variables that change what bake does and that no unit has: anybody may
+// read a unit, and some of them hold passwords.
+func (a *app) unpassed() (set []string) {
+	for _, name := range []string{"BAKE_ACCEL", "BAKE_ALLOW_EXPIRED", "BAKE_MIRROR_DEBIAN", "BAKE_MIRROR_PACKAGES", "BAKE_MIRROR_UBUNTU",
+		"http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"} {
+		if a.Getenv(name) != "" {
+			set = append(set, name)
+		}
+	}
+	return set
 }
 
 // isAnothers refuses to write over the service of another configuration or directory of
@@ -201,8 +216,8 @@ func (a *app) unitJob(o nightOptions) (j unit.Job, err error) {
 	}
 	j = unit.Job{Word: o.unit.word, About: o.unit.about, At: o.unit.at, OnFailure: o.unit.onFailure, User: o.unit.user, IsUser: o.isUserUnit, EnvFile: "/etc/bake/" + o.unit.word + ".env"}
 	program, err := os.Executable()
-	config, out, layers, key, usual := a.config, a.out, a.layers, a.key, a.Getenv(keyVariable)
-	for _, path := range []*string{&program, &config, &out, &layers, &key, &usual} {
+	config, out, layers, key, usual, identity := a.config, a.out, a.layers, a.key, a.Getenv(keyVariable), a.Getenv("BAKE_AGE_IDENTITY")
+	for _, path := range []*string{&program, &config, &out, &layers, &key, &usual, &identity} {
 		if err == nil && *path != "" {
 			*path, err = filepath.Abs(*path)
 		}
@@ -218,6 +233,9 @@ func (a *app) unitJob(o nightOptions) (j unit.Job, err error) {
 	}
 	if usual != "" && key == "" {
 		j.Env = append(j.Env, keyVariable+"="+usual)
+	}
+	if identity != "" {
+		j.Env = append(j.Env, "BAKE_AGE_IDENTITY="+identity)
 	}
 	j.Argv = append(append(j.Argv, o.unit.word), o.unit.more...)
 	for _, name := range o.unit.hosts {

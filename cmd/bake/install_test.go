@@ -117,9 +117,13 @@ func TestInstallReaches(t *testing.T) {
 	s.env["HOME"], s.env["XDG_DATA_HOME"] = filepath.Join(s.dir, "home"), filepath.Join(s.dir, "data")
 	s.write(t, "nightly.yaml", "notify: [{textfile: {path: metrics/bake.prom}}, {textfile: {path: others/bake.prom, job: backup}}]\n", 0o644)
 	s.write(t, "hosts/zap.yaml", strings.Replace(hostFixture, "admin:", "labels: {role: web}\nadmin:", 1), 0o644)
+	s.env["BAKE_AGE_IDENTITY"], s.env["https_proxy"] = "age.txt", "http://user:T0KEN@127.0.0.1:1"
 	install := func(args ...string) string {
 		t.Helper()
 		o := s.bake(append(args, "install", "--run-as", "root", "--unit-dir", "units")...)
+		if !strings.Contains(o.stderr, "BAKE_MIRROR_UBUNTU, https_proxy are set here and not for the service: what it needs of them goes into /etc/bake/") || strings.Contains(o.stdout+o.stderr, "T0KEN") {
+			t.Errorf("%s%s", o.stdout, o.stderr)
+		}
 		if o.code != 0 {
 			t.Fatalf("exit status %d\n%s%s", o.code, o.stdout, o.stderr)
 		}
@@ -134,7 +138,7 @@ func TestInstallReaches(t *testing.T) {
 		}
 	}
 	text := install("nightly", "--selector", "role=web")
-	want(text, `"nightly" "--selector" "role=web"`, `Environment="`+keyVariable+"="+s.env[keyVariable]+`"`, `Environment="XDG_DATA_HOME=`+s.dir+`/data"`,
+	want(text, `"nightly" "--selector" "role=web"`, `Environment="`+keyVariable+"="+s.env[keyVariable]+`"`, `Environment="XDG_DATA_HOME=`+s.dir+`/data"`, `Environment="BAKE_AGE_IDENTITY=`+s.dir+`/age.txt"`,
 		`ReadWritePaths="-`+s.dir+`/data/bake"`, `ReadWritePaths="-`+s.dir+`/metrics"`)
 	if strings.Contains(text, "/others") {
 		t.Errorf("it may write another job's metrics:\n%s", text)
