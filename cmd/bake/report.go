@@ -138,10 +138,7 @@ func (a *app) writeReports(g artifact.Generation, r verify.Report) error {
 
 // writeIndex puts a page about all hosts beside the nights.
 func (a *app) writeIndex(journal nightly.Journal) error {
-	nights, err := journal.Nights(keptNights)
-	if err != nil {
-		return err
-	}
+	nights := a.pastNights(journal, -1) // and this one
 	out, err := filepath.Abs(a.out)
 	if err != nil {
 		return err

@@ -92,8 +92,18 @@ func Index(nights []nightly.Night, link func(nightly.Outcome) string) ([]byte, e
 		if !last.Ended.IsZero() {
 			page.Took = span(max(last.Ended.Sub(last.Began), 0))
 		}
-		for _, o := range last.Hosts {
-			page.Hosts = append(page.Hosts, newHostView(o, historyOf(nights, o.Host), link(o)))
+		seen := map[string]bool{}
+		for at, n := range slices.Backward(nights) { // of one that the last was not about, what was said before
+			for _, o := range n.Hosts {
+				if seen[o.Host] {
+					continue
+				}
+				v := newHostView(o, historyOf(nights, o.Host), link(o))
+				if seen[o.Host] = true; at < len(nights)-1 {
+					v.Words += ", on " + when(n.Began)
+				}
+				page.Hosts = append(page.Hosts, v)
+			}
 		}
 	}
 	for _, n := range nights[max(0, len(nights)-mostNights):] {

@@ -252,3 +252,20 @@ func TestDrilled(t *testing.T) {
 		t.Errorf("a proven restore: %v", err)
 	}
 }
+
+// A host that the last night was not about is on the page with what the one before said of it.
+func TestIndexHasOthers(t *testing.T) {
+	began := time.Date(2026, 11, 28, 3, 0, 0, 0, time.UTC)
+	all := nightly.Night{Number: 1, Began: began, Ended: began, Hosts: []nightly.Outcome{{Host: "zap", Verdict: nightly.Promoted, Generation: "one"}, {Host: "zip", Verdict: nightly.Failed, Reason: "it leaks"}}}
+	one := nightly.Night{Number: 2, Began: began.AddDate(0, 0, 1), Ended: began, Hosts: []nightly.Outcome{{Host: "zap", Verdict: nightly.Unchanged, Generation: "one"}}}
+	page, err := Index([]nightly.Night{all, one}, func(nightly.Outcome) string { return "" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(page)
+	for want, times := range map[string]int{"<span>zap</span>": 1, "<span>zip</span>": 1, "it leaks": 1, "failed, on " + when(began): 1, "unchanged, on": 0} {
+		if got := strings.Count(text, want); got < times || times == 0 && got > 0 || strings.HasPrefix(want, "<span>") && got != times {
+			t.Errorf("%q is there %d times", want, got)
+		}
+	}
+}
