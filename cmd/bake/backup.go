@@ -34,11 +34,14 @@ func (a *app) readBackup(c *cli.Context) (word string, o backupOptions, err erro
 	}
 	o.address, o.uri, o.identity, o.subset = c.String("address"), c.String("connect"), c.String("identity"), c.String("subset")
 	o.dry, o.prune, o.isUserUnit = c.Bool("dry-run"), c.Bool("prune"), c.Bool("user")
+	o.wait = c.Duration("wait")
 	o.create, o.revive, o.policy = c.Bool("create"), c.Bool("revive"), c.String("policy")
 	o.lock = backup.Lock{Days: c.Uint("days"), Compliance: c.Bool("compliance")}
 	switch {
 	case o.subset != "" && !backup.IsSubset(o.subset):
 		return word, o, usageError{fmt.Errorf("--subset %q: want a part such as 5%% or an amount such as 1G", o.subset)}
+	case o.wait < 0:
+		return word, o, usageError{fmt.Errorf("--wait %v: want a time such as 90m", o.wait)}
 	case o.address != "" && !isAddress(o.address):
 		return word, o, usageError{fmt.Errorf("--address %q: want an IP address or a name", o.address)}
 	case o.address != "" && len(o.hosts) > 1:
@@ -79,13 +82,17 @@ func (a *app) backupPlan(ctx context.Context, o backupOptions, name string, as b
 	return plan, nil
 }
 
-// enterBackup takes the lock of a host's backups.
-func (a *app) enterBackup(name string, plan backup.Plan) (*backup.Place, error) {
+// enterBackup takes the lock of a host's backups, and waits for it for as long as it may.
+func (a *app) enterBackup(ctx context.Context, name string, plan backup.Plan, wait time.Duration) (*backup.Place, error) {
 	root, err := a.backupRoot()
 	if err != nil {
 		return nil, err
 	}
 	place, err := backup.Enter(root, name)
+	if busy := (*backup.BusyError)(nil); wait > 0 && errors.As(err, &busy) {
+		a.say("%s: %v: waiting for it", name, busy)
+		place, err = waitForPlace(ctx, root, name, wait)
+	}
 	if busy := (*backup.BusyError)(nil); errors.As(err, &busy) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -93,6 +100,26 @@ func (a *app) enterBackup(name string, plan backup.Plan) (*backup.Place, error) 
 		plan.Restic.Hold = place.Hold()
 	}
 	return place, err
+}
+
+// waitForPlace asks again until the place is free, or its time is over.
+func waitForPlace(ctx context.Context, root, name string, wait time.Duration) (place *backup.Place, err error) {
+	over := time.After(wait)
+	again := time.NewTicker(time.Second)
+	defer again.Stop()
+	for {
+		place, err = backup.Enter(root, name)
+		if busy := (*backup.BusyError)(nil); !errors.As(err, &busy) {
+			return place, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-over:
+			return nil, err
+		case <-again.C:
+		}
+	}
 }
 
 // backupHost fetches the state of one machine and stores it. What is returned is what
@@ -108,7 +135,7 @@ func (a *app) backupHost(ctx context.Context, name string, o backupOptions) (rec
 	if err != nil {
 		return record, err
 	}
-	place, err := a.enterBackup(name, plan)
+	place, err := a.enterBackup(ctx, name, plan, o.wait)
 	if err != nil {
 		return record, err
 	}

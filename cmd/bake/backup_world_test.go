@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -158,6 +160,39 @@ func TestBackupKilled(t *testing.T) {
 		}
 		w.works(t, 3)
 	})
+}
+
+// TestBackupWaits: with --wait a backup, as that of the timer, goes on when the other is done,
+// and has its time.
+func TestBackupWaits(t *testing.T) {
+	w := newVault(t, 1<<20)
+	w.write(t, "hang", "", 0o644)
+	one, two := w.backup(), w.backup("--wait", "1h")
+	if err := one.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.wait(t, "sent")
+	if o := finish(t, w.backup("--wait", "1s")); o.code != 4 || strings.Count(o.stderr, "another bake works on its backups") != 2 {
+		t.Errorf("exit status %d: %s", o.code, o.stderr)
+	}
+	said, err := two.StderrPipe()
+	if err == nil {
+		err = two.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(said)
+	for lines.Scan() && !strings.HasSuffix(lines.Text(), ": waiting for it") {
+	}
+	w.tool(t, "rm", "hang")
+	for lines.Scan() {
+		t.Log(lines.Text())
+	}
+	if err := errors.Join(one.Wait(), two.Wait()); err != nil {
+		t.Error(err)
+	}
+	w.works(t, 2)
 }
 
 // TestBackupStalled: a machine that never ends is given up, before it sends anything and

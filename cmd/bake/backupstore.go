@@ -27,7 +27,7 @@ func (a *app) hostStores(ctx context.Context, o backupOptions, name string, as b
 	if err != nil {
 		return err
 	}
-	place, err := a.enterBackup(name, plan)
+	place, err := a.enterBackup(ctx, name, plan, o.wait)
 	if err != nil {
 		return err
 	}
@@ -257,6 +257,7 @@ func runBackupInstall(ctx context.Context, a *app, o backupOptions) error {
 	if len(o.unit.hosts) == 0 && o.unit.selector == "" {
 		o.unit.more = []string{"--all"}
 	}
+	o.unit.more = append(o.unit.more, "--wait", "2h") // for a drill of the same night
 	if o.prune {
 		o.unit.more = append(o.unit.more, "--prune")
 	}

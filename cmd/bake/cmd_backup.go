@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -15,6 +16,7 @@ type backupOptions struct {
 	identity     string
 	subset       string
 	dry, prune   bool
+	wait         time.Duration // for another bake that works on the same backups
 	isUserUnit   bool
 	unit         unitOptions
 	create       bool
@@ -61,11 +63,11 @@ told what backups came to is in nightly.yaml.`,
 
 // backupWords are the words, and the options that go with each.
 var backupWords = map[string][]string{
-	"":        {"dry-run", "prune", "address", "identity", "connect"},
+	"":        {"dry-run", "prune", "wait", "address", "identity", "connect"},
 	"init":    {},
 	"list":    {},
-	"check":   {"subset"},
-	"prune":   {"dry-run"},
+	"check":   {"subset", "wait"},
+	"prune":   {"dry-run", "wait"},
 	"unlock":  {},
 	"sheet":   {},
 	"bucket":  {"dry-run", "create", "days", "compliance", "policy", "revive"},
@@ -76,6 +78,7 @@ func backupFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "dry-run", Usage: "change nothing, and say what would be done"},
 		&cli.BoolFlag{Name: "prune", Usage: "prune afterwards"},
+		&cli.DurationFlag{Name: "wait", Usage: "how long to wait for another bake that works on the same backups, as a drill does (default: not at all)"},
 		&cli.StringFlag{Name: "address", Usage: "address of the machine (default: backup.yaml, what libvirt says, or the host file's first static one)"},
 		&cli.StringFlag{Name: "identity", Usage: "file of the key that may fetch the state (default: backup.yaml, or your ssh's)"},
 		&cli.StringFlag{Name: "connect", Aliases: []string{"c"}, Usage: "libvirt URI to ask (default: domain.uri of the host file, if it has one)"},

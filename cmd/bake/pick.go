@@ -100,7 +100,7 @@ func (a *app) withSnapshot(ctx context.Context, config backup.Config, name strin
 		if err != nil {
 			return err
 		}
-		place, err := a.enterBackup(name, plan)
+		place, err := a.enterBackup(ctx, name, plan, 0)
 		if err != nil {
 			return err
 		}

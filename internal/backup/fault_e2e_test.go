@@ -184,6 +184,15 @@ func TestE2EUnwell(t *testing.T) {
 	_, err = silent.Save(t.Context(), state(t, 2<<20))
 	caused(t, err, causeStalled)
 	t.Log(err)
+	mute := through(func(_ int64, _ http.ResponseWriter, in *http.Request) bool {
+		if in.Method != http.MethodGet || !strings.Contains(in.URL.Path, "/data/") {
+			return false
+		}
+		<-over
+		return true
+	})
+	mute.Limits.Stall = patience
+	caused(t, mute.Fetch(t.Context(), saved, t.TempDir()), causeStalled)
 	slow := through(func(int64, http.ResponseWriter, *http.Request) bool { return false })
 	slow.Limits = limits{Upload: 64 << 10, Time: 3 * time.Second}
 	_, err = slow.Save(t.Context(), state(t, 4<<20))

@@ -180,7 +180,7 @@ func (r *restic) List(ctx context.Context, host string) ([]Snapshot, error) {
 
 // Fetch restores a snapshot's two files.
 func (r *restic) Fetch(ctx context.Context, s Snapshot, dir string) error {
-	_, err := r.run(ctx, call{args: []string{"restore", s.ID, "--no-lock", "--target", dir}, patient: true})
+	_, err := r.run(ctx, call{args: []string{"restore", s.ID, "--no-lock", "--target", dir}, grows: dir})
 	return err
 }
 

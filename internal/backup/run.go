@@ -22,6 +22,7 @@ type call struct {
 	dir     string
 	checks  bool                   // what it complains of is damage
 	patient bool                   // it says nothing while it works, so that silence is no sign
+	grows   string                 // a directory whose files show that it gets on; "": they do not
 	line    func(line []byte) bool // is given what it prints, and tells whether it got on; nil: it is returned
 }
 
@@ -46,6 +47,11 @@ func (r *restic) run(ctx context.Context, c call) ([]byte, error) {
 	defer watch.Stop()
 	if c.patient {
 		watch.Stop()
+	}
+	if c.grows != "" {
+		done := make(chan struct{})
+		defer close(done)
+		go look(c.grows, max(stall/10, time.Millisecond), done, func() { watch.Reset(stall) })
 	}
 	cmd, err := r.command(ctx, c)
 	if err != nil {
@@ -78,6 +84,31 @@ func (r *restic) run(ctx context.Context, c call) ([]byte, error) {
 		return nil, fmt.Errorf("restic: %w", err)
 	}
 	return kept, reading
+}
+
+// look tells of every change of the files in a directory until it is done.
+func look(dir string, every time.Duration, done <-chan struct{}, moved func()) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	was := ""
+	for {
+		select {
+		case <-done:
+			return
+		case <-ticker.C:
+		}
+		is := ""
+		entries, _ := os.ReadDir(dir) // what cannot be read does not grow
+		for _, entry := range entries {
+			if info, err := entry.Info(); err == nil { // else it has just gone
+				is += fmt.Sprintln(entry.Name(), info.Size(), info.ModTime().UnixNano(), info.Sys().(*syscall.Stat_t).Blocks)
+			}
+		}
+		if is != was {
+			was = is
+			moved()
+		}
+	}
 }
 
 // stalled says why a program that goes on trying does not get on. One that does not say
