@@ -53,7 +53,7 @@ func (a *app) fetchState(ctx context.Context, h *host.Host, plan backup.Plan, o 
 	watch.Stop() // until it has begun to send: it copies first
 	defer watch.Stop()
 	fetched := a.meter(h.Name + ": fetching the state")
-	m, err = receiveState(ctx, program, argv, stage, func() { watch.Reset(plan.Stall) }, func(n int64) { fetched.tell(n, 0) })
+	m, err = receiveState(ctx, program, argv, stage, archive.Limits{Bytes: plan.Size}, func() { watch.Reset(plan.Stall) }, func(n int64) { fetched.tell(n, 0) })
 	a.stage("")
 	if err == nil && m.Host != h.Name {
 		err = claimError{fmt.Errorf("the machine at work calls itself %q", m.Host)}
@@ -97,7 +97,7 @@ func damagedDatabase(name string, m archive.Manifest) error {
 }
 
 // receiveState runs an ssh whose other end sends a state.
-func receiveState(ctx context.Context, program string, argv []string, stage string, moved func(), show func(int64)) (m archive.Manifest, err error) {
+func receiveState(ctx context.Context, program string, argv []string, stage string, limits archive.Limits, moved func(), show func(int64)) (m archive.Manifest, err error) {
 	cmd := exec.CommandContext(ctx, program, argv[1:]...)
 	cmd.Env = os.Environ() // its agent, its home: as bake ssh
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
@@ -112,7 +112,7 @@ func receiveState(ctx context.Context, program string, argv []string, stage stri
 		return m, fmt.Errorf("starting ssh: %w", err)
 	}
 	counted := &counter{Reader: out, shown: time.Now(), moved: moved, show: show}
-	m, err = archive.Receive(ctx, counted, stage, archive.Limits{})
+	m, err = archive.Receive(ctx, counted, stage, limits)
 	_ = out.Close() // so that ssh ends, however it was
 	late := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
 	defer late.Stop()

@@ -94,7 +94,7 @@ func runRestore(ctx context.Context, a *app, o restoreOptions) error {
 		case o.to != "":
 			to, err := filepath.Abs(o.to)
 			if err == nil {
-				_, err = archive.Extract(ctx, dir, to, archive.Options{})
+				_, err = archive.Extract(ctx, dir, to, archive.Options{Limits: archive.Limits{Bytes: max(m.Bytes, 1)}}) // it was looked at
 			}
 			if err != nil {
 				return err

@@ -94,7 +94,7 @@ func (p pick) choose(all []backup.Snapshot) (s backup.Snapshot, err error) {
 // on. It is gone afterwards.
 func (a *app) withSnapshot(ctx context.Context, config backup.Config, name string, p pick, do func(dir string, m archive.Manifest) error) (err error) {
 	var s backup.Snapshot
-	dir := p.dir
+	dir, limits := p.dir, archive.Limits{Bytes: 1 << 44} // of what lies here already
 	if dir == "" {
 		plan, err := a.backupPlan(ctx, backupOptions{config: config}, name, backup.Writer)
 		if err != nil {
@@ -105,6 +105,7 @@ func (a *app) withSnapshot(ctx context.Context, config backup.Config, name strin
 			return err
 		}
 		defer func() { err = errors.Join(err, place.Leave()) }()
+		limits.Bytes = plan.Size
 		if dir, err = place.Stage(); err != nil {
 			return err
 		}
@@ -113,7 +114,7 @@ func (a *app) withSnapshot(ctx context.Context, config backup.Config, name strin
 		}
 	}
 	a.stage("%s: verifying", name)
-	m, err := archive.Verify(ctx, dir, archive.Limits{})
+	m, err := archive.Verify(ctx, dir, limits)
 	a.stage("")
 	switch {
 	case err != nil:

@@ -127,7 +127,7 @@ func (s *scanner) member(header *tar.Header, content io.Reader) error {
 	}
 	if e.Type == typeFile {
 		if e.Size > s.limits.bytes()-s.bytes {
-			return refuse("with %q the state is longer than %d bytes", e.Path, s.limits.bytes())
+			return refuse("with %q the state is longer than %d bytes (limits: {size: ...} of backup.yaml)", e.Path, s.limits.bytes())
 		}
 		s.bytes += e.Size
 	}

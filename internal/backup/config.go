@@ -29,7 +29,7 @@ const FileName = "backup.yaml"
 //	  region: eu-1
 //	  tree: /srv/backup                          a second store, or the only one
 //	  keep: {daily: 7, weekly: 4, monthly: 6, within: 7d}
-//	  limits: {upload: 10MiB, download: 50MiB, time: 2h, stall: 10m}
+//	  limits: {upload: 10MiB, download: 50MiB, time: 2h, stall: 10m, size: 64GiB}
 //	  login: {user: backup, identity: secrets/id_backup, address: 192.0.2.7}
 //	  max_age: 26h                               older than that is an alarm
 //	  drill: {every: 7d, alarm: 30d}             nights rehearse a restore; a proof older than alarm makes them red
@@ -230,10 +230,10 @@ func readKeep(n *doc.Node, path string, problems *diag.List) *keep {
 
 func readLimits(n *doc.Node, path string, problems *diag.List) *limits {
 	l := &limits{}
-	get := n.Fields(path, problems, "upload", "download", "time", "stall")
-	for key, to := range map[string]*int64{"upload": &l.Upload, "download": &l.Download} {
+	get := n.Fields(path, problems, "upload", "download", "time", "stall", "size")
+	for key, to := range map[string]*int64{"upload": &l.Upload, "download": &l.Download, "size": &l.Size} {
 		if v := get(key); v != nil {
-			*to = readRate(v, doc.Join(path, key), problems)
+			*to = readAmount(v, doc.Join(path, key), problems)
 		}
 	}
 	for key, to := range map[string]*time.Duration{"time": &l.Time, "stall": &l.Stall} {
@@ -261,13 +261,13 @@ func readDrill(n *doc.Node, path string, problems *diag.List) *drill {
 	return d
 }
 
-var rate = lazy.Regexp(`^([1-9][0-9]{0,5})(KiB|MiB|GiB)$`)
+var bytesText = lazy.Regexp(`^([1-9][0-9]{0,5})(KiB|MiB|GiB)$`)
 
-// readRate reads bytes a second.
-func readRate(n *doc.Node, path string, problems *diag.List) int64 {
-	m := rate.FindStringSubmatch(n.Text)
+// readAmount reads bytes, or bytes a second.
+func readAmount(n *doc.Node, path string, problems *diag.List) int64 {
+	m := bytesText.FindStringSubmatch(n.Text)
 	if m == nil {
-		problems.Add(n.Problem(path, "", "want bytes a second, such as 10MiB"))
+		problems.Add(n.Problem(path, "", "want bytes, such as 10MiB"))
 		return 0
 	}
 	number, _ := strconv.ParseInt(m[1], 10, 64)

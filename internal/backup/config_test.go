@@ -86,11 +86,11 @@ func TestPlan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	late, _, err := configure(t, "hosts: {zip: {tree: /srv, limits: {time: 1h, stall: 1m}}}\n")
+	late, _, err := configure(t, "hosts: {zip: {tree: /srv, limits: {time: 1h, stall: 1m, size: 2GiB}}}\n")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if plan, err := late.Plan(t.Context(), "zip", Writer, finder); err != nil || plan.Time != time.Hour || plan.Stall != time.Minute || plan.Tree.Time != time.Hour {
+	if plan, err := late.Plan(t.Context(), "zip", Writer, finder); err != nil || plan.Time != time.Hour || plan.Stall != time.Minute || plan.Size != 2<<30 || plan.Tree.Size != plan.Size || plan.Tree.Time != time.Hour {
 		t.Errorf("limits without a repository: %+v, %+v, %v", plan, plan.Tree, err)
 	}
 	if every, alarm := none.Drill("zip"); every != 0 || alarm != 0 {
@@ -118,7 +118,7 @@ func TestConfigRefused(t *testing.T) {
 		"default: {tree: srv}":                                            "want an absolute path",
 		"default: {keep: {daily: -1}}":                                    "want a whole number",
 		"default: {keep: {within: soon}}":                                 "want a time",
-		"default: {limits: {upload: fast}}":                               "want bytes a second",
+		"default: {limits: {upload: fast}}":                               "want bytes, such",
 		"default: {limits: {time: -3h}}":                                  "want a time",
 		"default: {check: most}":                                          "neither a part",
 		"default: [x]":                                                    "want a map",

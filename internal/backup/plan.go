@@ -27,6 +27,7 @@ type Plan struct {
 	Address  string        // of the machine, "" for what else is known
 	Time     time.Duration // for one step of a backup, 0: nothing is said of it
 	Stall    time.Duration // without a byte
+	Size     int64         // that a state may have, 0: nothing is said of it
 }
 
 // usual is what holds where backup.yaml says nothing.
@@ -58,12 +59,12 @@ func (c Config) Plan(ctx context.Context, host string, as Role, finder secret.Fi
 		return Plan{}, err
 	}
 	plan := Plan{Keep: *p.keep, MaxAge: p.maxAge, Subset: p.subset, User: p.user, Identity: p.identity, Address: p.address,
-		Time: p.limits.Time, Stall: cmp.Or(p.limits.Stall, defaultStall)}
+		Time: p.limits.Time, Stall: cmp.Or(p.limits.Stall, defaultStall), Size: p.limits.Size}
 	if plan.Identity != "" && !filepath.IsAbs(plan.Identity) {
 		plan.Identity = filepath.Join(filepath.Dir(c.file), plan.Identity)
 	}
 	if p.tree != "" {
-		plan.Tree = &tree{Dir: p.tree, Tools: finder.Tools, Time: plan.Time}
+		plan.Tree = &tree{Dir: p.tree, Tools: finder.Tools, Time: plan.Time, Size: plan.Size}
 	}
 	if p.repository == "" {
 		return plan, nil

@@ -30,6 +30,7 @@ type limits struct {
 	Upload, Download int64         // bytes a second
 	Time             time.Duration // for one backup
 	Stall            time.Duration // without a byte; 10 minutes when 0
+	Size             int64         // bytes of a state
 }
 
 // restic is a repository.

@@ -34,6 +34,7 @@ type tree struct {
 	Dir   string
 	Tools tool.Box
 	Time  time.Duration // for one backup, 0 for as long as it takes
+	Size  int64         // of a state, 0 for what is usual
 }
 
 const (
@@ -103,7 +104,7 @@ func (t *tree) Save(ctx context.Context, j Job) (s Snapshot, err error) {
 	if err := os.Mkdir(to, 0o700); err != nil {
 		return s, err
 	}
-	if _, err := archive.Extract(ctx, j.Dir, from, archive.Options{}); err != nil {
+	if _, err := archive.Extract(ctx, j.Dir, from, archive.Options{Limits: archive.Limits{Bytes: t.Size}}); err != nil {
 		return s, err
 	}
 	if s.Added, err = t.link(ctx, dir, from, filepath.Join(to, treeName)); err != nil {
