@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -508,5 +509,87 @@ func TestFleetPayload(t *testing.T) {
 	}
 	if ok, err := loads(8, key, nil).Find(ctx, other, filepath.Join(t.TempDir(), "disk")); ok || err == nil || !strings.Contains(err.Error(), "it is about something else") {
 		t.Errorf("another payload's statement is taken: %v", err)
+	}
+}
+
+// TestFleetForgedClaim: who may write to the bucket, and has no key, writes down a promotion as a
+// worker that did not live to tell of it would have: of an older generation, which was good once.
+// Nobody signs that for him.
+func TestFleetForgedClaim(t *testing.T) {
+	s := newSleep(t)
+	v := newWarehouse(t, s)
+	if o := s.run("key", "create"); o.code != 0 {
+		t.Fatalf("%+v", o)
+	}
+	night := func(name string, want int) {
+		t.Helper()
+		if o := s.night("--shard", "0/1", "--night", name, "--to", fleetPlace); o.code != want {
+			t.Fatalf("%s: %+v", name, o)
+		}
+	}
+	read := func(name string) []byte {
+		t.Helper()
+		text, err := os.ReadFile(filepath.Join(v.data, warehouseBucket, "bake", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	image := func() string {
+		t.Helper()
+		var tag struct{ Digest string }
+		if err := json.Unmarshal(read("tags/zap-current"), &tag); err != nil {
+			t.Fatal(err)
+		}
+		return tag.Digest
+	}
+	night("n-1", 0)
+	old := image()
+	var was cluster.Entry
+	if err := json.Unmarshal(read("nightly/hosts/zap"), &was); err != nil || was.Image != old {
+		t.Fatalf("%+v, %v", was, err)
+	}
+	s.publish(changedImage(t, map[string]string{"etc/motd": "new"}), now)
+	night("n-2", 0)
+	fresh := image()
+	if fresh == old {
+		t.Fatal("there is no new image")
+	}
+	var mutex sync.Mutex
+	var tags []string
+	v.reset(func(_ http.ResponseWriter, in *http.Request) bool {
+		if in.Method == http.MethodPut && strings.HasSuffix(in.URL.Path, "/tags/zap-current") {
+			body, err := io.ReadAll(in.Body)
+			if err != nil {
+				t.Error(err)
+			}
+			in.Body = io.NopCloser(bytes.NewReader(body))
+			mutex.Lock()
+			defer mutex.Unlock()
+			tags = append(tags, string(body))
+		}
+		return false
+	})
+	for i, forge := range []func(*cluster.Entry){
+		func(e *cluster.Entry) {},
+		func(e *cluster.Entry) { e.Statement = nil },
+	} {
+		forged := was // with what was signed when it was promoted
+		forged.Night, forged.Outcome, forged.Token = fmt.Sprintf("n-%d", 3+i), nil, 99
+		forge(&forged)
+		text, err := json.Marshal(forged)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(v.data, warehouseBucket, "bake/nightly/hosts/zap"), text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		night(forged.Night, 0)
+		if image() != fresh || len(tags) > 0 {
+			t.Errorf("forged as %d: the tag is %s, want %s; it was %q", i, image(), fresh, tags)
+		}
+		if n := nightOfBucket(t, v, forged.Night); n.String() != "1 unchanged" {
+			t.Errorf("forged as %d: the night came to %s", i, n)
+		}
 	}
 }

@@ -212,20 +212,43 @@ func (s *shift) take(ctx context.Context, name string) (h *hold, err error) {
 	if h.was, err = place.Read(ctx, publish.TagOf(name, "current")); err != nil || h.claim.Image == "" || h.claim.Image == h.was.Image {
 		return h, err
 	}
+	newer, err := s.isNewer(name, h)
+	switch {
+	case err != nil:
+		return h, err
+	case !newer: // who may write to the place need not be who may promote
+		s.say("%s: the place has a promotion of generation %s, which nobody who counts has signed, or an older one: it is not heeded", name, h.claim.Generation)
+		h.claim.Generation, h.claim.Image, h.claim.Statement = "", "", nil
+		return h, nil
+	}
 	s.say("%s: generation %s was promoted by a worker that did not live to tell of it", name, h.claim.Generation)
-	if err = s.point(ctx, name, h, h.claim.Image); err == nil {
+	if err = s.point(ctx, name, h, h.claim.Image, h.claim.Statement); err == nil {
 		h.was, err = place.Read(ctx, publish.TagOf(name, "current"))
 	}
 	return h, err
 }
 
+// isNewer says whether a promotion that is written down was signed by somebody who counts, and
+// after all that is known of the host.
+func (s *shift) isNewer(name string, h *hold) (bool, error) {
+	tag := publish.TagOf(name, "current")
+	number, ok := pointed(s.ring, [][]byte{h.claim.Statement}, tag, h.claim.Image)
+	newest, _ := pointed(s.ring, h.was.Tags, tag, h.was.Image)
+	seen, err := shownBy(s.out, name, s.o.shard.place.ID())
+	return ok && number > max(newest, seen), err
+}
+
 // point has the place call an image current, if it still does what it did when the host was
-// claimed.
-func (s *shift) point(ctx context.Context, name string, h *hold, image string) error {
-	place := s.o.shard.place
-	err := s.pointFrom(ctx, place, s.ring, name, h.was, image)
+// claimed; statement is the signed word for that.
+func (s *shift) point(ctx context.Context, name string, h *hold, image string, statement []byte) error {
+	place, tag := s.o.shard.place, publish.TagOf(name, "current")
+	err := place.Point(ctx, tag, h.was, image, statement)
+	if err == nil {
+		number, _ := pointed(s.ring, [][]byte{statement}, tag, image)
+		return noteShown(s.out, name, place.ID(), number)
+	}
 	if errors.Is(err, publish.ErrMoved) {
-		now, failed := place.Read(ctx, publish.TagOf(name, "current"))
+		now, failed := place.Read(ctx, tag)
 		if failed == nil && now.Image == image {
 			return nil // whoever has claimed it since has told of it
 		}
@@ -292,10 +315,17 @@ func (s *shift) promote(ctx context.Context, name, generation string) error {
 	h := s.holds[name]
 	o := publishOptions{place: s.o.shard.place, generation: generation, withSecrets: s.o.shard.withSecrets}
 	o.point = func(ctx context.Context, sent *publish.Sent) error {
-		if err := h.claim.Promote(ctx, generation, sent.Image); err != nil {
-			return err
+		statement, number, err := s.pointer(o.place, s.ring, name, h.was, sent.Image)
+		if err == nil {
+			err = h.claim.Promote(ctx, generation, sent.Image, statement)
 		}
-		return s.point(ctx, name, h, sent.Image)
+		switch {
+		case err != nil:
+			return err
+		case statement == nil: // it is what the place calls current
+			return noteShown(s.out, name, o.place.ID(), number)
+		}
+		return s.point(ctx, name, h, sent.Image, statement)
 	}
 	_, err := s.publish(ctx, o, s.ring, name)
 	return err

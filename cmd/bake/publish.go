@@ -270,33 +270,37 @@ func (a *app) point(ctx context.Context, o publishOptions, ring provenance.Ring,
 
 // pointFrom has a place's tag current point to an image, if it still is what was read.
 func (a *app) pointFrom(ctx context.Context, place *publish.Place, ring provenance.Ring, name string, was publish.Pointer, image string) error {
-	key, err := a.mustKey()
+	statement, number, err := a.pointer(place, ring, name, was, image)
+	if err == nil && statement != nil {
+		err = place.Point(ctx, publish.TagOf(name, "current"), was, image, statement)
+	}
 	if err != nil {
 		return err
+	}
+	return noteShown(a.out, name, place.ID(), number)
+}
+
+// pointer is the signed word that a place's tag current points to an image from now on, with a
+// number that is greater than all that were seen; nil when that was said before.
+func (a *app) pointer(place *publish.Place, ring provenance.Ring, name string, was publish.Pointer, image string) (statement []byte, number int64, err error) {
+	key, err := a.mustKey()
+	if err != nil {
+		return nil, 0, err
 	}
 	tag := publish.TagOf(name, "current")
 	number, isSaid := pointed(ring, was.Tags, tag, was.Image)
 	seen, err := shownBy(a.out, name, place.ID())
-	if err != nil {
-		return err
-	}
-	if was.Image == image && isSaid && number >= seen {
-		return noteShown(a.out, name, place.ID(), number)
+	if err != nil || was.Image == image && isSaid && number >= seen {
+		return nil, number, err
 	}
 	number = max(number, seen) + 1
-	statement, err := provenance.Of(&provenance.Pointer{Tag: tag, Number: number},
+	said, err := provenance.Of(&provenance.Pointer{Tag: tag, Number: number},
 		provenance.Descriptor{Name: "image", Digest: sha256Of(strings.TrimPrefix(image, "sha256:"))})
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
-	line, err := key.Sign(statement)
-	if err != nil {
-		return err
-	}
-	if err := place.Point(ctx, tag, was, image, line); err != nil {
-		return err
-	}
-	return noteShown(a.out, name, place.ID(), number)
+	statement, err = key.Sign(said)
+	return statement, number, err
 }
 
 // pointed is the greatest number with which somebody who counts has signed that a tag

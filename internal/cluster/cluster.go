@@ -78,8 +78,9 @@ type Entry struct {
 	Nonce      string           `json:"nonce"`           // of the claim: workers may be called alike
 	Tries      int              `json:"tries,omitempty"` // that came to an Outcome in this night
 	Generation string           `json:"generation,omitempty"`
-	Image      string           `json:"image,omitempty"`   // that was promoted in this night, sha256:HEX
-	Outcome    *nightly.Outcome `json:"outcome,omitempty"` // of this night; nil while it is not over
+	Image      string           `json:"image,omitempty"`     // that was promoted in this night, sha256:HEX
+	Statement  []byte           `json:"statement,omitempty"` // signed, that the image is to be current: who comes after the worker signs nothing that he has only read here
+	Outcome    *nightly.Outcome `json:"outcome,omitempty"`   // of this night; nil while it is not over
 }
 
 // IsOver says whether the host has had its night. What the network was to blame for is tried
@@ -206,7 +207,7 @@ func (l Ledger) Claim(ctx context.Context, host string) (*Claim, error) {
 		}
 		mine := Entry{Schema: entrySchema, Host: host, Night: l.Night, Worker: l.Worker, Token: e.Token + 1, Nonce: rand.Text()}
 		if e.Night == l.Night {
-			mine.Generation, mine.Image, mine.Tries = e.Generation, e.Image, e.Tries
+			mine.Generation, mine.Image, mine.Statement, mine.Tries = e.Generation, e.Image, e.Statement, e.Tries
 		}
 		version, err = l.write(ctx, mine, version)
 		if errors.Is(err, ErrMoved) {
@@ -217,11 +218,11 @@ func (l Ledger) Claim(ctx context.Context, host string) (*Claim, error) {
 	return nil, fmt.Errorf("host %s is claimed by too many at once", host)
 }
 
-// Promote writes down which generation is to be current, before anybody is told. The error is
-// a *LostError when the host is somebody else's by now.
-func (c *Claim) Promote(ctx context.Context, generation, image string) error {
+// Promote writes down which generation is to be current, and the signed word for that, before
+// anybody is told. The error is a *LostError when the host is somebody else's by now.
+func (c *Claim) Promote(ctx context.Context, generation, image string, statement []byte) error {
 	e := c.Entry
-	e.Generation, e.Image = generation, image
+	e.Generation, e.Image, e.Statement = generation, image, statement
 	return c.update(ctx, e)
 }
 

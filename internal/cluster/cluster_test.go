@@ -114,13 +114,13 @@ func TestStale(t *testing.T) {
 		t.Fatal(second, err)
 	}
 	var lost *LostError
-	if err := first.Promote(ctx, "old", "sha256:0"); !errors.As(err, &lost) || lost.Worker != "second" {
+	if err := first.Promote(ctx, "old", "sha256:0", nil); !errors.As(err, &lost) || lost.Worker != "second" {
 		t.Errorf("a stale worker promotes: %v", err)
 	}
 	if err := first.Finish(ctx, nightly.Outcome{Host: "zap"}); !errors.As(err, &lost) {
 		t.Errorf("a stale worker ends a night: %v", err)
 	}
-	if err := second.Promote(ctx, "new", "sha256:1"); err != nil {
+	if err := second.Promote(ctx, "new", "sha256:1", nil); err != nil {
 		t.Fatal(err)
 	}
 	// It dies here. Who comes after it sees what was promoted.
@@ -141,7 +141,7 @@ func TestStale(t *testing.T) {
 		t.Errorf("the night before takes a host back: %v", err)
 	}
 	m.careless = true // the fence is the store's condition, and nothing else
-	if err := first.Promote(ctx, "old", "sha256:0"); err != nil {
+	if err := first.Promote(ctx, "old", "sha256:0", nil); err != nil {
 		t.Errorf("without conditions a stale worker is stopped, by what? %v", err)
 	}
 }
@@ -155,7 +155,7 @@ func TestTogether(t *testing.T) {
 	for i := range 12 {
 		all.Go(func() {
 			c, err := Ledger{m, "n-1", fmt.Sprint(i)}.Claim(ctx, "zap")
-			if err == nil && c.Outcome == nil && c.Promote(ctx, fmt.Sprint(i), "sha256:"+fmt.Sprint(i)) == nil &&
+			if err == nil && c.Outcome == nil && c.Promote(ctx, fmt.Sprint(i), "sha256:"+fmt.Sprint(i), nil) == nil &&
 				c.Finish(ctx, nightly.Outcome{Host: "zap", Verdict: nightly.Promoted}) == nil {
 				mutex.Lock()
 				promoted = append(promoted, fmt.Sprint(i))
@@ -208,10 +208,10 @@ func TestNamesakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	var lost *LostError
-	if err := inner.Promote(ctx, "new", "sha256:1"); !errors.As(err, &lost) {
+	if err := inner.Promote(ctx, "new", "sha256:1", nil); !errors.As(err, &lost) {
 		t.Errorf("both have it: %v", err)
 	}
-	if err := outer.Promote(ctx, "new", "sha256:1"); err != nil || outer.Token != 2 {
+	if err := outer.Promote(ctx, "new", "sha256:1", nil); err != nil || outer.Token != 2 {
 		t.Errorf("nobody has it: %v, token %d", err, outer.Token)
 	}
 }
