@@ -126,7 +126,7 @@ func TestFleetRollout(t *testing.T) {
 		t.Fatal("there is no other generation")
 	}
 	mute("k01", true)
-	must(7, "generation "+one["k01"]+" is back and has attested", append(append([]string{}, whole[:4]...), "--from", d.address, "--deadline", "15s")...)
+	must(7, "generation "+one["k01"]+" is back and has attested", append(append([]string{}, whole[:4]...), "--from", d.address, "--deadline", "1m")...)
 	if all := op.Started(); all["k00 "+two["k00"]] != 1 || all["k01 "+two["k01"]] != 1 || all["k01 "+one["k01"]] != 2 || all["k03 "+two["k03"]] != 0 {
 		t.Errorf("after it has halted: %v", all)
 	}
