@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -13,16 +14,18 @@ import (
 
 func explainCommand(a *app) *cli.Command {
 	return &cli.Command{
-		Name:  "explain",
-		Usage: "show where each part of a host's cloud-config comes from, when it is applied, and what is on which disk",
+		Name:      "explain",
+		Usage:     "show where each part of a host's cloud-config comes from, when it is applied, and what is on which disk",
+		ArgsUsage: "[PATH]",
+		Description: `With a PATH, such as users[0] or ssh.emit_keys_to_console, it shows what is there, whole;
+with one that starts with /, the file that the machine will have there.`,
 		Flags: append(hostFlags(),
 			&cli.BoolFlag{Name: "user-data", Usage: "print the merged user-data itself"}),
 		Action: func(c *cli.Context) error {
-			err := noArguments(c)
-			var names []string
-			if err == nil {
-				names, err = a.hosts(c)
+			if c.NArg() > 1 {
+				return usageError{fmt.Errorf("unexpected argument %q: want one path at most", c.Args().Get(1))}
 			}
+			names, err := a.hosts(c)
 			if err != nil {
 				return err
 			}
@@ -31,7 +34,12 @@ func explainCommand(a *app) *cli.Command {
 				return err
 			}
 			for _, h := range all {
-				if err := runExplain(a, h, c.Bool("user-data")); err != nil {
+				if c.NArg() > 0 {
+					err = runExplainPath(a, h, c.Args().First())
+				} else {
+					err = runExplain(a, h, c.Bool("user-data"))
+				}
+				if err != nil {
 					return err
 				}
 			}
@@ -57,6 +65,39 @@ func runExplain(a *app, h ready, whole bool) error {
 	}
 	_, err = fmt.Fprint(a.Stdout, view.text())
 	return err
+}
+
+// runExplainPath shows one place of the words.
+func runExplainPath(a *app, h ready, path string) error {
+	parts, err := seed.At(h.Host, h.words.Program, path)
+	if err != nil {
+		return err
+	}
+	if len(parts) == 0 && strings.HasPrefix(path, "/") {
+		return usageError{fmt.Errorf("the words of %s write no file %s", h.Name, diag.Printable(path))}
+	}
+	if len(parts) == 0 {
+		all, err := seed.Explain(h.Host, h.words.Program)
+		var names []string
+		for _, part := range all {
+			names = append(names, part.Path)
+		}
+		return errors.Join(err, usageError{fmt.Errorf("%s has nothing at %s: %s", h.Name, diag.Printable(path), diag.DidYouMean(path, names))})
+	}
+	if a.json {
+		return a.printJSON(parts)
+	}
+	for _, part := range parts {
+		if _, err := fmt.Fprintf(a.Stdout, "%s  %s\n", diag.Printable(part.Path), diag.Printable(part.From)); err != nil {
+			return err
+		}
+		for _, line := range strings.Split(strings.TrimSuffix(part.Text, "\n"), "\n") {
+			if _, err := fmt.Fprintf(a.Stdout, "  %s\n", diag.Printable(line)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // explainView is what --json shows.
@@ -97,6 +138,9 @@ func (v explainView) text() string {
 		fmt.Fprintf(&out, "%-*s  %s\n", width, diag.Printable(part.Path), diag.Printable(part.From))
 		if part.Text != "" {
 			fmt.Fprintf(&out, "%-*s    %s\n", width, "", diag.Printable(part.Text))
+		}
+		for _, over := range part.Overrides {
+			fmt.Fprintf(&out, "%-*s    instead of %s\n", width, "", diag.Printable(over))
 		}
 	}
 	fmt.Fprintf(&out, "\nORDER (%s)\n", v.Order)

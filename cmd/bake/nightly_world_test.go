@@ -366,7 +366,7 @@ func TestDiff(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{{}, {"latest"}, {"current", "latest"}, {s.current("zap"), latest.Manifest.Generation}} {
-		if o := s.run(append([]string{"diff", "--host", "zap"}, args...)...); o.code != 0 || !strings.HasPrefix(o.stdout, want) || strings.Count(o.stdout, "\n") != 1 {
+		if o := s.run(append([]string{"diff", "--host", "zap"}, args...)...); o.code != 1 || !strings.Contains(o.stderr, " differ\n") || !strings.HasPrefix(o.stdout, want) || strings.Count(o.stdout, "\n") != 1 {
 			t.Errorf("%q: %d %s%s", args, o.code, o.stdout, o.stderr)
 		}
 	}
@@ -376,6 +376,7 @@ func TestDiff(t *testing.T) {
 		want string
 	}{
 		{[]string{"latest", "latest"}, 0, "were made from the same"},
+		{[]string{"current", "now"}, 0, "were made from the same"},
 		{[]string{"0123456789abcdef"}, 4, "has no generation 0123456789abcdef"},
 		{[]string{"../zip"}, 1, "is no name of a generation"},
 		{[]string{"a", "b", "c"}, 2, `unexpected argument "c"`},
@@ -383,6 +384,17 @@ func TestDiff(t *testing.T) {
 		if o := s.run(append([]string{"diff", "--host", "zap"}, test.args...)...); o.code != test.code || o.stdout != "" || !strings.Contains(o.stderr, test.want) {
 			t.Errorf("%q: %d %s%s", test.args, o.code, o.stdout, o.stderr)
 		}
+	}
+	file := filepath.Join(s.dir, "hosts", "zap.yaml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, append(text, "\ncloud-config: {timezone: Etc/GMT+1}\n"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if o := s.run("diff", "--host", "zap", "now"); o.code != 1 || !strings.Contains(o.stdout, "words: changed\n") && !strings.Contains(o.stdout, "claims: changed\n") {
+		t.Errorf("%d %s%s", o.code, o.stdout, o.stderr)
 	}
 }
 

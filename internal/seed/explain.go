@@ -1,7 +1,9 @@
 package seed
 
 import (
+	"cmp"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"bake/internal/doc"
@@ -13,6 +15,8 @@ type Part struct {
 	Path string `json:"path"` // such as "bootcmd[1]"
 	From string `json:"from"` // file:line:col, or the file alone
 	Text string `json:"text"` // the entry on one line, cut to 76 characters
+
+	Overrides []string `json:"overrides,omitempty"` // what of layers it takes the place of: file:line:col: value
 }
 
 // Explain lists the merged cloud-config, entry by entry: each top-level value
@@ -23,8 +27,10 @@ func Explain(h *host.Host, program []byte) ([]Part, error) {
 		return nil, err
 	}
 	var parts []Part
+	over := overridden(h)
 	add := func(path string, n *doc.Node) {
-		parts = append(parts, Part{Path: path, From: n.Pos.String(), Text: oneLine(n)})
+		top, _, _ := strings.Cut(path, "[")
+		parts = append(parts, Part{Path: path, From: n.Pos.String(), Text: oneLine(n), Overrides: over[top]})
 	}
 	for _, pair := range config.Pairs {
 		if pair.Value.Kind != doc.List {
@@ -36,6 +42,91 @@ func Explain(h *host.Host, program []byte) ([]Part, error) {
 		}
 	}
 	return parts, nil
+}
+
+// At lists what is at a path of the merged cloud-config, whole: a value, the values of a map,
+// the entries of a list; or, of a path that starts with /, the file that the machine will
+// have there. None is no error.
+func At(h *host.Host, program []byte, path string) ([]Part, error) {
+	config, err := Config(h, program)
+	if err != nil {
+		return nil, err
+	}
+	if strings.HasPrefix(path, "/") {
+		return fileAt(h, config, path), nil
+	}
+	n, from := config, ""
+	steps := strings.FieldsFunc(path, func(r rune) bool { return r == '.' || r == '[' || r == ']' })
+	if len(steps) == 0 {
+		return nil, nil
+	}
+	for _, step := range steps {
+		if i, err := strconv.Atoi(step); err == nil && n.Kind == doc.List {
+			if i < 0 || i >= len(n.Items) {
+				return nil, nil
+			}
+			n = n.Items[i]
+		} else if n = n.Get(step); n == nil {
+			return nil, nil
+		}
+		from = cmp.Or(n.Pos.String(), from) // what bake has made stands nowhere by itself
+	}
+	var parts []Part
+	add := func(path string, n *doc.Node) {
+		parts = append(parts, Part{Path: path, From: cmp.Or(n.Pos.String(), from), Text: flat(n)})
+	}
+	switch n.Kind {
+	case doc.Map:
+		for _, pair := range n.Pairs {
+			add(doc.Join(path, pair.Key.Text), pair.Value)
+		}
+	case doc.List:
+		for i, item := range n.Items {
+			add(fmt.Sprintf("%s[%d]", path, i), item)
+		}
+	default:
+		add(path, n)
+	}
+	return parts, nil
+}
+
+// fileAt is the file at a path of the machine.
+func fileAt(h *host.Host, config *doc.Node, path string) (parts []Part) {
+	for _, l := range h.Layers {
+		for _, f := range l.Files {
+			if f.Path == path {
+				parts = append(parts, Part{Path: path, From: f.Origin, Text: string(f.Content)})
+			}
+		}
+	}
+	if list := config.Get("write_files"); list != nil && len(parts) == 0 {
+		for i, item := range list.Items {
+			content := item.Get("content")
+			if p := item.Get("path"); p != nil && p.Text == path && content != nil {
+				parts = append(parts, Part{Path: fmt.Sprintf("write_files[%d]", i), From: item.Pos.String(), Text: content.Text})
+			}
+		}
+	}
+	return parts
+}
+
+// overridden says what of layers the host's own words take the place of, by the key at the
+// top of it.
+func overridden(h *host.Host) map[string][]string {
+	out := map[string][]string{}
+	for _, dotted := range h.Winning {
+		top, _, _ := strings.Cut(dotted, ".")
+		for _, l := range h.Layers {
+			n := l.CloudConfig
+			for _, key := range strings.Split(dotted, ".") {
+				n = n.Get(key)
+			}
+			if n != nil {
+				out[top] = append(out[top], fmt.Sprintf("%s: %s", n.Pos, oneLine(n)))
+			}
+		}
+	}
+	return out
 }
 
 // Config is the merged cloud-config as a tree whose nodes know where they come

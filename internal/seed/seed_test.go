@@ -16,6 +16,7 @@ import (
 
 	"bake/internal/claim"
 	"bake/internal/diag"
+	"bake/internal/doc"
 	"bake/internal/host"
 	"bake/internal/layer"
 	"bake/layers"
@@ -266,15 +267,55 @@ func TestExplain(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Part{
-		{"bootcmd[0]", "l0/files/f", "[ -d / ] || mkdir -p / && cat >/f.bake <<'END' && chmod 0755 /f.bake && m..."},
-		{"bootcmd[1]", "l0:1:11", "[a, b ..."},
-		{"manage_etc_hosts", "hosts/zap.yaml", "true"},
-		{"users[0]", "hosts/zap.yaml", "{name: ops, gecos: Administrator of zap, shell: /bin/bash, lock_passwd: t..."},
-		{"ntp", "l0:2:6", "{enabled: true}"},
-		{"runcmd[0]", "l1:1:10", "x"},
-		{"runcmd[1]", "l1:1:13", strings.Repeat("é", 73) + "..."},
+		{Path: "bootcmd[0]", From: "l0/files/f", Text: "[ -d / ] || mkdir -p / && cat >/f.bake <<'END' && chmod 0755 /f.bake && m..."},
+		{Path: "bootcmd[1]", From: "l0:1:11", Text: "[a, b ..."},
+		{Path: "manage_etc_hosts", From: "hosts/zap.yaml", Text: "true"},
+		{Path: "users[0]", From: "hosts/zap.yaml", Text: "{name: ops, gecos: Administrator of zap, shell: /bin/bash, lock_passwd: t..."},
+		{Path: "ntp", From: "l0:2:6", Text: "{enabled: true}"},
+		{Path: "runcmd[0]", From: "l1:1:10", Text: "x"},
+		{Path: "runcmd[1]", From: "l1:1:13", Text: strings.Repeat("é", 73) + "..."},
 	}
 	if diff := cmp.Diff(want, parts); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// What a host's own words win over is told, and only that.
+func TestExplainOverride(t *testing.T) {
+	h := zap(t, "timezone: Etc/UTC\nlocale: C.UTF-8", "runcmd: [x]")
+	own, err := doc.Parse("own", []byte("timezone: Europe/Berlin\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Config, h.Winning = own, []string{"timezone"}
+	parts, err := Explain(h, []byte("program"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range parts {
+		want := map[string][]string{"timezone": {"l0:1:11: Etc/UTC"}}[p.Path]
+		if diff := cmp.Diff(want, p.Overrides); diff != "" {
+			t.Errorf("%s: %s", p.Path, diff)
+		}
+	}
+}
+
+func TestAt(t *testing.T) {
+	h := zap(t, "ntp: {enabled: true, pools: [a, b]}", "runcmd: [x, \"y\\nz\"]")
+	h.Layers[0].Files = []layer.File{{Path: "/f", Mode: 0o644, Content: []byte("x\ny\n"), Origin: "l0/files/f"}}
+	for path, want := range map[string][]Part{
+		"ntp":          {{Path: "ntp.enabled", From: "l0:1:16", Text: "true"}, {Path: "ntp.pools", From: "l0:1:29", Text: "[a, b]"}},
+		"ntp.pools[1]": {{Path: "ntp.pools[1]", From: "l0:1:33", Text: "b"}},
+		"runcmd[1]":    {{Path: "runcmd[1]", From: "l1:1:13", Text: "y\nz"}},
+		"/f":           {{Path: "/f", From: "l0/files/f", Text: "x\ny\n"}},
+		"/g":           nil, "runcmd[2]": nil, "runcmd[-1]": nil, "ntp.pool": nil, "ntp.enabled.x": nil, "users[0].name[0]": nil,
+	} {
+		got, err := At(h, []byte("program"), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", path, diff)
+		}
 	}
 }
