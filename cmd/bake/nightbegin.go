@@ -117,9 +117,12 @@ func both(a, b error) error {
 func (a *app) pastNights(journal nightly.Journal, number int) []nightly.Night {
 	nights, _ := journal.Nights(keptNights)
 	nights = slices.DeleteFunc(nights, func(n nightly.Night) bool { return n.Number == number })
-	known := host.Names(a.config)
+	known := map[string]bool{}
+	for _, name := range host.Names(a.config) {
+		known[name] = true
+	}
 	for i := range nights {
-		nights[i].Hosts = slices.DeleteFunc(nights[i].Hosts, func(o nightly.Outcome) bool { return !slices.Contains(known, o.Host) })
+		nights[i].Hosts = slices.DeleteFunc(nights[i].Hosts, func(o nightly.Outcome) bool { return !known[o.Host] })
 	}
 	return nights
 }
