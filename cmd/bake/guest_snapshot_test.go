@@ -686,6 +686,7 @@ aside: 1
 rows: 1000
 busy: evil.sqlite stays trap.sqlite x.sqlite, /dirs/srv/keeper
 full:  there is no room for a copy of the state
+no room: could not be unpacked: No space left on device, evil.sqlite large larger stays trap.sqlite x.sqlite
 left: before dirs lost+found ssh
 `
 	lines := strings.SplitAfter(string(out), "\n")
