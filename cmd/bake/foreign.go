@@ -110,6 +110,11 @@ func (a *app) writeAdopted(o importOptions, result cloudinit.Result, plan adopt.
 	for _, note := range plan.Notes {
 		a.say("%s", diag.Printable(note))
 	}
+	for i := range plan.Left {
+		if plan.Left[i].Pos.File == "" { // it is about the file as a whole
+			plan.Left[i].Pos.File = o.file
+		}
+	}
 	if len(plan.Left) > 0 && (!o.partial || result.Fatal != "") {
 		return plan.Left.Err()
 	}

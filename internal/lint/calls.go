@@ -104,16 +104,46 @@ func (w *world) checkOperands(c, in *command) {
 	w.report("cmd-file-missing", c.at, "nothing here brings %s", name)
 }
 
-// bringsOther is brings without the program that reads the file.
-func (w *world) bringsOther(name, reader string) bool {
-	return slices.ContainsFunc(w.commands, func(c command) bool {
+// calls are what all commands name together, so that each need not look at all others.
+type calls struct {
+	programs map[string]bool // that run
+	named    map[string]bool // words and files that are no operand of their command
+	accounts map[string]bool // that are made or taken away
+}
+
+// called is read once.
+func (w *world) called() *calls {
+	if w.calls != nil {
+		return w.calls
+	}
+	out := &calls{map[string]bool{}, map[string]bool{}, map[string]bool{}}
+	for i := range w.commands {
+		c := &w.commands[i]
 		in := c.inner()
-		if in.operand() == name {
-			return slices.Contains(append(slices.Clone(c.writes), c.appends...), name)
+		out.programs[in.name()] = true
+		account := slices.Contains(words("adduser useradd newusers userdel deluser"), in.name())
+		read := in.operand()
+		for _, word := range in.words[min(1, len(in.words)):] {
+			out.accounts[word] = out.accounts[word] || account
+			out.named[word] = out.named[word] || word != read
 		}
-		return slices.Contains(append(slices.Clone(c.writes), c.appends...), name) || in.has(name) ||
-			in.name() != reader && slices.Contains(words("tar unzip git npm make snap curl wget install cp mv ln rsync apt apt-get cargo go pip pip3 pipx gpg openssl"), in.name())
-	})
+		for _, name := range append(slices.Clone(c.writes), c.appends...) {
+			out.named[name] = true
+		}
+	}
+	w.calls = out
+	return out
+}
+
+// runs reports whether one of the programs is called.
+func (c *calls) runs(programs ...string) bool {
+	return slices.ContainsFunc(programs, func(p string) bool { return c.programs[p] })
+}
+
+// bringsOther reports whether something makes a file that a program reads: names it, or
+// fetches and unpacks whatever.
+func (w *world) bringsOther(name, reader string) bool {
+	return w.called().named[name] || w.called().runs(slices.DeleteFunc(words("tar unzip git npm make snap curl wget install cp mv ln rsync apt apt-get cargo go pip pip3 pipx gpg openssl"), func(p string) bool { return p == reader })...)
 }
 
 // guards are packages that a machine is looked after with.
@@ -363,10 +393,7 @@ func (w *world) checkNamedUser(c, in *command) {
 	if c.name() == "sudo" {
 		name = c.option("-u", "--user")
 	}
-	if loginName.MatchString(name) && c.script == "" && !c.nested && w.host == nil && !w.knowsUser(name) && name != "ubuntu" && name != "debian" && !slices.ContainsFunc(w.commands, func(o command) bool {
-		in := o.inner()
-		return slices.Contains(words("adduser useradd newusers userdel deluser"), in.name()) && (in.has(name) || in.name() == "newusers") || slices.Contains(words("sh bash curl wget tar npm dpkg snap make"), in.name())
-	}) {
+	if loginName.MatchString(name) && c.script == "" && !c.nested && w.host == nil && !w.knowsUser(name) && name != "ubuntu" && name != "debian" && !w.called().accounts[name] && !w.called().runs("newusers", "sh", "bash", "curl", "wget", "tar", "npm", "dpkg", "snap", "make") {
 		w.hint(near(name, baseUsers)).report("cmd-user-missing", c.at, "nothing makes the user %s", name)
 	}
 }

@@ -54,6 +54,8 @@ func (w *world) checkPath(f *file) {
 		w.report("file-path", at, "no shell reads this: the file would be named %q", f.path)
 	case !strings.HasPrefix(f.path, "/"):
 		w.report("file-path", at, "%q is relative to wherever cloud-init happens to run", f.path)
+	case strings.Contains(f.path+"/", "/../"):
+		w.report("file-path", at, "%q goes up and ends somewhere else than it seems", f.path)
 	case strings.HasPrefix(f.path, "/tmp/"):
 		w.warn("file-tmp", at, "/tmp may be emptied, or mounted over, after write_files has run")
 	case systemFiles[f.path] != "" && !f.append:

@@ -122,6 +122,17 @@ func early(list []string, name string) bool {
 
 // knowsUser reports whether the account is there at the end of the first boot.
 func (w *world) knowsUser(name string) bool {
+	if known, is := w.accounts[name]; is {
+		return known
+	}
+	if w.accounts == nil {
+		w.accounts = map[string]bool{}
+	}
+	w.accounts[name] = w.makesUser(name)
+	return w.accounts[name]
+}
+
+func (w *world) makesUser(name string) bool {
 	return early(baseUsers, name) && (name != "ubuntu" && name != "debian" || w.keepsDefault()) ||
 		slices.ContainsFunc(w.users, func(u user) bool { return u.name == name }) ||
 		w.config.Get("user").Get("name") != nil && w.config.Get("user").Get("name").Text == name ||

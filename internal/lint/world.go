@@ -24,7 +24,9 @@ type world struct {
 	assigned []assignment
 	units    map[string]*unit // by file name
 	found    []Finding
-	advice   string // of the next report
+	advice   string          // of the next report
+	calls    *calls          // see called
+	accounts map[string]bool // see knowsUser
 }
 
 // spot is a place in a file of the user's.
