@@ -219,6 +219,14 @@ func (s *sleep) bucketTampered(v *warehouse, place string, sent publishView) {
 		t.Fatal(err)
 	}
 	s.there(5, "it is host zip's", place)
+	nowhere := bytes.Replace(whole, []byte(sent.Image), []byte("sha256:"+strings.Repeat("ab", 32)), 1)
+	if bytes.Equal(nowhere, whole) {
+		t.Fatalf("the tag does not name %s: %s", sent.Image, whole)
+	}
+	if err := os.WriteFile(tag, nowhere, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.there(5, "the tag zap-current leads to an image that is not there", place)
 	if err := os.WriteFile(tag, whole, 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path"
@@ -55,6 +56,9 @@ func (f Fetcher) Look(ctx context.Context, tag string) (*Parcel, error) {
 		return nil, p.fault(ctx, "read the tag "+tag, err)
 	}
 	raw, err := p.manifest(ctx, is.Digest)
+	if errors.Is(err, fs.ErrNotExist) { // a tag is set last: somebody has changed it, or taken that away
+		return nil, p.tampered("the tag %s leads to an image that is not there", tag)
+	}
 	if err != nil {
 		return nil, p.fault(ctx, "read the image of "+tag, err)
 	}
