@@ -155,7 +155,7 @@ func TestInstallReaches(t *testing.T) {
 		t.Errorf("it has two keys:\n%s", text)
 	}
 	want(install("backup", "--all"), `"backup" "--all"`, `ReadWritePaths="-`+s.dir+`/others"`)
-	want(install("backup", "--selector", "role=web"), `"backup" "--selector" "role=web"`)
+	want(install("backup", "--selector", "role=web"), `"backup" "--wait" "2h" "--selector" "role=web"`)
 }
 
 func TestInstallRefuses(t *testing.T) {

@@ -51,7 +51,7 @@ var keys = []Key{
 	{"network.reserve", "IPv4 address", "none", "libvirt's network keeps it for the machine, with dhcp; part of no generation", "network: {reserve: 192.168.122.10}"},
 	{"network.filter", "name", "none", "libvirt's nwfilter for the machine's packets; clean-traffic drops IPv6", "network: {filter: no-mac-spoofing}"},
 	{"domain", "map", "", "what runs the machine: nothing that a generation is made of", ""},
-	{"domain.uri", "URI", "qemu:///system", "qemu:///session too, or qemu+ssh://USER@HOST/system, with ?keyfile=PATH for the key that ssh shows; kubevirt://NAMESPACE for bake rollout", "domain: {uri: qemu+ssh://root@hypervisor/system}"},
+	{"domain.uri", "URI", "qemu:///system", "qemu:///session, qemu+ssh://USER@HOST/system?keyfile=PATH; kubevirt://NAMESPACE for rollout", "domain: {uri: qemu+ssh://root@hypervisor/system}"},
 	{"domain.autostart", "bool", "false", "start the machine with its hypervisor", "domain: {autostart: true}"},
 	{"admin", "map", "", "the one person who can log in, by key alone, with sudo", ""},
 	{"admin.name", "user", "", "not root", "admin: {name: ops, keys: [KEY]}"},
