@@ -58,22 +58,29 @@ func TestQuietNight(t *testing.T) {
 	}
 }
 
-// Two nights at once: the second says whose it is, and disturbs nothing.
-func TestTwoNights(t *testing.T) {
-	s := newSleep(t)
+// underWay starts a night that stays in its boot, and returns it with what it has yet to say.
+func (s *sleep) underWay() (*exec.Cmd, io.Reader) {
+	s.t.Helper()
 	cmd := s.child("nightly")
 	cmd.Env = append(cmd.Env, testVerdict+"=hang")
 	stderr, err := cmd.StderrPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = cmd.Process.Kill() }()
+	s.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	lines := bufio.NewScanner(stderr)
 	for lines.Scan() && lines.Text() != "it boots" {
 	}
+	return cmd, stderr
+}
+
+// Two nights at once: the second says whose it is, and disturbs nothing.
+func TestTwoNights(t *testing.T) {
+	s := newSleep(t)
+	cmd, stderr := s.underWay()
 	o := s.night()
 	if o.code != 4 || o.stdout != "" || !strings.Contains(o.stderr, fmt.Sprintf("another night is under way, process %d", cmd.Process.Pid)) {
 		t.Errorf("exit status %d, %q, %q", o.code, o.stdout, o.stderr)
@@ -540,19 +547,7 @@ func TestUnbegunIsTold(t *testing.T) {
 // root, say.
 func TestTwoUsersNights(t *testing.T) {
 	s := newSleep(t)
-	cmd := s.child("nightly")
-	cmd.Env = append(cmd.Env, testVerdict+"=hang")
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
-	lines := bufio.NewScanner(stderr)
-	for lines.Scan() && lines.Text() != "it boots" {
-	}
+	s.underWay()
 	s.env["XDG_STATE_HOME"] = filepath.Join(s.dir, "root")
 	if o := s.night(); o.code != 4 || !strings.Contains(o.stderr, "another night is under way") {
 		t.Errorf("%+v", o)
