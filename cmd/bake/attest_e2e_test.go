@@ -173,7 +173,7 @@ func TestE2EAttest(t *testing.T) {
 	// Another seed under the same label, and a kernel argument that asks for it.
 	overwrite(t, disk, hostileSeed(t))
 	h.run(t, `mount /dev/disk/by-label/UEFI /mnt
-sed -i 's/console=ttyS0$/console=ttyS0 cloud-init=enabled ds=nocloud/' /mnt/EFI/debian/grub.cfg
+sed -i "s/ console=tty1 /&cloud-init=enabled ds=nocloud /" /mnt/EFI/debian/grub.cfg
 grep -q cloud-init=enabled /mnt/EFI/debian/grub.cfg
 umount /mnt`)
 	second := h.again(t, 2)
