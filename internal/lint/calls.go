@@ -106,9 +106,10 @@ func (w *world) checkOperands(c, in *command) {
 
 // calls are what all commands name together, so that each need not look at all others.
 type calls struct {
-	programs map[string]bool // that run
-	named    map[string]bool // words and files that are no operand of their command
-	accounts map[string]bool // that are made or taken away
+	programs map[string]bool    // that run
+	named    map[string]bool    // words and files that are no operand of their command
+	accounts map[string]bool    // that are made or taken away
+	fed      map[[2]string]bool // where a chpasswd stands, and the command whose output it reads
 }
 
 // called is read once.
@@ -116,13 +117,18 @@ func (w *world) called() *calls {
 	if w.calls != nil {
 		return w.calls
 	}
-	out := &calls{map[string]bool{}, map[string]bool{}, map[string]bool{}}
+	out := &calls{map[string]bool{}, map[string]bool{}, map[string]bool{}, map[[2]string]bool{}}
 	for i := range w.commands {
 		c := &w.commands[i]
 		in := c.inner()
 		out.programs[in.name()] = true
 		account := slices.Contains(words("adduser useradd newusers userdel deluser"), in.name())
 		read := in.operand()
+		if in.name() == "chpasswd" {
+			for _, from := range c.from {
+				out.fed[[2]string{c.at.path, from}] = true
+			}
+		}
 		for _, word := range in.words[min(1, len(in.words)):] {
 			out.accounts[word] = out.accounts[word] || account
 			out.named[word] = out.named[word] || word != read

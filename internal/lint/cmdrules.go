@@ -394,17 +394,19 @@ func (w *world) checkCommandSecrets(c *command) {
 	if in := c.inner(); in.is("docker", "login") && in.has("-p") {
 		w.report("secret-plain", c.at, "a password in a command: it is in the seed, in the process list and in cloud-init's logs")
 	}
-	if c.name() == "echo" || c.name() == "printf" {
-		for _, other := range w.commands {
-			if other.inner().name() == "chpasswd" && other.at.path == c.at.path && slices.ContainsFunc(c.words[1:], func(a string) bool { return passwordPipe.MatchString(a) }) && slices.Contains(other.from, c.name()) {
-				w.report("secret-plain", c.at, "a password stands here for everybody who reads the seed")
-				return
-			}
-		}
+	if w.speaksPassword(c) {
+		w.report("secret-plain", c.at, "a password stands here for everybody who reads the seed")
+		return
 	}
 	if c.inner().name() == "chpasswd" && passwordPipe.MatchString(c.input) && !c.inner().has("-e") {
 		w.report("secret-plain", c.at, "a password stands here for everybody who reads the seed")
 	}
+}
+
+// speaksPassword says whether a command prints a password into a chpasswd beside it.
+func (w *world) speaksPassword(c *command) bool {
+	return (c.name() == "echo" || c.name() == "printf") && slices.ContainsFunc(c.words[1:], passwordPipe.MatchString) &&
+		w.called().fed[[2]string{c.at.path, c.name()}]
 }
 
 func (w *world) checkRuncmd(c, in *command) {
