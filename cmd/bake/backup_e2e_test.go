@@ -176,62 +176,22 @@ func (c *circle) asBackup(t *testing.T, address string, command ...string) *exec
 	return cmd
 }
 
-// TestE2EBackup: state out, hypervisor wiped, machine from scratch with that state.
+// TestE2EBackup: state out, hypervisor wiped, machine from scratch with that state. It is
+// the real gateway's, too, which takes minutes to be ready when it is emulated, twice:
+// BAKE_E2E_SHORT leaves it at the stand-in's.
 func TestE2EBackup(t *testing.T) {
-	c := newCircle(t, "1GiB", "")
-	c.image(t)
-	c.fullCircle(t, c.do(t, 0, "up", "--generation", "latest").Addresses[0], "/var/lib/keeper", "keeper", "none")
-}
-
-// TestFullBackup is the same with the real gateway, whose state it is, too. Then it moves
-// to another generation, and with its newest backup into a machine that is thrown away.
-func TestFullBackup(t *testing.T) {
-	c := newCircle(t, "4GiB", "  - service-hardening\n  - openclaw\n")
-	c.image(t)
-	address := c.do(t, 0, "up", "--generation", "latest").Addresses[0]
-	c.ssh(t, address, "sudo /usr/local/lib/bake/restore ready 1500")
-	c.fullCircle(t, address, "/var/lib/openclaw", "openclaw", "ready")
-	file := filepath.Join(c.config, "hosts/zap.yaml")
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
+	dir, user, gateway := "/var/lib/keeper", "keeper", "none"
+	var c *circle
+	var address string
+	if os.Getenv("BAKE_E2E_SHORT") == "" {
+		dir, user, gateway = "/var/lib/openclaw", "openclaw", "ready"
+		c, address = gatewayCircle(t)
+	} else {
+		c = newCircle(t, "1GiB", "")
+		c.image(t)
+		address = c.do(t, 0, "up", "--generation", "latest").Addresses[0]
 	}
-	c.write(t, "hosts/zap.yaml", string(text)+"  - sysctl: {swappiness: 20}\n")
-	const kept = "sudo sh -c 'cat /etc/ssh/ssh_host_ed25519_key.pub; cd /var/lib/openclaw/ours && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum'"
-	before := c.ssh(t, c.do(t, 0, "up", "--generation", "latest").Addresses[0], kept)
-	next := c.do(t, 0, "deploy", "--generation", c.image(t))
-	address = next.Addresses[0]
-	c.ssh(t, address, "sudo /usr/local/lib/bake/restore ready 1500")
-	if after := c.ssh(t, address, "cat /proc/sys/vm/swappiness; "+kept); !next.Attested || after != "20\n"+before {
-		t.Errorf("%+v, before\n%s\nafter\n%s", next, before, after)
-	}
-	c.in(t, 0, "drill", "--host", "zap", "--generation", "latest", "--deadline", "45m")
-	c.in(t, 0, "drill", "--host", "zap", "--max-age", "8d")
-}
-
-func (c *circle) fullCircle(t *testing.T, address, dir, user, gateway string) {
-	c.in(t, 0, "backup", "init", "--host", "zap")
-	program := base64.StdEncoding.EncodeToString([]byte(fullState))
-	c.ssh(t, address, "sudo install -d -o "+user+" -g "+user+" -m 0700 "+dir+"/ours && echo "+program+" | base64 -d | sudo -u "+user+" python3 - "+dir+"/ours && sudo rm "+dir+"/ours/state/only-looks.sqlite "+dir+"/ours/state/only-looks.sqlite-wal") // which would be exit status 7
-	const rows = `sudo -u keeper python3 -c 'import sqlite3; print(sqlite3.connect("/var/lib/keeper/state/openclaw.sqlite").execute("SELECT max(n) FROM t").fetchone()[0])'`
-	number := func(text string) int {
-		t.Helper()
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	asked := number(c.ssh(t, address, "until sudo test -s /var/lib/keeper/state/second; do sleep 1; done; sudo cat /var/lib/keeper/state/second"))
-	c.in(t, 0, "backup", "--host", "zap")
-	before := c.receive(t, address)
-	if asked == 0 || before.Method != "frozen" {
-		t.Errorf("%d rows, %s", asked, before.Method)
-	}
-	t.Logf("the services stood still for %s", before.Thawed.Sub(before.Frozen))
-	if got := c.ssh(t, address, "systemctl show -P FreezerState keeper.service; sudo ls -A /var/lib/bake/state | xargs"); got != "running\ndirs host lost+found ssh" {
-		t.Errorf("it has left %s", got)
-	}
+	asked, before := c.save(t, address, dir, user)
 	known, err := os.ReadFile(filepath.Join(c.out, "zap", "known_hosts"))
 	if err != nil {
 		t.Fatal(err)
@@ -259,7 +219,8 @@ func (c *circle) fullCircle(t *testing.T, address, dir, user, gateway string) {
 	if diff := differences(before, after, strings.TrimPrefix(dir, "/")+"/ours/workspace/"); diff != "" {
 		t.Error(diff)
 	}
-	if n := number(c.ssh(t, address, rows)); n < asked {
+	const rows = `sudo -u keeper python3 -c 'import sqlite3; print(sqlite3.connect("/var/lib/keeper/state/openclaw.sqlite").execute("SELECT max(n) FROM t").fetchone()[0])'`
+	if n := asNumber(t, c.ssh(t, address, rows)); n < asked {
 		t.Errorf("%d rows were acknowledged, %d are there", asked, n)
 	}
 	if again, err := os.ReadFile(filepath.Join(c.out, "zap", "known_hosts")); err != nil || keysOf(again) != keysOf(known) {
@@ -268,6 +229,74 @@ func (c *circle) fullCircle(t *testing.T, address, dir, user, gateway string) {
 	if got := c.ssh(t, address, "sudo stat -c '%U %a' "+dir+"; sudo find "+dir+" -name '*-wal' -o -name '*-shm' | grep -v keeper | wc -l"); !strings.HasPrefix(got, user+" 700") {
 		t.Error(got)
 	}
+}
+
+// gatewayCircle has a gateway that is ready.
+func gatewayCircle(t *testing.T) (c *circle, address string) {
+	t.Helper()
+	c = newCircle(t, "4GiB", "  - service-hardening\n  - openclaw\n")
+	c.image(t)
+	address = c.do(t, 0, "up", "--generation", "latest").Addresses[0]
+	c.ready(t, address)
+	return c, address
+}
+
+// ready waits until the gateway says that it is.
+func (c *circle) ready(t *testing.T, address string) {
+	t.Helper()
+	c.ssh(t, address, "sudo /usr/local/lib/bake/restore ready 1500")
+}
+
+// TestFullBackup moves the real gateway to another generation, and with its newest backup
+// into a machine that is thrown away.
+func TestFullBackup(t *testing.T) {
+	c, address := gatewayCircle(t)
+	c.save(t, address, "/var/lib/openclaw", "openclaw")
+	file := filepath.Join(c.config, "hosts/zap.yaml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.write(t, "hosts/zap.yaml", string(text)+"  - sysctl: {swappiness: 20}\n")
+	const kept = "sudo sh -c 'cat /etc/ssh/ssh_host_ed25519_key.pub; cd /var/lib/openclaw/ours && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum'"
+	before := c.ssh(t, address, kept)
+	next := c.do(t, 0, "deploy", "--generation", c.image(t))
+	address = next.Addresses[0]
+	c.ready(t, address)
+	if after := c.ssh(t, address, "cat /proc/sys/vm/swappiness; "+kept); !next.Attested || after != "20\n"+before {
+		t.Errorf("%+v, before\n%s\nafter\n%s", next, before, after)
+	}
+	c.in(t, 0, "drill", "--host", "zap", "--generation", "latest", "--deadline", "45m")
+	c.in(t, 0, "drill", "--host", "zap", "--max-age", "8d")
+}
+
+// save writes state of every kind, makes a backup of it, and returns how many rows the
+// stand-in had acknowledged before, and what there was in the end.
+func (c *circle) save(t *testing.T, address, dir, user string) (asked int, kept archive.Manifest) {
+	t.Helper()
+	c.in(t, 0, "backup", "init", "--host", "zap")
+	program := base64.StdEncoding.EncodeToString([]byte(fullState))
+	c.ssh(t, address, "sudo install -d -o "+user+" -g "+user+" -m 0700 "+dir+"/ours && echo "+program+" | base64 -d | sudo -u "+user+" python3 - "+dir+"/ours && sudo rm "+dir+"/ours/state/only-looks.sqlite "+dir+"/ours/state/only-looks.sqlite-wal") // which would be exit status 7
+	asked = asNumber(t, c.ssh(t, address, "until sudo test -s /var/lib/keeper/state/second; do sleep 1; done; sudo cat /var/lib/keeper/state/second"))
+	c.in(t, 0, "backup", "--host", "zap")
+	kept = c.receive(t, address)
+	if asked == 0 || kept.Method != "frozen" {
+		t.Errorf("%d rows, %s", asked, kept.Method)
+	}
+	t.Logf("the services stood still for %s", kept.Thawed.Sub(kept.Frozen))
+	if got := c.ssh(t, address, "systemctl show -P FreezerState keeper.service; sudo ls -A /var/lib/bake/state | xargs"); got != "running\ndirs host lost+found ssh" {
+		t.Errorf("it has left %s", got)
+	}
+	return asked, kept
+}
+
+func asNumber(t *testing.T, text string) int {
+	t.Helper()
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // keysOf are the keys of a known_hosts, without names.
