@@ -13,8 +13,9 @@ import (
 
 // The firmware kinds of Spec.
 const (
-	uefi       = "uefi"
-	uefiSecure = "uefi-secure"
+	firmwareAuto = "auto"
+	uefi         = "uefi"
+	uefiSecure   = "uefi-secure"
 )
 
 // firmwareDirs is where distributions describe their firmware for QEMU
@@ -71,6 +72,20 @@ func findFirmware(b board, kind string, dirs []string) (firmware, error) {
 		name = "UEFI firmware for QEMU with secure boot and enrolled keys (" + b.target + ")"
 	}
 	return firmware{}, &tool.MissingError{Name: name, Package: b.firmware}
+}
+
+// findFirmware returns the firmware of a machine, whose kind it decides where that is left
+// to it.
+func (s Spec) findFirmware(b board, dirs []string) (firmware, error) {
+	if s.Firmware != firmwareAuto {
+		return findFirmware(b, s.Firmware, dirs)
+	}
+	if s.Accel == kvm {
+		if firm, err := findFirmware(b, uefiSecure, dirs); err == nil {
+			return firm, nil
+		}
+	}
+	return findFirmware(b, uefi, dirs)
 }
 
 func (d *descriptor) suits(b board, kind string) bool {

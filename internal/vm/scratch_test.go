@@ -138,6 +138,29 @@ func TestFindFirmware(t *testing.T) {
 			}
 		})
 	}
+	// Where it is left to the machine it is the secure one, with KVM, if that is there.
+	for _, test := range []struct {
+		accel, text string
+		secure      bool
+	}{
+		{kvm, secure, true},
+		{tcg, secure, false},
+		{kvm, `"secure-boot"`, false},
+	} {
+		dir := t.TempDir()
+		for name, features := range map[string]string{"10-secure.json": test.text, "20-plain.json": ""} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(describe("flash", code, "pc-q35-*", features)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		firm, err := Spec{Accel: test.accel, Firmware: firmwareAuto}.findFirmware(boards[amd64], []string{dir})
+		if err != nil || firm.secure != test.secure {
+			t.Errorf("%s, %s: %+v, %v", test.accel, test.text, firm, err)
+		}
+		if firm, err = (Spec{Accel: kvm, Firmware: uefi}).findFirmware(boards[amd64], []string{dir}); err != nil || firm.secure {
+			t.Errorf("plain was asked for: %+v, %v", firm, err)
+		}
+	}
 	// That of one processor is none for the other.
 	both := t.TempDir()
 	other := filepath.Join(both, "other")

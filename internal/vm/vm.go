@@ -105,7 +105,7 @@ type Spec struct {
 	State    int64  // bytes of an empty state disk that goes away with the machine; 0 for none
 	Arch     string // "amd64" or "arm64"; "" is amd64
 	Accel    string // "kvm" or "tcg", as Accelerator found
-	Firmware string // "uefi" or "uefi-secure" (Microsoft's keys enrolled)
+	Firmware string // "uefi", "uefi-secure" (Microsoft's keys enrolled), or "auto": that with KVM, where it is installed
 	VCPUs    int    // at least 1
 	Memory   int64  // bytes, at least 128 MiB; a fraction of a MiB is cut off
 	MAC      string // of the first network card; "" leaves it to QEMU
@@ -199,7 +199,7 @@ func start(ctx context.Context, tools tool.Box, spec Spec) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	firm, err := findFirmware(board, spec.Firmware, firmwareDirs)
+	firm, err := spec.findFirmware(board, firmwareDirs)
 	if err != nil {
 		return nil, err
 	}
