@@ -42,6 +42,11 @@
 // is there, and secure boot without its keys in it is none. That it has yet to be made anew is
 // in the mark, until a generation has attested.
 //
+// 2026-11: what machine.firmware: auto and machine.tpm: auto become is decided each time that
+// a generation is defined, also when it is put back. A machine that is up keeps what it has:
+// secure boot or a TPM that came with a package of the hypervisor's, or went with it, would
+// otherwise be a restart that nobody has asked for.
+//
 // 2026-11: the verdict is what the machine says on its console, as bake status
 // reads it. Somebody who is root in it can say anything there; a deploy asks
 // whether the machine has become what was baked, not whether it has been taken over.
@@ -66,6 +71,7 @@ import (
 type Place interface {
 	Find(host string) (*hypervisor.Machine, error)
 	Check(xml string) error
+	Abilities(arch string) (domain.Abilities, error)
 	Define(xml string) error
 	Start(host string, fresh bool) error
 	Kill(host string) error

@@ -231,17 +231,16 @@ func (d *Deployment) disk() error {
 // the firmware's variables of a domain, and those of another firmware, without the keys of
 // secure boot, would silently do.
 func (d *Deployment) define(text []byte, mark domain.Mark) (domain.Mark, error) {
-	m, err := d.At.Find(d.Host.Name)
-	if err == nil && m != nil {
-		same, err := domain.SameFirmware(string(text), m.XML)
-		if err != nil {
-			return mark, err
-		}
-		mark.Fresh = m.Fresh || !same
-	}
-	var fit string
+	fit, mark, err := d.fit(text, mark)
+	var m *hypervisor.Machine
 	if err == nil {
-		fit, err = domain.Fit(text, mark, d.Host.Emulated)
+		m, err = d.At.Find(d.Host.Name)
+	}
+	if err == nil && m != nil {
+		fit, mark, err = freshened(fit, mark, m)
+	}
+	if err == nil {
+		err = d.sayChoice(text, mark)
 	}
 	if err == nil && d.DryRun {
 		err = d.sayChanges(m, fit)
@@ -250,6 +249,18 @@ func (d *Deployment) define(text []byte, mark domain.Mark) (domain.Mark, error) 
 		return mark, err
 	}
 	return mark, d.step("defining generation "+mark.Generation, func() error { return d.At.Define(fit) })
+}
+
+// freshened has a mark, and the XML that it is in, say whether the machine that is there has
+// other firmware. What counts is what was made of the two, and not what was baked.
+func freshened(fit string, mark domain.Mark, m *hypervisor.Machine) (string, domain.Mark, error) {
+	same, err := domain.SameFirmware(fit, m.XML)
+	if err != nil {
+		return fit, mark, err
+	}
+	mark.Fresh = m.Fresh || !same
+	fit, err = domain.Remark(fit, mark)
+	return fit, mark, err
 }
 
 // sayChanges says what XML would change of the domain that is there, nil for none.

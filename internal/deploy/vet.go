@@ -62,7 +62,7 @@ func (d *Deployment) vet(m *hypervisor.Machine, generation string, text []byte) 
 			return err
 		}
 	}
-	fit, err := domain.Fit(text, domain.Mark{Host: d.Host.Name, Generation: generation}, d.Host.Emulated)
+	fit, _, err := d.fit(text, domain.Mark{Host: d.Host.Name, Generation: generation})
 	if err == nil {
 		err = d.At.Check(fit)
 	}

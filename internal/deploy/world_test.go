@@ -30,6 +30,10 @@ type memory struct {
 	used      map[string]int  // root disks and how often they were started
 	variables string          // of the firmware
 	unsafe    []string        // generations that were started with those of another firmware
+	anew      int             // starts with variables that were made anew
+	can       domain.Abilities
+	refuses   string // in XML that cannot be run, "" for nothing
+	asked     int    // how often it was asked what it can
 	starts    int
 	copies    int
 	auto      bool
@@ -49,7 +53,7 @@ func newMemory() *memory {
 
 var errBroken = errors.New("it is broken")
 
-func (m *memory) can(what string) error {
+func (m *memory) fail(what string) error {
 	if m.fails == what {
 		return errBroken
 	}
@@ -65,10 +69,23 @@ func (m *memory) Find(string) (*hypervisor.Machine, error) {
 	return &found, nil
 }
 
-func (m *memory) Check(string) error { return m.can("check") }
+func (m *memory) Check(text string) error {
+	if m.refuses != "" && strings.Contains(text, m.refuses) {
+		return &hypervisor.LackError{Text: "it has no " + m.refuses}
+	}
+	return m.fail("check")
+}
+
+func (m *memory) Abilities(arch string) (domain.Abilities, error) {
+	m.asked++
+	if arch != "x86_64" {
+		return domain.Abilities{}, errors.New("it has no " + arch)
+	}
+	return m.can, m.fail("abilities")
+}
 
 func (m *memory) Define(text string) error {
-	if err := m.can("define"); err != nil {
+	if err := m.fail("define"); err != nil {
 		return err
 	}
 	mark, ok, err := domain.ReadMark(text)
@@ -84,10 +101,13 @@ func (m *memory) Define(text string) error {
 
 func (m *memory) Start(_ string, fresh bool) error {
 	secure := fmt.Sprintf("secure boot: %v", strings.Contains(m.machine.XML, secureBoot))
+	if fresh {
+		m.anew++
+	}
 	if m.variables == "" || fresh { // libvirt keeps them otherwise
 		m.variables = secure
 	}
-	if err := m.can("start"); err != nil {
+	if err := m.fail("start"); err != nil {
 		return err
 	}
 	if m.variables != secure {
@@ -115,7 +135,7 @@ func (m *memory) Start(_ string, fresh bool) error {
 func (m *memory) Kill(string) error { m.machine.Running = false; return nil }
 
 func (m *memory) Shutdown(ctx context.Context, _ string) error {
-	if err := m.can("shutdown"); err != nil {
+	if err := m.fail("shutdown"); err != nil {
 		return err
 	}
 	if m.pressed != nil {
@@ -136,16 +156,16 @@ func (m *memory) Undefine(string) error {
 func (m *memory) SetMark(_ string, mark domain.Mark) error { m.machine.Mark = mark; return nil }
 
 func (m *memory) SetAutostart(_ string, on bool) error {
-	if err := m.can("autostart"); err != nil {
+	if err := m.fail("autostart"); err != nil {
 		return err
 	}
 	m.auto = on
 	return nil
 }
 
-func (m *memory) CheckNetwork(string) error { return m.can("network") }
+func (m *memory) CheckNetwork(string) error { return m.fail("network") }
 
-func (m *memory) CheckFilter(string) error { return m.can("filter") }
+func (m *memory) CheckFilter(string) error { return m.fail("filter") }
 
 func (m *memory) Has(name string) (bool, error) {
 	_, ok := m.files[name+whole]
@@ -168,7 +188,7 @@ func (m *memory) Written(name string) (int64, error) {
 }
 
 func (m *memory) Put(_ context.Context, name string, from io.Reader, size int64, _ func(int64)) error {
-	if err := m.can("put " + path.Base(name)); err != nil {
+	if err := m.fail("put " + path.Base(name)); err != nil {
 		return err
 	}
 	data, err := io.ReadAll(from)
@@ -180,7 +200,7 @@ func (m *memory) Put(_ context.Context, name string, from io.Reader, size int64,
 }
 
 func (m *memory) Copy(from, to, _ string) error {
-	if err := m.can("copy"); err != nil {
+	if err := m.fail("copy"); err != nil {
 		return err
 	}
 	m.copies++
@@ -189,7 +209,7 @@ func (m *memory) Copy(from, to, _ string) error {
 }
 
 func (m *memory) Reserved(l hypervisor.Lease) (bool, error) {
-	return m.lease == l.Address.String(), m.can("reserved")
+	return m.lease == l.Address.String(), m.fail("reserved")
 }
 
 func (m *memory) Reserve(l hypervisor.Lease) error {
@@ -229,7 +249,7 @@ func (m *memory) RemoveDir(dir string) error {
 }
 
 func (m *memory) MakeDisk(name string, size int64) (bool, error) {
-	if err := m.can("disk"); err != nil {
+	if err := m.fail("disk"); err != nil {
 		return false, err
 	}
 	if m.machine != nil && m.machine.Running {
@@ -243,10 +263,21 @@ func (m *memory) MakeDisk(name string, size int64) (bool, error) {
 // secureBoot is in the XML of a generation that has it.
 const secureBoot = `<feature enabled="yes" name="secure-boot"></feature>`
 
+// leaving is a generation that leaves secure boot and a TPM to its hypervisor.
+func leaving(g Generation) Generation {
+	mark := domain.Mark{Host: "zap", Generation: g.Name, Secure: domain.Auto, TPM: domain.Auto}
+	return g.with(`<metadata>` + mark.String() + `</metadata><os firmware="efi"><type arch="x86_64">hvm</type></os>`)
+}
+
 // secured is a generation with secure boot.
 func secured(g Generation) Generation {
-	firmware := []byte(`<uuid>` + domain.UUID("zap") + `</uuid><os firmware="efi"><type>hvm</type><firmware>` + secureBoot + `</firmware></os>`)
-	g.XML = bytes.Replace(g.XML, []byte(`<uuid>`+domain.UUID("zap")+`</uuid>`), firmware, 1)
+	return g.with(`<os firmware="efi"><type>hvm</type><firmware>` + secureBoot + `</firmware></os>`)
+}
+
+// with is a generation with more in its XML.
+func (g Generation) with(more string) Generation {
+	uuid := `<uuid>` + domain.UUID("zap") + `</uuid>`
+	g.XML = bytes.Replace(g.XML, []byte(uuid), []byte(uuid+more), 1)
 	for _, f := range g.Files {
 		if f.Name == "domain.xml" {
 			if err := os.WriteFile(f.Path, g.XML, 0o600); err != nil {

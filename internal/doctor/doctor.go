@@ -92,7 +92,7 @@ var (
 const (
 	withPackages = "hosts whose layers need packages"
 	withGateway  = "hosts with the layer openclaw"
-	withTPM      = "hosts with machine.tpm"
+	withTPM      = "hosts with tpm: true"
 	withShare    = "hosts with the layer virtiofs, on their hypervisor"
 	withTree     = "copies in a directory"
 	withSecure   = "hosts with firmware: uefi-secure"

@@ -26,15 +26,19 @@ func yesNo(b bool) string {
 }
 
 func osOf(m host.Machine) *libvirtxml.DomainOS {
-	secure := yesNo(m.Firmware == host.UEFISecure)
 	return &libvirtxml.DomainOS{
-		Type:     typeOf(m),
-		Firmware: "efi",
-		FirmwareInfo: &libvirtxml.DomainOSFirmwareInfo{Features: []libvirtxml.DomainOSFirmwareFeature{
-			{Enabled: secure, Name: "enrolled-keys"},
-			{Enabled: secure, Name: "secure-boot"},
-		}},
+		Type:         typeOf(m),
+		Firmware:     "efi",
+		FirmwareInfo: firmwareOf(m.Firmware == host.UEFISecure),
 	}
+}
+
+// firmwareOf has the features of UEFI with secure boot, or of UEFI without.
+func firmwareOf(secure bool) *libvirtxml.DomainOSFirmwareInfo {
+	return &libvirtxml.DomainOSFirmwareInfo{Features: []libvirtxml.DomainOSFirmwareFeature{
+		{Enabled: yesNo(secure), Name: "enrolled-keys"},
+		{Enabled: yesNo(secure), Name: "secure-boot"},
+	}}
 }
 
 // typeOf is the machine that QEMU makes, as libvirt calls it.
@@ -66,8 +70,6 @@ func pmOf(m host.Machine) *libvirtxml.DomainPM {
 	}
 }
 
-// featuresOf has SMM with secure boot only, which is what keeps the guest from
-// writing the firmware's variables itself.
 func featuresOf(m host.Machine) *libvirtxml.DomainFeatureList {
 	if m.Arch == host.ARM64 {
 		return &libvirtxml.DomainFeatureList{ACPI: &libvirtxml.DomainFeature{}}
@@ -78,10 +80,14 @@ func featuresOf(m host.Machine) *libvirtxml.DomainFeatureList {
 		VMPort: &libvirtxml.DomainFeatureState{State: off},
 	}
 	if m.Firmware == host.UEFISecure {
-		f.SMM = &libvirtxml.DomainFeatureSMM{State: on}
+		f.SMM = guardOf()
 	}
 	return f
 }
+
+// guardOf is what a PC has with secure boot only: SMM keeps the guest from writing the
+// firmware's variables itself.
+func guardOf() *libvirtxml.DomainFeatureSMM { return &libvirtxml.DomainFeatureSMM{State: on} }
 
 func clockOf(m host.Machine) *libvirtxml.DomainClock {
 	if m.Arch == host.ARM64 { // which has one timer

@@ -39,13 +39,18 @@ func Diff(wanted, found string) ([]Difference, error) {
 }
 
 // Edited names what of a generation's XML is not so in the domain that was defined of
-// it, with or without KVM: somebody has edited that, or the generation.
+// it, with or without KVM, and with what the mark says it got of what it left to the
+// hypervisor: somebody has edited that, or the generation.
 func Edited(generation []byte, mark Mark, defined string) ([]Difference, error) {
 	found, err := readTree(defined)
 	if err != nil {
 		return nil, err
 	}
-	fit, err := Fit(generation, mark, found.part("type") == "qemu")
+	wants, _, err := ReadMark(string(generation))
+	if err != nil {
+		return nil, err
+	}
+	fit, err := fitted(generation, wants, mark, found.part("type") == "qemu")
 	if err != nil {
 		return nil, err
 	}

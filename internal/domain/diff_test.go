@@ -1,6 +1,7 @@
 package domain
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 
@@ -68,7 +69,7 @@ func TestEdited(t *testing.T) {
 	text := render(t, zap())
 	mark := Mark{Host: "zap", Generation: generation}
 	for _, emulated := range []bool{false, true} {
-		defined, err := Fit(text, mark, emulated)
+		defined, _, err := Fit(text, mark, Abilities{Emulated: emulated})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,5 +84,51 @@ func TestEdited(t *testing.T) {
 	}
 	if _, err := Edited(text, Mark{Host: "zip", Generation: generation}, string(text)); err == nil {
 		t.Error("another host's was taken")
+	}
+}
+
+// TestEditedChoice: of what a machine has got, because its hypervisor had it, is seen that
+// somebody has taken it away; and that somebody has given it what it has not got.
+func TestEditedChoice(t *testing.T) {
+	text := render(t, hosts()["auto"])
+	remove := regexp.MustCompile(`(?s)<tpm .*</tpm>`).ReplaceAllString
+	const tpm = `<tpm model="tpm-crb"><backend type="emulator" version="2.0"></backend></tpm>`
+	for name, test := range map[string]struct {
+		can  Abilities
+		edit func(string) string
+		want []Difference
+	}{
+		"both, as they were":  {Abilities{SecureBoot: true, TPM: true}, nil, nil},
+		"secure boot alone":   {Abilities{SecureBoot: true}, nil, nil},
+		"a TPM alone":         {Abilities{TPM: true}, nil, nil},
+		"none":                {Abilities{}, nil, nil},
+		"emulated":            {Abilities{Emulated: true, SecureBoot: true, TPM: true}, nil, nil},
+		"no TPM any more":     {Abilities{SecureBoot: true, TPM: true}, func(s string) string { return remove(s, "") }, []Difference{{"devices/tpm", present, absent}}},
+		"a TPM of somebody's": {Abilities{SecureBoot: true}, func(s string) string { return strings.Replace(s, "<devices>", "<devices>"+tpm, 1) }, []Difference{{"devices/tpm", absent, present}}},
+		"no secure boot": {Abilities{SecureBoot: true, TPM: true}, func(s string) string {
+			return strings.Replace(s, `"yes" name="secure-boot"`, `"no" name="secure-boot"`, 1)
+		}, []Difference{{"os/firmware/feature[secure-boot]@enabled", yes, no}}},
+		"no keys": {Abilities{SecureBoot: true}, func(s string) string {
+			return strings.Replace(s, `"yes" name="enrolled-keys"`, `"no" name="enrolled-keys"`, 1)
+		}, []Difference{{"os/firmware/feature[enrolled-keys]@enabled", yes, no}}},
+		"variables for all": {Abilities{SecureBoot: true}, func(s string) string { return strings.Replace(s, `<smm state="on">`, `<smm state="off">`, 1) }, []Difference{{"features/smm@state", on, off}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			defined, mark, err := Fit(text, Mark{Host: "zap", Generation: generation}, test.can)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.edit != nil {
+				edited := test.edit(defined)
+				if edited == defined {
+					t.Fatal("nothing was edited")
+				}
+				defined = edited
+			}
+			got, err := Edited(text, mark, defined)
+			if diff := cmp.Diff(test.want, got); diff != "" || err != nil {
+				t.Errorf("%v\n%s", err, diff)
+			}
+		})
 	}
 }

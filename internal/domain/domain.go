@@ -52,9 +52,15 @@
 // 2026-11: cache=none io=native for root and state disk, not io=io_uring: hardened
 // hypervisors switch io_uring off (kernel.io_uring_disabled, SELinux, seccomp)
 // and QEMU then does not start at all. The XML is rendered without seeing the
-// hypervisor, so it takes what runs on all of them. Would change if the XML were
-// rendered from the hypervisor's domain capabilities. Both need O_DIRECT, which
+// hypervisor, so it takes what runs on all of them; that io_uring is forbidden there
+// its domain capabilities do not say, which Fit goes by. Both need O_DIRECT, which
 // an images directory on an old tmpfs does not have.
+//
+// 2026-11: what machine.firmware: auto and machine.tpm: auto leave to the hypervisor is in
+// the rendered XML as a wish in the mark, and that XML is the plain machine: it is valid and
+// can be used by hand, and the same host file gives the same bytes. Fit grants the wish, for
+// it is where bake sees the hypervisor, and writes what it has granted into the mark: that a
+// TPM has been taken away since would otherwise look as if there had never been one.
 //
 // 2026-11: the console log is truncated at each start (append=off): a verdict
 // line in it is then from this boot, not from an earlier and better one.
@@ -128,7 +134,7 @@ func XML(h *host.Host, generation string) ([]byte, error) {
 		UUID:          uuidOf(h.Name),
 		Title:         h.Name + " " + generation,
 		Description:   "Host " + h.Name + ", generation " + generation + ", made by bake.",
-		Metadata:      &libvirtxml.DomainMetadata{XML: "\n    " + Mark{Host: h.Name, Generation: generation}.String() + "\n  "},
+		Metadata:      metadataOf(Mark{Host: h.Name, Generation: generation, Secure: wanted(h.Machine.Firmware == host.FirmwareAuto), TPM: wanted(h.Machine.TPM == host.TPMAuto)}),
 		Memory:        &libvirtxml.DomainMemory{Value: uint(h.Machine.Memory), Unit: "b"},
 		VCPU:          &libvirtxml.DomainVCPU{Placement: "static", Value: uint(h.Machine.VCPUs)},
 		IOThreads:     rootThread,
@@ -163,8 +169,10 @@ func vet(h *host.Host, generation string) error {
 		return fmt.Errorf("%d virtual processors", h.Machine.VCPUs)
 	case h.Machine.Memory < 1<<20:
 		return fmt.Errorf("%d bytes of memory", h.Machine.Memory)
-	case h.Machine.Firmware != host.UEFI && h.Machine.Firmware != host.UEFISecure:
-		return fmt.Errorf("firmware %q is neither %q nor %q", h.Machine.Firmware, host.UEFI, host.UEFISecure)
+	case h.Machine.Firmware != host.FirmwareAuto && h.Machine.Firmware != host.UEFI && h.Machine.Firmware != host.UEFISecure:
+		return fmt.Errorf("firmware %q is none of %q, %q and %q", h.Machine.Firmware, host.FirmwareAuto, host.UEFI, host.UEFISecure)
+	case h.Machine.TPM != host.TPMAuto && h.Machine.TPM != host.TPMOn && h.Machine.TPM != host.TPMOff:
+		return fmt.Errorf("TPM %q is none of %q, %q and %q", h.Machine.TPM, host.TPMAuto, host.TPMOn, host.TPMOff)
 	case !path.IsAbs(h.Machine.ImagesPath) || path.Clean(h.Machine.ImagesPath) != h.Machine.ImagesPath:
 		return fmt.Errorf("images directory %q is not a clean absolute path", h.Machine.ImagesPath)
 	case strings.ContainsFunc(h.Machine.ImagesPath, isControl):

@@ -27,7 +27,7 @@ func zap() *host.Host {
 		Name: "zap",
 		Machine: host.Machine{
 			Arch: host.AMD64, VCPUs: 2, Memory: 3 << 30, Disk: 60 << 30, Agent: true, Balloon: true,
-			Firmware: host.UEFISecure, TPM: true, ImagesPath: "/var/lib/libvirt/images/bake",
+			Firmware: host.UEFISecure, TPM: host.TPMOn, ImagesPath: "/var/lib/libvirt/images/bake",
 		},
 		Network: host.Network{
 			MAC: "52:54:00:12:34:56", DHCP: true, Isolated: true, Attach: host.Attach{Network: "default"},
@@ -38,7 +38,7 @@ func zap() *host.Host {
 // hosts is every kind of machine: all of them are golden and go to the judge.
 func hosts() map[string]*host.Host {
 	secure, plain := zap(), zap()
-	plain.Machine.Firmware, plain.Machine.TPM = host.UEFI, false
+	plain.Machine.Firmware, plain.Machine.TPM = host.UEFI, host.TPMOff
 	plain.Network.Attach, plain.Network.Isolated = host.Attach{Bridge: "br0"}, false
 	odd := zap()
 	odd.Machine.Memory = 1_500_000_000
@@ -63,7 +63,15 @@ func hosts() map[string]*host.Host {
 	extra.Network.Filter, extra.Network.DHCP = "clean-traffic", false
 	extra.Network.Addresses = []netip.Prefix{netip.MustParsePrefix("192.0.2.9/24"), netip.MustParsePrefix("2001:db8::9/64")}
 	extra.Layers = []layer.Rendered{{Name: "a", Shares: []layer.Share{{Dir: "/srv/zap", Tag: "workspace"}}}}
-	return map[string]*host.Host{"arm64": arm, "extra": extra, "state": state, "offline": offline, "secure": secure, "plain": plain, "odd": odd, "shares": shares, "secrets": secrets}
+	auto := wanting(host.FirmwareAuto, host.TPMAuto)
+	return map[string]*host.Host{"auto": auto, "arm64": arm, "extra": extra, "state": state, "offline": offline, "secure": secure, "plain": plain, "odd": odd, "shares": shares, "secrets": secrets}
+}
+
+// wanting is a host with another firmware and another TPM.
+func wanting(firmware host.Firmware, tpm host.TPM) *host.Host {
+	h := zap()
+	h.Machine.Firmware, h.Machine.TPM = firmware, tpm
+	return h
 }
 
 func render(t *testing.T, h *host.Host) []byte {
@@ -230,6 +238,7 @@ func TestRefuses(t *testing.T) {
 		"memory in MiB":   {func(h *host.Host) { h.Machine.Memory = 3072 }, "3072 bytes of memory"},
 		"no firmware":     {func(h *host.Host) { h.Machine.Firmware = "" }, "firmware"},
 		"BIOS":            {func(h *host.Host) { h.Machine.Firmware = "bios" }, `firmware "bios"`},
+		"no word of TPM":  {func(h *host.Host) { h.Machine.TPM = "" }, `TPM ""`},
 		"no directory":    {func(h *host.Host) { h.Machine.ImagesPath = "" }, "images directory"},
 		"relative":        {func(h *host.Host) { h.Machine.ImagesPath = "images" }, "images directory"},
 		"dots":            {func(h *host.Host) { h.Machine.ImagesPath = "/srv/../etc" }, "images directory"},

@@ -19,17 +19,8 @@ func addExtras(d *libvirtxml.DomainDeviceList, m host.Machine) {
 			},
 		})
 	}
-	if m.TPM {
-		model := "tpm-crb"
-		if m.Arch == host.ARM64 { // QEMU has no other there
-			model = "tpm-tis"
-		}
-		d.TPMs = []libvirtxml.DomainTPM{{
-			Model: model,
-			Backend: &libvirtxml.DomainTPMBackend{
-				Emulator: &libvirtxml.DomainTPMBackendEmulator{Version: "2.0"},
-			},
-		}}
+	if m.TPM == host.TPMOn {
+		d.TPMs = tpmOf(m.Arch == host.ARM64)
 	}
 	if m.Watchdog != "" {
 		d.Watchdogs = []libvirtxml.DomainWatchdog{{Model: "i6300esb", Action: m.Watchdog}}
@@ -40,6 +31,26 @@ func addExtras(d *libvirtxml.DomainDeviceList, m host.Machine) {
 	for _, device := range m.Devices {
 		d.Hostdevs = append(d.Hostdevs, hostDevice(device))
 	}
+}
+
+func tpmOf(isARM bool) []libvirtxml.DomainTPM {
+	return []libvirtxml.DomainTPM{{
+		Model: TPMModel(isARM),
+		Backend: &libvirtxml.DomainTPMBackend{
+			Emulator: &libvirtxml.DomainTPMBackendEmulator{Version: TPMVersion},
+		},
+	}}
+}
+
+// TPMVersion is that of a machine's TPM, which is an emulator's.
+const TPMVersion = "2.0"
+
+// TPMModel is what QEMU calls a machine's TPM.
+func TPMModel(isARM bool) string {
+	if isARM { // QEMU has no other there
+		return "tpm-tis"
+	}
+	return "tpm-crb"
 }
 
 // balloonOf gives memory back of itself: nobody has to blow it up.

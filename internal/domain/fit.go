@@ -10,14 +10,46 @@ import (
 	"libvirt.org/go/libvirtxml"
 )
 
+// Abilities are what a hypervisor can give a machine that leaves it to the hypervisor.
+type Abilities struct {
+	Emulated   bool // it has no KVM for such machines
+	SecureBoot bool // it has firmware for that, with keys
+	TPM        bool // it has swtpm
+}
+
 // Fit makes a generation's XML fit the hypervisor that is to run it: with the
 // mark, and without KVM where there is none. Under emulation the processor is
 // QEMU's greatest but for two features with which kernels have been seen to
 // panic there: cmpxchg16b (QEMU 7.2) and five-level paging.
 //
+// Secure boot and a TPM that the generation wants if they can be had it gets where the
+// hypervisor can, exactly as one that demands them; what it got is in the mark that is
+// returned. Under emulation it gets neither: without KVM QEMU's maintainers promise no
+// security at all, and SMM, which secure boot needs, is slow there.
+//
 // It refuses XML that is not of the mark's host and generation: what comes from a
 // hypervisor might define another machine, or give this one another's disks.
-func Fit(text []byte, mark Mark, emulated bool) (string, error) {
+func Fit(text []byte, mark Mark, can Abilities) (fit string, as Mark, err error) {
+	wants, _, err := ReadMark(string(text))
+	if err != nil {
+		return "", mark, err
+	}
+	mark.Secure = wants.Secure.of(can.SecureBoot && !can.Emulated)
+	mark.TPM = wants.TPM.of(can.TPM && !can.Emulated)
+	fit, err = fitted(text, wants, mark, can.Emulated)
+	return fit, mark, err
+}
+
+// of is what becomes of a wish.
+func (c Choice) of(can bool) Choice {
+	if c == Auto && can {
+		return Chosen
+	}
+	return ""
+}
+
+// fitted grants what a mark says was granted of what a generation wants.
+func fitted(text []byte, wants, mark Mark, emulated bool) (string, error) {
 	var d libvirtxml.Domain
 	if err := d.Unmarshal(string(text)); err != nil {
 		return "", fmt.Errorf("reading the XML of a domain: %w", err)
@@ -25,12 +57,48 @@ func Fit(text []byte, mark Mark, emulated bool) (string, error) {
 	if err := vetOwn(text, &d, mark); err != nil {
 		return "", fmt.Errorf("the XML of generation %s: %w", mark.Generation, err)
 	}
-	d.Metadata = &libvirtxml.DomainMetadata{XML: "\n    " + mark.String() + "\n  "}
+	d.Metadata = metadataOf(mark)
+	isARM := d.OS != nil && d.OS.Type != nil && d.OS.Type.Arch == "aarch64"
 	if emulated {
 		d.Type = "qemu"
-		d.CPU = emulatedCPU(d.OS != nil && d.OS.Type != nil && d.OS.Type.Arch == "aarch64")
+		d.CPU = emulatedCPU(isARM)
+	}
+	if wants.Secure == Auto && mark.Secure == Chosen {
+		secure(&d, isARM)
+	}
+	if wants.TPM == Auto && mark.TPM == Chosen {
+		d.Devices.TPMs = tpmOf(isARM)
 	}
 	return d.Marshal()
+}
+
+// secure gives a domain secure boot.
+func secure(d *libvirtxml.Domain, isARM bool) {
+	if d.OS == nil {
+		d.OS = &libvirtxml.DomainOS{}
+	}
+	d.OS.Firmware, d.OS.FirmwareInfo = "efi", firmwareOf(true)
+	if isARM {
+		return
+	}
+	if d.Features == nil {
+		d.Features = &libvirtxml.DomainFeatureList{}
+	}
+	d.Features.SMM = guardOf()
+}
+
+// Remark puts another mark into XML that Fit has made.
+func Remark(fit string, mark Mark) (string, error) {
+	var d libvirtxml.Domain
+	if err := d.Unmarshal(fit); err != nil {
+		return "", fmt.Errorf("reading the XML of a domain: %w", err)
+	}
+	d.Metadata = metadataOf(mark)
+	return d.Marshal()
+}
+
+func metadataOf(m Mark) *libvirtxml.DomainMetadata {
+	return &libvirtxml.DomainMetadata{XML: "\n    " + m.String() + "\n  "}
 }
 
 // emulatedCPU is the processor that throwaway machines have, too: see package vm.

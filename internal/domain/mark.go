@@ -12,7 +12,9 @@ const MarkURI = "urn:bake:domain:1"
 // who look:
 //
 //	<bake:machine xmlns:bake="urn:bake:domain:1" host="zap" generation="..."
-//	              previous="..." trying="yes" leaving="yes" fresh="yes"/>
+//	              previous="..." trying="yes" leaving="yes" fresh="yes" secure="yes" tpm="yes"/>
+//
+// libvirt keeps one element of a namespace, so that all is in this one.
 type Mark struct {
 	Host       string
 	Generation string
@@ -20,6 +22,25 @@ type Mark struct {
 	Trying     bool   // this generation has not attested since it was put there
 	Leaving    bool   // somebody has pressed its power button, and it may go off at any time
 	Fresh      bool   // what libvirt keeps of its firmware's variables is of another firmware, and is made anew until it has attested
+	Secure     Choice // of secure boot, where machine.firmware is auto
+	TPM        Choice // of a TPM, where machine.tpm is auto
+}
+
+// A Choice is what came of something that a host file leaves to the hypervisor.
+type Choice string
+
+// A generation has Auto, and the domain that was made of it Chosen where the hypervisor had
+// it; "" is that it had not, or was not asked.
+const (
+	Auto   Choice = "auto"
+	Chosen Choice = yes
+)
+
+func wanted(is bool) Choice {
+	if is {
+		return Auto
+	}
+	return ""
 }
 
 // String is the element.
@@ -43,7 +64,9 @@ func (m Mark) element(name xml.Name, space string) string {
 		Trying     string `xml:"trying,attr,omitempty"`
 		Leaving    string `xml:"leaving,attr,omitempty"`
 		Fresh      string `xml:"fresh,attr,omitempty"`
-	}{XMLName: name, Namespace: space, Host: m.Host, Generation: m.Generation, Previous: m.Previous}
+		Secure     Choice `xml:"secure,attr,omitempty"`
+		TPM        Choice `xml:"tpm,attr,omitempty"`
+	}{XMLName: name, Namespace: space, Host: m.Host, Generation: m.Generation, Previous: m.Previous, Secure: m.Secure, TPM: m.TPM}
 	if m.Trying {
 		machine.Trying = yes
 	}
@@ -72,6 +95,8 @@ func ReadMark(domain string) (Mark, bool, error) {
 				Trying     string `xml:"trying,attr"`
 				Leaving    string `xml:"leaving,attr"`
 				Fresh      string `xml:"fresh,attr"`
+				Secure     Choice `xml:"secure,attr"`
+				TPM        Choice `xml:"tpm,attr"`
 			} `xml:"urn:bake:domain:1 machine"`
 		} `xml:"metadata"`
 	}
@@ -83,5 +108,13 @@ func ReadMark(domain string) (Mark, bool, error) {
 		return Mark{}, false, nil
 	}
 	return Mark{Host: m.Host, Generation: m.Generation, Previous: m.Previous,
-		Trying: m.Trying == yes, Leaving: m.Leaving == yes, Fresh: m.Fresh == yes}, true, nil
+		Trying: m.Trying == yes, Leaving: m.Leaving == yes, Fresh: m.Fresh == yes, Secure: m.Secure.known(), TPM: m.TPM.known()}, true, nil
+}
+
+// known is a choice that bake would write.
+func (c Choice) known() Choice {
+	if c != Auto && c != Chosen {
+		return ""
+	}
+	return c
 }

@@ -57,6 +57,7 @@ func TestSkeleton(t *testing.T) {
 		`<memballoon model="none">`:                      func(h *host.Host) { h.Machine.Balloon = false },
 		`<hostdev mode="subsystem" type="pci"`:           func(h *host.Host) { h.Machine.Devices = []host.Device{{PCI: "0000:65:00.0"}} },
 		`<feature enabled="no" name="secure-boot">`:      func(h *host.Host) { h.Machine.Firmware = host.UEFI },
+		` secure="auto" tpm="auto">`:                     func(h *host.Host) { h.Machine.Firmware, h.Machine.TPM = host.FirmwareAuto, host.TPMAuto },
 		`<source dev="/dev/sdb">`:                        func(h *host.Host) { h.Machine.Disks = []host.Disk{{Name: "x", Path: "/dev/sdb", Format: "raw"}} },
 		`<type arch="aarch64" machine="virt">hvm</type>`: func(h *host.Host) { h.Machine.Arch = host.ARM64 },
 	} {

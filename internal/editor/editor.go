@@ -103,13 +103,31 @@ func ofKey(key host.Key) Schema {
 	case word == "list":
 		return scalar(s, "array")
 	case choice.MatchString(key.Form):
-		s = scalar(s, "string")
-		s["enum"] = strings.FieldsFunc(strings.ReplaceAll(key.Form, " or ", ","), func(r rune) bool { return r == ',' || r == ' ' })
-		return s
+		return oneOf(s, strings.FieldsFunc(strings.ReplaceAll(key.Form, " or ", ","), func(r rune) bool { return r == ',' || r == ' ' }))
 	case word == "size":
 		return scalar(s, "string", "integer")
 	}
 	return scalar(s, "string")
+}
+
+// oneOf has true and false among words be what YAML takes them for.
+func oneOf(s Schema, words []string) Schema {
+	if !slices.Contains(words, "true") {
+		s = scalar(s, "string")
+		s["enum"] = words
+		return s
+	}
+	s = scalar(s, "string", "boolean")
+	var values []any
+	for _, word := range words {
+		if isTrue, err := strconv.ParseBool(word); err == nil {
+			values = append(values, isTrue)
+		} else {
+			values = append(values, word)
+		}
+	}
+	s["enum"] = values
+	return s
 }
 
 // scalar takes away what only a map has.

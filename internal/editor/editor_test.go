@@ -93,6 +93,7 @@ func TestFaults(t *testing.T) {
 		good + "machine: {vcpus: 1000}\n":                                    hosts,
 		good + "machine: {firmware: bios}\n":                                 hosts,
 		good + "machine: {tpm: 1}\n":                                         hosts,
+		good + "machine: {tpm: some}\n":                                      hosts,
 		good + "layers: [ssh, no-such-layer]\n":                              hosts,
 		good + "layers: [{ufw: {allow: [22]}}]\n":                            hosts,
 		good + "layers: [{ufw: {allow_tcp: [ssh]}}]\n":                       hosts,
@@ -123,6 +124,20 @@ func TestKeys(t *testing.T) {
 	for _, key := range layer.Keys() {
 		if key.Form == "" || key.About == "" {
 			t.Errorf("the key %q is not described", key.Name)
+		}
+	}
+}
+
+// What is a bool or a word is both.
+func TestBoolOrWord(t *testing.T) {
+	hosts := parsed(t, Host(builtin(t)))
+	for _, value := range []string{"auto", "true", "false"} {
+		node, err := doc.Parse("x", []byte("host: a\nbase: debian:13\nadmin: {name: ops, keys: [k]}\nmachine: {tpm: "+value+"}\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if faults := hosts.Check(node); len(faults) > 0 {
+			t.Errorf("%s: %v", value, faults)
 		}
 	}
 }

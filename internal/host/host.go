@@ -14,8 +14,8 @@
 //	  memory: 3GiB
 //	  disk: 60GiB                  virtual size of the root disk
 //	  state: 20GiB                 of a disk that survives a rebuild; none without it
-//	  firmware: uefi               or uefi-secure
-//	  tpm: false
+//	  firmware: auto               or uefi, uefi-secure
+//	  tpm: auto                    or true, false
 //	  images: /var/lib/libvirt/images/bake
 //	  hugepages: 2MiB              or 1GiB: of pages that the hypervisor has set apart
 //	  watchdog: reset              or poweroff, pause; none without it
@@ -99,6 +99,10 @@
 //
 // 2026-11: machine.arch is also that of the base image. It is amd64 unless it is said, and
 // not that of the machine that bakes: the same host file gives the same bytes anywhere.
+//
+// 2026-11: machine.firmware and machine.tpm are auto unless they are said. Secure boot and a
+// TPM are what a machine should have, and a host file that demands them of a hypervisor that
+// lacks them is refused there: who has to have them says so.
 package host
 
 import (
@@ -148,11 +152,11 @@ type Allowance struct {
 type Machine struct {
 	Arch       string // AMD64 or ARM64
 	VCPUs      int
-	Memory     int64    // bytes
-	Disk       int64    // virtual size of the root disk in bytes
-	State      int64    // of the disk that survives a rebuild, 0 for none
-	Firmware   Firmware // "uefi" or "uefi-secure"
-	TPM        bool
+	Memory     int64 // bytes
+	Disk       int64 // virtual size of the root disk in bytes
+	State      int64 // of the disk that survives a rebuild, 0 for none
+	Firmware   Firmware
+	TPM        TPM
 	ImagesPath string // directory on the hypervisor that holds base images and generations
 
 	Hugepages int64  // bytes of a page of the hypervisor's that memory is made of, 0 for the usual ones
@@ -182,8 +186,19 @@ type Firmware string
 
 // The firmware kinds a host file may name.
 const (
-	UEFI       Firmware = "uefi"
-	UEFISecure Firmware = "uefi-secure"
+	FirmwareAuto Firmware = "auto" // UEFISecure where it can be had, see package domain
+	UEFI         Firmware = "uefi"
+	UEFISecure   Firmware = "uefi-secure"
+)
+
+// TPM says whether the machine has a TPM 2.0.
+type TPM string
+
+// What a host file may say of it.
+const (
+	TPMAuto TPM = "auto" // TPMOn where it can be had, see package domain
+	TPMOn   TPM = "true"
+	TPMOff  TPM = "false"
 )
 
 // Network is the one network card and its addresses.

@@ -84,7 +84,7 @@ func TestDefaults(t *testing.T) {
 	want := &Host{
 		Name: "zap", Labels: map[string]string{"bake/host": "zap"}, Base: "debian:13", File: "hosts/zap.yaml",
 		Ref:     origin.Ref{Kind: origin.Release, Arch: "amd64", Distro: "debian", Version: "13", Codename: "trixie"},
-		Machine: Machine{Arch: AMD64, Agent: true, Balloon: true, VCPUs: 2, Memory: 2 << 30, Disk: 20 << 30, Firmware: UEFI, ImagesPath: "/var/lib/libvirt/images/bake"},
+		Machine: Machine{Arch: AMD64, Agent: true, Balloon: true, VCPUs: 2, Memory: 2 << 30, Disk: 20 << 30, Firmware: FirmwareAuto, TPM: TPMAuto, ImagesPath: "/var/lib/libvirt/images/bake"},
 		Network: Network{MAC: macFor("zap"), DHCP: true, Isolated: true, Attach: Attach{Network: "default"}},
 		Admin:   Admin{Name: "ops", Keys: []string{key}},
 		Layers:  []layer.Rendered{{Name: "a", Summary: "s"}},
@@ -177,7 +177,7 @@ func TestRefuses(t *testing.T) {
 		{"machine: {state: 17TiB}", "5:18", "to 16TiB"},
 		{"machine: {state: 67108865}", "5:18", "whole number of MiB"},
 		{"machine: {state: true}", "5:18", "a size such as"},
-		{"machine: {firmware: bios}", "5:21", "uefi, uefi-secure"},
+		{"machine: {firmware: bios}", "5:21", "auto, uefi, uefi-secure"},
 		{"machine: {arch: x86_64}", "5:17", "amd64, arm64"},
 		{"machine: {hugepages: 4KiB}", "5:22", "2MiB, 1GiB"},
 		{"machine: {memory: 1537MiB, hugepages: 2MiB}", "5:39", "not a whole number of pages"},
@@ -210,7 +210,10 @@ func TestRefuses(t *testing.T) {
 		{"network: {reserve: 10.0.0.9, attach: {bridge: br0}}", "5:20", "a bridge keeps no address"},
 		{"network: {reserve: 192.0.2.9, addresses: [192.0.2.9/24]}", "5:20", "asks for none"},
 		{"network: {filter: \"a b\"}", "5:19", "is not allowed"},
-		{"machine: {tpm: 1}", "5:16", "true or false"},
+		{"machine: {tpm: 1}", "5:16", "want auto, true or false"},
+		{"machine: {tpm: \"true\"}", "5:16", "write it without quotes"},
+		{"machine: {tpm: [auto]}", "5:16", "this is a list, want auto, true or false"},
+		{"machine: {tpm: }", "5:16", "want auto, true or false"},
 		{"machine: {images: images}", "5:19", "an absolute path"},
 		{"machine: {images: /a b}", "5:19", "an absolute path"},
 		{"network: [a]", "5:10", "want a map"},
@@ -399,5 +402,19 @@ func TestNotRegular(t *testing.T) {
 	}
 	if _, err := Load(config, "zap", shelf()); !errors.As(err, &list) || errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a directory: %v", err)
+	}
+}
+
+func TestFirmwareAndTPM(t *testing.T) {
+	for text, want := range map[string]Machine{
+		"machine: {}":                                 {Firmware: FirmwareAuto, TPM: TPMAuto},
+		"machine: {firmware: auto, tpm: auto}":        {Firmware: FirmwareAuto, TPM: TPMAuto},
+		"machine: {firmware: uefi, tpm: false}":       {Firmware: UEFI, TPM: TPMOff},
+		"machine: {firmware: uefi-secure, tpm: true}": {Firmware: UEFISecure, TPM: TPMOn},
+	} {
+		h, err := load(t, complete(text), ours())
+		if err != nil || h.Machine.Firmware != want.Firmware || h.Machine.TPM != want.TPM {
+			t.Errorf("%s: %+v, %v", text, h, err)
+		}
 	}
 }

@@ -92,7 +92,7 @@ func TestKeyDefaults(t *testing.T) {
 	size := func(bytes int64) string { return fmt.Sprintf("%dGiB", bytes/gib) }
 	got := map[string]string{
 		"machine.vcpus": fmt.Sprint(m.VCPUs), "machine.memory": size(m.Memory), "machine.disk": size(m.Disk),
-		"machine.firmware": string(m.Firmware), "machine.tpm": fmt.Sprint(m.TPM), "machine.images": m.ImagesPath,
+		"machine.firmware": string(m.Firmware), "machine.tpm": string(m.TPM), "machine.images": m.ImagesPath,
 		"network.attach.network": n.Attach.Network, "network.isolated": fmt.Sprint(n.Isolated),
 		"machine.arch": m.Arch, "machine.vsock": fmt.Sprint(m.Vsock), "machine.agent": fmt.Sprint(m.Agent), "machine.balloon": fmt.Sprint(m.Balloon),
 		"domain.autostart": fmt.Sprint(h.Domain.Autostart), "payload": map[bool]string{true: "offline", false: "none"}[h.Offline],

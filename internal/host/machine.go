@@ -19,7 +19,7 @@ const (
 
 func (r *resolver) machine(n *doc.Node) {
 	m := &r.host.Machine
-	*m = Machine{Arch: AMD64, VCPUs: 2, Memory: 2 * gib, Disk: 20 * gib, Firmware: UEFI, Agent: true, Balloon: true,
+	*m = Machine{Arch: AMD64, VCPUs: 2, Memory: 2 * gib, Disk: 20 * gib, Firmware: FirmwareAuto, TPM: TPMAuto, Agent: true, Balloon: true,
 		ImagesPath: "/var/lib/libvirt/images/bake"}
 	if n == nil {
 		return
@@ -38,16 +38,30 @@ func (r *resolver) machine(n *doc.Node) {
 	// Less than 64 MiB is all journal; more than 16 TiB ext4 does not number with 32 bits.
 	r.size(get("state"), "machine.state", 64*mib, 16<<40, &m.State)
 	if text, ok := r.read(get("firmware"), "machine.firmware",
-		layer.Param{Type: "enum", Of: []string{string(UEFI), string(UEFISecure)}}); ok {
+		layer.Param{Type: "enum", Of: []string{string(FirmwareAuto), string(UEFI), string(UEFISecure)}}); ok {
 		m.Firmware = Firmware(text)
 	}
-	if text, ok := r.read(get("tpm"), "machine.tpm", layer.Param{Type: "bool"}); ok {
-		m.TPM = text == "true"
-	}
+	r.tpm(get("tpm"))
 	if text, ok := r.read(get("images"), "machine.images", layer.Param{Type: "path"}); ok {
 		m.ImagesPath = text
 	}
 	r.hardware(get)
+}
+
+// tpm reads a bool that may be auto, too.
+func (r *resolver) tpm(n *doc.Node) {
+	const path, form = "machine.tpm", "auto, true or false"
+	switch {
+	case n == nil:
+	case n.Kind == doc.Bool, n.Kind == doc.String && n.Text == string(TPMAuto):
+		r.host.Machine.TPM = TPM(n.Text)
+	case n.Kind == doc.String && (n.Text == string(TPMOn) || n.Text == string(TPMOff)):
+		r.problems.Add(n.Problem(path, "write it without quotes", "%q is not allowed, want %s", n.Text, form))
+	case n.Kind == doc.Null || !n.Scalar():
+		r.problems.Add(n.Problem(path, "", "this is %s, want %s", n.Kind, form))
+	default:
+		r.problems.Add(n.Problem(path, "", "%q is not allowed, want %s", n.Text, form))
+	}
 }
 
 func at(i int64) *int64 { return &i }

@@ -27,7 +27,7 @@ func full(t *testing.T, h *Hypervisor) *host.Host {
 		t.Fatal(err)
 	}
 	wanted := &host.Host{Name: "full", Offline: true, Secrets: []secret.Ref{{Name: "db", File: "db"}},
-		Machine: host.Machine{Arch: host.AMD64, Agent: true, Balloon: true, Watchdog: "reset", VCPUs: 1, Memory: 512 << 20, Disk: 1 << 30, State: 64 << 20, Firmware: host.UEFI, TPM: true,
+		Machine: host.Machine{Arch: host.AMD64, Agent: true, Balloon: true, Watchdog: "reset", VCPUs: 1, Memory: 512 << 20, Disk: 1 << 30, State: 64 << 20, Firmware: host.UEFI, TPM: host.TPMOn,
 			ImagesPath: filepath.Join(root, "images"), Disks: []host.Disk{{Name: "data", Path: filepath.Join(root, "data"), Format: "qcow2"}}},
 		Network: host.Network{MAC: "52:54:00:00:00:01", DHCP: true, Filter: "clean-traffic", Attach: host.Attach{Network: "default"}},
 		Layers:  []layer.Rendered{{Name: "virtiofs", Shares: []layer.Share{{Dir: root, Tag: "workspace"}}}}}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,14 +25,14 @@ func anyHost(r *rand.Rand, i int) *host.Host {
 	pick := func(words ...string) string { return words[r.IntN(len(words))] }
 	h := &host.Host{Name: fmt.Sprintf("h%d", i),
 		Machine: host.Machine{Arch: host.AMD64, Agent: coin(), Balloon: coin(), Vsock: coin(), Watchdog: pick("", "reset", "poweroff", "pause"), VCPUs: 1 + r.IntN(64), Memory: int64(512+r.IntN(1<<20)) << 20, Disk: 1 << 30, Firmware: host.UEFI,
-			TPM: coin(), ImagesPath: pick("/var/lib/libvirt/images/bake", "/srv/a b", "/x&y", "/srv/ü")},
+			TPM: host.TPM(pick(string(host.TPMAuto), string(host.TPMOn), string(host.TPMOff))), ImagesPath: pick("/var/lib/libvirt/images/bake", "/srv/a b", "/x&y", "/srv/ü")},
 		Network: host.Network{MAC: fmt.Sprintf("52:54:00:%02x:%02x:%02x", r.IntN(256), r.IntN(256), r.IntN(256)), DHCP: true, Isolated: coin()},
 		Offline: coin()}
 	if coin() {
 		h.Machine.State = int64(1+r.IntN(1000)) << 30
 	}
 	if coin() {
-		h.Machine.Firmware = host.UEFISecure
+		h.Machine.Firmware = host.Firmware(pick(string(host.UEFISecure), string(host.FirmwareAuto)))
 	}
 	if coin() {
 		h.Network.Attach.Bridge = pick("br0", "virbr1")
@@ -73,9 +74,10 @@ func TestEveryHost(t *testing.T) {
 	for i := range 200 {
 		wanted := anyHost(r, i)
 		mark := domain.Mark{Host: wanted.Name, Generation: "0123456789abcdef", Trying: true}
-		fit, err := define(h, wanted, mark)
+		can := domain.Abilities{Emulated: r.IntN(4) == 0, SecureBoot: r.IntN(4) > 0, TPM: r.IntN(4) > 0}
+		fit, as, err := defineOn(h, wanted, mark, can)
 		if err != nil && strings.Contains(err.Error(), "virtiofs does not yet support read-only mode") && makeWritable(wanted) {
-			fit, err = define(h, wanted, mark) // libvirt before 11.0, see package domain
+			fit, as, err = defineOn(h, wanted, mark, can) // libvirt before 11.0, see package domain
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -85,14 +87,14 @@ func TestEveryHost(t *testing.T) {
 			t.Fatal(err)
 		}
 		m, err := h.Find(wanted.Name)
-		if err != nil || m == nil || m.Mark != mark {
+		if err != nil || m == nil || m.Mark != as {
 			t.Fatalf("%+v, %v", m, err)
 		}
 		var back libvirtxml.Domain
 		if err := back.Unmarshal(m.XML); err != nil {
 			t.Fatal(err)
 		}
-		if complaint := compare(wanted, &back); complaint != "" {
+		if complaint := compare(wanted, can, &back); complaint != "" {
 			t.Errorf("%s in\n%s", complaint, m.XML)
 		}
 		if differences, err := domain.Diff(fit, m.XML); len(differences) > 0 || err != nil {
@@ -113,7 +115,7 @@ func TestEveryHost(t *testing.T) {
 	}
 }
 
-func compare(wanted *host.Host, back *libvirtxml.Domain) string {
+func compare(wanted *host.Host, can domain.Abilities, back *libvirtxml.Domain) string {
 	shared := back.MemoryBacking != nil && back.MemoryBacking.MemoryAccess != nil && back.MemoryBacking.MemoryAccess.Mode == "shared" &&
 		back.MemoryBacking.MemorySource != nil && back.MemoryBacking.MemorySource.Type == "memfd"
 	isolated := len(back.Devices.Interfaces) == 1 && back.Devices.Interfaces[0].PortOptions != nil && back.Devices.Interfaces[0].PortOptions.Isolated == "yes"
@@ -152,26 +154,48 @@ func compare(wanted *host.Host, back *libvirtxml.Domain) string {
 		return "other pages"
 	case (back.Devices.Interfaces[0].FilterRef != nil) != (wanted.Network.Filter != ""):
 		return "another filter"
-	case (len(back.Devices.TPMs) > 0) != wanted.Machine.TPM:
+	case (len(back.Devices.TPMs) > 0) != (wanted.Machine.TPM == host.TPMOn || wanted.Machine.TPM == host.TPMAuto && can.TPM && !can.Emulated):
 		return "another TPM"
+	case isSecure(back) != (wanted.Machine.Firmware == host.UEFISecure || wanted.Machine.Firmware == host.FirmwareAuto && can.SecureBoot && !can.Emulated):
+		return "other firmware"
 	}
 	return ""
 }
 
+// isSecure says whether a PC has secure boot, and what goes with it.
+func isSecure(d *libvirtxml.Domain) bool {
+	is := slices.Contains(d.OS.FirmwareInfo.Features, libvirtxml.DomainOSFirmwareFeature{Enabled: "yes", Name: "secure-boot"}) &&
+		slices.Contains(d.OS.FirmwareInfo.Features, libvirtxml.DomainOSFirmwareFeature{Enabled: "yes", Name: "enrolled-keys"})
+	return is && d.Features.SMM != nil && d.Features.SMM.State == "on"
+}
+
 func define(h *Hypervisor, wanted *host.Host, mark domain.Mark) (fit string, err error) {
+	fit, _, err = defineOn(h, wanted, mark, domain.Abilities{Emulated: true})
+	return fit, err
+}
+
+// defineOn defines a host's domain as on a hypervisor that can do that. This daemon's QEMU has
+// no KVM: of one that would have it no more is taken over.
+func defineOn(h *Hypervisor, wanted *host.Host, mark domain.Mark, can domain.Abilities) (fit string, as domain.Mark, err error) {
 	text, err := domain.XML(wanted, mark.Generation)
 	if err != nil {
-		return "", err
+		return "", as, err
 	}
-	fit, err = domain.Fit(text, mark, true) // this daemon's QEMU has no KVM
+	fit, as, err = domain.Fit(text, mark, can)
 	if err != nil {
-		return "", err
+		return "", as, err
+	}
+	if !can.Emulated {
+		fit = withoutKVM.Replace(fit)
 	}
 	if err := h.Define(fit); err != nil {
-		return "", fmt.Errorf("%w in\n%s", err, fit)
+		return "", as, fmt.Errorf("%w in\n%s", err, fit)
 	}
-	return fit, nil
+	return fit, as, nil
 }
+
+var withoutKVM = strings.NewReplacer(`<domain type="kvm">`, `<domain type="qemu">`,
+	`<cpu mode="host-passthrough" check="none" migratable="on">`, `<cpu mode="maximum" check="none">`)
 
 // makeWritable reports whether a share was not.
 func makeWritable(h *host.Host) (changed bool) {

@@ -43,7 +43,8 @@
 // 2026-11: what a libvirt, its QEMU and its firmware can run it is asked by having it make
 // QEMU's command line of the XML, which changes nothing there. Its domain capabilities say
 // less: nothing of io= and discard=, nor that virtiofs cannot be read-only; and what they do
-// say, of iothreads or a TPM, the command line finds out, too.
+// say, of iothreads or a TPM, the command line finds out, too. They are asked for what a
+// machine is to have where it can be had, see Abilities, and the command line whether it can.
 //
 // 2026-11: the console is read where libvirt logs it, by way of the same pool: it
 // holds what was said before anybody looked, and looking takes the console from

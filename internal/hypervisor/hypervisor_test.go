@@ -392,7 +392,7 @@ func TestCheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fit, err := domain.Fit(text, domain.Mark{Host: "full", Generation: "0123456789abcdef"}, true)
+	fit, _, err := domain.Fit(text, domain.Mark{Host: "full", Generation: "0123456789abcdef"}, domain.Abilities{Emulated: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -459,7 +459,7 @@ func TestFirmware(t *testing.T) {
 	_, uri := daemon(t)
 	h := connect(t, uri)
 	wanted := full(t, h)
-	wanted.Machine.TPM, wanted.Machine.Watchdog, wanted.Layers = false, "", nil // sooner started
+	wanted.Machine.TPM, wanted.Machine.Watchdog, wanted.Layers = host.TPMOff, "", nil // sooner started
 	kept := func() string {
 		t.Helper()
 		data, err := os.ReadFile(filepath.Join(shared.dir, "lib/qemu/nvram/full_VARS.fd"))

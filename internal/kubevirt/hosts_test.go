@@ -20,7 +20,7 @@ func anyHost(r *rand.Rand, i int) (*host.Host, Generation, Options) {
 	h := &host.Host{Name: anyName(r, i), File: "hosts/x.yaml",
 		Machine: host.Machine{Arch: pick(host.AMD64, host.AMD64, host.ARM64), Agent: true, Balloon: coin(), Vsock: coin(),
 			VCPUs: 1 + r.IntN(64), Memory: int64(512+r.IntN(1<<20)) << 20, Disk: int64(1+r.IntN(1<<14)) << 30,
-			Firmware: host.UEFI, TPM: coin(), Hugepages: []int64{0, 0, 2 << 20, 1 << 30}[r.IntN(4)]},
+			Firmware: host.Firmware(pick(string(host.FirmwareAuto), string(host.UEFI))), TPM: host.TPM(pick(string(host.TPMAuto), string(host.TPMOn), string(host.TPMOff))), Hugepages: []int64{0, 0, 2 << 20, 1 << 30}[r.IntN(4)]},
 		Network: host.Network{MAC: fmt.Sprintf("52:54:00:%02x:%02x:%02x", r.IntN(256), r.IntN(256), r.IntN(256)), DHCP: true, Isolated: coin()},
 		Offline: coin()}
 	h.Network.Attach.Network = pick("default", "lab-1")
@@ -29,7 +29,7 @@ func anyHost(r *rand.Rand, i int) (*host.Host, Generation, Options) {
 	}
 	if h.Machine.Arch == host.AMD64 {
 		h.Machine.Watchdog = pick("", "reset", "poweroff")
-		h.Machine.Firmware = host.Firmware(pick(string(host.UEFI), string(host.UEFISecure)))
+		h.Machine.Firmware = host.Firmware(pick(string(host.FirmwareAuto), string(host.UEFI), string(host.UEFISecure)))
 	}
 	if coin() {
 		h.Machine.State = int64(64+r.IntN(1<<20)) << 20

@@ -52,6 +52,11 @@
 // nodes differ, and a machine that cannot move blocks its node. On arm64 KubeVirt has
 // host-passthrough alone.
 //
+// 2026-11: machine.firmware: auto is secure boot, and machine.tpm: auto a TPM: virt-launcher
+// brings both. That TPM begins anew at each start, for one that persists needs a feature gate
+// (VMPersistentState) that few clusters have, and auto must not keep a machine from starting;
+// machine.tpm: true asks for it. On arm64 KubeVirt has no secure boot, and auto has none.
+//
 // 2026-11: interfaces are masqueraded and list their ports, so that a cluster whose network
 // ignores NetworkPolicy forwards no more than the claims say either.
 package kubevirt

@@ -331,3 +331,34 @@ func TestPieces(t *testing.T) {
 		}
 	}
 }
+
+// TestFirmware: what a host file leaves open a cluster has, a TPM that persists if somebody
+// asks for it, secure boot not on arm64.
+func TestFirmware(t *testing.T) {
+	for text, want := range map[string]struct{ secure, smm, tpm, persistent any }{
+		"machine: {arch: amd64}\n":                                   {true, true, true, false},
+		"machine: {firmware: auto, tpm: auto}\n":                     {true, true, true, false},
+		"machine: {firmware: uefi, tpm: false}\n":                    {false, nil, false, nil},
+		"machine: {firmware: uefi-secure, tpm: true}\n":              {true, true, true, true},
+		"machine: {arch: arm64}\n":                                   {false, nil, true, false},
+		"machine: {arch: arm64, firmware: uefi, tpm: false}\n":       {false, nil, false, nil},
+		"machine: {arch: amd64, firmware: uefi-secure, tpm: auto}\n": {true, true, true, false},
+	} {
+		h, g, o := load(t, text+"layers: [ssh]\n")
+		out, err := Export(h, g, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var domain any
+		for _, one := range documents(t, out.Machine) {
+			if one["kind"] == "VirtualMachine" {
+				domain = at(one, "spec", "template", "spec", "domain")
+			}
+		}
+		has := at(domain, "devices", "tpm") != nil
+		if secure := at(domain, "firmware", "bootloader", "efi", "secureBoot"); secure != want.secure ||
+			at(domain, "features", "smm", "enabled") != want.smm || has != want.tpm || at(domain, "devices", "tpm", "persistent") != want.persistent {
+			t.Errorf("%s: %v, %v", text, secure, domain)
+		}
+	}
+}

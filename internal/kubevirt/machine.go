@@ -57,7 +57,7 @@ func (e *export) machine() object {
 			CPU:      cpu{Cores: e.Machine.VCPUs, Sockets: 1, Threads: 1, Model: "host-model"},
 			Memory:   memory{Guest: mebibytes(e.Machine.Memory)},
 			Machine:  named{"q35"},
-			Firmware: firmware{UUID: domain.UUID(e.Host.Name), Bootloader: bootloader{efi{e.Machine.Firmware == host.UEFISecure}}},
+			Firmware: firmware{UUID: domain.UUID(e.Host.Name), Bootloader: bootloader{efi{e.isSecure()}}},
 			Clock:    clock{Timer: timers()},
 			Devices:  e.devices(),
 		},
@@ -65,7 +65,7 @@ func (e *export) machine() object {
 	if e.Machine.Arch == host.ARM64 {
 		spec.Domain.CPU.Model, spec.Domain.Machine, spec.Domain.Clock.Timer = "host-passthrough", named{"virt"}, nil
 	}
-	if e.Machine.Firmware == host.UEFISecure {
+	if e.isSecure() {
 		spec.Domain.Features.SMM = &toggle{true}
 	}
 	switch e.Machine.Hugepages {
@@ -81,6 +81,12 @@ func (e *export) machine() object {
 			Metadata: metadata{Labels: about.Labels, Annotations: about.Annotations}, Spec: spec}}}
 }
 
+// isSecure says whether the machine has secure boot, which a cluster has for every PC.
+func (e *export) isSecure() bool {
+	m := e.Machine
+	return m.Firmware == host.UEFISecure || m.Firmware == host.FirmwareAuto && m.Arch == host.AMD64
+}
+
 // timers are those that a guest which has missed ticks is told of, as under libvirt.
 func timers() *timer {
 	absent := false
@@ -93,8 +99,8 @@ func (e *export) devices() devices {
 		DisableHotplug: true, AutoattachSerialConsole: true, LogSerialConsole: true, // the verdict is on it
 		AutoattachMemBalloon: m.Balloon, AutoattachVSOCK: m.Vsock,
 	}
-	if m.TPM {
-		d.TPM = &tpm{Persistent: true} // what a machine has sealed with it is for the next boot
+	if m.TPM != host.TPMOff { // who demands one seals something with it, for the next boot
+		d.TPM = &tpm{Persistent: m.TPM == host.TPMOn}
 	}
 	if m.Watchdog != "" {
 		d.Watchdog = &watchdog{Name: "watchdog", I6300ESB: i6300esb{m.Watchdog}}

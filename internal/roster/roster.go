@@ -428,7 +428,7 @@ func (c column) set(root *doc.Node, text string, at diag.Position) error {
 	}
 	kind := doc.String
 	switch {
-	case c.form == "bool" && (text == "true" || text == "false"):
+	case (c.form == "bool" || strings.HasSuffix(c.form, "true or false")) && (text == "true" || text == "false"):
 		kind = doc.Bool
 	case strings.HasPrefix(c.form, "int") && wholeNumber.MatchString(text):
 		kind = doc.Int
