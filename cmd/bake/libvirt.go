@@ -120,7 +120,7 @@ func (a *app) reach(ctx context.Context, o libvirtOptions) (m *machine, err erro
 		return m, err
 	}
 	m.close = append(m.close, m.at.Close)
-	place := deploy.Host{Name: h.Name, Images: h.Machine.ImagesPath, State: h.Machine.State, Autostart: h.Domain.Autostart}
+	place := deploy.Host{Name: h.Name, Images: h.Machine.ImagesPath, State: h.Machine.State, Autostart: h.Domain.Autostart, MAC: h.Network.MAC}
 	if address := h.Network.Reserve; address.IsValid() {
 		place.Lease = &hypervisor.Lease{Network: h.Network.Attach.Network, MAC: h.Network.MAC, Host: h.Name, Address: address}
 	}

@@ -246,6 +246,11 @@ func (f fenced) Reserve(l hypervisor.Lease) error {
 	return f.guard(func() error { return f.Place.Reserve(l) })
 }
 
+// Release is the hypervisor's.
+func (f fenced) Release(l hypervisor.Lease) error {
+	return f.guard(func() error { return f.Place.Release(l) })
+}
+
 // Put is the hypervisor's.
 func (f fenced) Put(ctx context.Context, name string, from io.Reader, size int64, progress func(int64)) error {
 	return f.guard(func() error { return f.Place.Put(ctx, name, from, size, progress) })

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
+	"strings"
 
+	"bake/internal/domain"
 	"bake/internal/hypervisor"
 )
 
@@ -38,8 +41,27 @@ func (d *Deployment) reserve() error {
 // agree brings what the host file says of a machine, and its generation does not, to
 // the hypervisor.
 func (d *Deployment) agree(m *hypervisor.Machine) (changed bool, err error) {
+	changed, err = d.keep(m)
+	if err != nil {
+		return changed, err
+	}
+	if m.Autostart == d.Host.Autostart {
+		return changed, nil
+	}
+	words := map[bool]string{true: "starting the machine with its hypervisor", false: "not starting the machine with its hypervisor"}
+	return true, d.step(words[d.Host.Autostart]+" from now on", func() error { return d.At.SetAutostart(d.Host.Name, d.Host.Autostart) })
+}
+
+// keep has the machine's network keep its address, and others give back what bake had them
+// keep: the mark says which those are, for an entry may be of somebody who wrote one by hand.
+func (d *Deployment) keep(m *hypervisor.Machine) (changed bool, err error) {
 	if l := d.Host.Lease; l != nil {
 		is, err := d.At.Reserved(*l)
+		if noted := d.reserving(m.Mark); err == nil && noted != m.Reserved { // before it is: a run may die
+			m.Reserved = noted
+			err = d.step("the network "+l.Network+" is to keep an address for it", func() error { return d.At.SetMark(d.Host.Name, m.Mark) })
+			changed = true
+		}
 		if err == nil && !is {
 			changed, err = true, d.reserve()
 		}
@@ -47,11 +69,46 @@ func (d *Deployment) agree(m *hypervisor.Machine) (changed bool, err error) {
 			return changed, err
 		}
 	}
-	if m.Autostart == d.Host.Autostart {
-		return changed, nil
+	for _, network := range d.unwanted(m.Mark) {
+		changed = true
+		m.Reserved = without(m.Reserved, network)
+		if err := d.release(network, func() error { return d.At.SetMark(d.Host.Name, m.Mark) }); err != nil {
+			return changed, err
+		}
 	}
-	words := map[bool]string{true: "starting the machine with its hypervisor", false: "not starting the machine with its hypervisor"}
-	return true, d.step(words[d.Host.Autostart]+" from now on", func() error { return d.At.SetAutostart(d.Host.Name, d.Host.Autostart) })
+	return changed, nil
+}
+
+// reserving is what a mark is to say of networks when the machine's keeps its address, too.
+func (d *Deployment) reserving(mark domain.Mark) string {
+	l := d.Host.Lease
+	if l == nil || slices.Contains(strings.Fields(mark.Reserved), l.Network) {
+		return mark.Reserved
+	}
+	return strings.TrimSpace(mark.Reserved + " " + l.Network)
+}
+
+// unwanted are the networks that keep an address which the host file does not ask for any
+// more.
+func (d *Deployment) unwanted(mark domain.Mark) []string {
+	return slices.DeleteFunc(strings.Fields(mark.Reserved), func(network string) bool {
+		return d.Host.Lease != nil && d.Host.Lease.Network == network
+	})
+}
+
+func without(networks, network string) string {
+	return strings.Join(slices.DeleteFunc(strings.Fields(networks), func(n string) bool { return n == network }), " ")
+}
+
+// release has a network give back the machine's address, and notes that it has.
+func (d *Deployment) release(network string, note func() error) error {
+	return d.step("releasing its address on the network "+network+", which the host file does not ask for any more", func() error {
+		err := d.At.Release(hypervisor.Lease{Network: network, MAC: d.Host.MAC, Host: d.Host.Name})
+		if err != nil {
+			return err
+		}
+		return note()
+	})
 }
 
 // wake starts a machine that is off, or about to be.

@@ -47,6 +47,10 @@
 // secure boot or a TPM that came with a package of the hypervisor's, or went with it, would
 // otherwise be a restart that nobody has asked for.
 //
+// 2026-11: an entry for the machine's MAC address and name in a network may be somebody's who
+// has written it by hand, who sees that address in virsh. So bake up releases only what the
+// mark says bake has reserved, or has found while the host file asked for it.
+//
 // 2026-11: the verdict is what the machine says on its console, as bake status
 // reads it. Somebody who is root in it can say anything there; a deploy asks
 // whether the machine has become what was baked, not whether it has been taken over.
@@ -104,6 +108,7 @@ type Host struct {
 	Filter    string // of libvirt's, "" for none
 	State     int64  // bytes of its state disk, 0 for none
 	Autostart bool
+	MAC       string            // of its card
 	Lease     *hypervisor.Lease // address that its network keeps for it, nil for none
 	Emulated  bool              // the hypervisor has no KVM
 }
@@ -302,6 +307,13 @@ func (d *Deployment) Destroy(ctx context.Context, state bool) error {
 	if l := d.Host.Lease; l != nil {
 		if err := d.step(fmt.Sprintf("releasing %s on the network %s", l.Address, l.Network), func() error { return d.At.Release(*l) }); err != nil {
 			return err
+		}
+	}
+	if m != nil {
+		for _, network := range d.unwanted(m.Mark) {
+			if err := d.release(network, func() error { return nil }); err != nil {
+				return err
+			}
 		}
 	}
 	home := path.Join(d.Host.Images, d.Host.Name)

@@ -291,33 +291,101 @@ func TestAgree(t *testing.T) {
 	m := newMemory()
 	d := m.deployment()
 	must(t)(d.Up(t.Context(), baked(t, one)))
-	lease := &hypervisor.Lease{Network: "default", Address: netip.MustParseAddr("192.168.122.7")}
-	other := &hypervisor.Lease{Network: "default", Address: netip.MustParseAddr("192.168.122.8")}
+	lease := &hypervisor.Lease{Network: "default", MAC: mac, Host: "zap", Address: netip.MustParseAddr("192.168.122.7")}
+	other := &hypervisor.Lease{Network: "default", MAC: mac, Host: "zap", Address: netip.MustParseAddr("192.168.122.8")}
 	for _, step := range []struct {
 		auto    bool
 		lease   *hypervisor.Lease
 		changed bool
-	}{{false, nil, false}, {true, nil, true}, {true, nil, false}, {true, lease, true}, {true, lease, false}, {false, other, true}, {false, other, false}} {
+	}{{false, nil, false}, {true, nil, true}, {true, nil, false}, {true, lease, true}, {true, lease, false}, {false, other, true}, {false, other, false},
+		{false, nil, true}, {false, nil, false}, {false, other, true}} {
 		d.Host.Autostart, d.Host.Lease = step.auto, step.lease
-		auto, reserved := m.auto, m.lease
+		auto, reserved, mark := m.auto, m.leases["default"], m.machine.Mark
 		d.DryRun = true
-		if out := must(t)(d.Up(t.Context(), baked(t, one))); out.Changed != step.changed || m.auto != auto || m.lease != reserved {
-			t.Errorf("dry run of %+v: %+v, autostart %v, %q", step, out, m.auto, m.lease)
+		if out := must(t)(d.Up(t.Context(), baked(t, one))); out.Changed != step.changed || m.auto != auto || m.leases["default"] != reserved || m.machine.Mark != mark {
+			t.Errorf("dry run of %+v: %+v, autostart %v, %q", step, out, m.auto, m.leases)
 		}
 		d.DryRun = false
-		if out := must(t)(d.Up(t.Context(), baked(t, one))); out.Changed != step.changed || m.auto != step.auto || step.lease != nil && m.lease != step.lease.Address.String() {
-			t.Errorf("%+v: %+v, autostart %v, %q", step, out, m.auto, m.lease)
+		want := map[string]string{}
+		if step.lease != nil {
+			want["default"] = step.lease.Address.String()
+		}
+		if out := must(t)(d.Up(t.Context(), baked(t, one))); out.Changed != step.changed || m.auto != step.auto || !maps.Equal(m.leases, want) {
+			t.Errorf("%+v: %+v, autostart %v, %q", step, out, m.auto, m.leases)
 		}
 	}
 	if m.runs(t, one, ""); m.starts != 1 {
 		t.Errorf("%d starts", m.starts)
 	}
-	if err := d.Destroy(t.Context(), false); err != nil || m.lease != "" {
-		t.Errorf("%v, %q", err, m.lease)
+	if err := d.Destroy(t.Context(), false); err != nil || len(m.leases) > 0 {
+		t.Errorf("%v, %q", err, m.leases)
 	}
 	must(t)(d.Up(t.Context(), baked(t, two))) // and with the first start
-	if m.runs(t, two, ""); m.lease != other.Address.String() {
-		t.Errorf("%q", m.lease)
+	if m.runs(t, two, ""); m.leases["default"] != other.Address.String() {
+		t.Errorf("%q", m.leases)
+	}
+}
+
+// TestLeases: an address that the host file does not ask for any more is given back once the
+// machine has attested, wherever a run dies; never one that bake has not reserved.
+func TestLeases(t *testing.T) {
+	at := func(network, address string) *hypervisor.Lease {
+		return &hypervisor.Lease{Network: network, MAC: mac, Host: "zap", Address: netip.MustParseAddr(address)}
+	}
+	const seven, nine = "192.168.122.7", "10.0.0.9"
+	t.Run("by hand", func(t *testing.T) {
+		m := newMemory()
+		d := m.deployment()
+		m.leases["default"] = seven
+		must(t)(d.Up(t.Context(), baked(t, one)))
+		must(t)(d.Deploy(t.Context(), baked(t, two)))
+		if must(t)(d.Up(t.Context(), baked(t, two))); m.leases["default"] != seven {
+			t.Error("it was taken away")
+		}
+		d.Host.Lease = at("default", seven) // now it is bake's
+		for _, changed := range []bool{true, false} {
+			if out := must(t)(d.Up(t.Context(), baked(t, two))); out.Changed != changed || m.leases["default"] != seven {
+				t.Errorf("%+v, %q", out, m.leases)
+			}
+		}
+		d.Host.Lease = nil
+		if err := d.Destroy(t.Context(), false); err != nil || len(m.leases) > 0 {
+			t.Errorf("%v, %q", err, m.leases)
+		}
+	})
+	for name, test := range map[string]struct {
+		to   *hypervisor.Lease
+		bad  bool
+		want map[string]string
+	}{
+		"none any more":                 {nil, false, map[string]string{}},
+		"another network":               {at("lab", nine), false, map[string]string{"lab": nine}},
+		"another, and it is not proven": {at("lab", nine), true, map[string]string{"lab": nine, "default": seven}},
+		"none, and it is not proven":    {nil, true, map[string]string{"default": seven}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for step, total := -1, 1; step < total; step++ {
+				m := newMemory()
+				d := m.deployment()
+				d.Host.Lease = at("default", seven)
+				must(t)(d.Up(t.Context(), baked(t, one)))
+				d.Host.Lease, m.bad[two] = test.to, test.bad
+				said := 0
+				d.Say = func(text string) { said += strings.Count(text, "releasing its address on the network default") }
+				total = max(total, dieAt(step, func() { _, _ = d.Deploy(t.Context(), baked(t, two)) }))
+				if step < 0 && !maps.Equal(m.leases, test.want) || step < 0 && said != map[bool]int{true: 0, false: 1}[test.bad] {
+					t.Errorf("%q, said %d times", m.leases, said)
+				}
+				for range 2 { // the first may find that it has not attested
+					_, _ = d.Up(t.Context(), baked(t, two))
+				}
+				want := maps.Clone(test.want)
+				delete(want, "default")
+				if !maps.Equal(m.leases, want) || m.machine.Reserved != strings.Join(slices.Sorted(maps.Keys(want)), " ") {
+					t.Errorf("killed at step %d: %q, %+v", step, m.leases, m.machine.Mark)
+				}
+			}
+		})
 	}
 }
 

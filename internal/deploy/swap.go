@@ -161,6 +161,7 @@ func (d *Deployment) accept(mark domain.Mark) error {
 		m, err := d.At.Find(d.Host.Name)
 		if err == nil && m != nil {
 			_, err = d.agree(m)
+			mark.Reserved = m.Reserved
 		}
 		if err != nil {
 			return err
@@ -231,11 +232,15 @@ func (d *Deployment) disk() error {
 // the firmware's variables of a domain, and those of another firmware, without the keys of
 // secure boot, would silently do.
 func (d *Deployment) define(text []byte, mark domain.Mark) (domain.Mark, error) {
-	fit, mark, err := d.fit(text, mark)
-	var m *hypervisor.Machine
-	if err == nil {
-		m, err = d.At.Find(d.Host.Name)
+	m, err := d.At.Find(d.Host.Name)
+	if err != nil {
+		return mark, err
 	}
+	if m != nil {
+		mark.Reserved = m.Reserved
+	}
+	mark.Reserved = d.reserving(mark)
+	fit, mark, err := d.fit(text, mark)
 	if err == nil && m != nil {
 		fit, mark, err = freshened(fit, mark, m)
 	}

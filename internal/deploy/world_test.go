@@ -37,7 +37,7 @@ type memory struct {
 	starts    int
 	copies    int
 	auto      bool
-	lease     string
+	leases    map[string]string // address that a network keeps, by the network
 	grows     func(name string) // before somebody looks; may be nil
 	pressed   func()            // when the power button is; may be nil
 }
@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 }
 
 func newMemory() *memory {
-	return &memory{files: map[string]string{}, bad: map[string]bool{}, used: map[string]int{}}
+	return &memory{files: map[string]string{}, leases: map[string]string{}, bad: map[string]bool{}, used: map[string]int{}}
 }
 
 var errBroken = errors.New("it is broken")
@@ -209,15 +209,23 @@ func (m *memory) Copy(from, to, _ string) error {
 }
 
 func (m *memory) Reserved(l hypervisor.Lease) (bool, error) {
-	return m.lease == l.Address.String(), m.fail("reserved")
+	return m.leases[l.Network] == l.Address.String(), m.fail("reserved")
 }
 
 func (m *memory) Reserve(l hypervisor.Lease) error {
-	m.lease = l.Address.String()
+	m.leases[l.Network] = l.Address.String()
 	return nil
 }
 
-func (m *memory) Release(hypervisor.Lease) error { m.lease = ""; return nil }
+func (m *memory) Release(l hypervisor.Lease) error {
+	if l.MAC != mac || l.Host != "zap" {
+		return fmt.Errorf("of %+v there is none", l)
+	}
+	delete(m.leases, l.Network)
+	return m.fail("release")
+}
+
+const mac = "52:54:00:12:34:56"
 
 func (m *memory) Read(name string) ([]byte, error) {
 	text, ok := m.files[name]
@@ -295,7 +303,7 @@ const (
 )
 
 func (m *memory) deployment() *Deployment {
-	return &Deployment{Host: Host{Name: "zap", Images: "/images", Network: "default", Filter: "clean-traffic", State: 8}, At: m, Patience: time.Second,
+	return &Deployment{Host: Host{Name: "zap", MAC: mac, Images: "/images", Network: "default", Filter: "clean-traffic", State: 8}, At: m, Patience: time.Second,
 		Say: func(string) {},
 		Wait: func(_ context.Context, generation string) (Verdict, error) {
 			switch {
@@ -344,7 +352,7 @@ func must(t *testing.T) func(Outcome, error) Outcome {
 // runs demands what is there now.
 func (m *memory) runs(t *testing.T, generation, previous string) {
 	t.Helper()
-	if m.machine == nil || !m.machine.Running || m.machine.Mark != (domain.Mark{Host: "zap", Generation: generation, Previous: previous}) {
+	if m.machine == nil || !m.machine.Running || m.machine.Mark != (domain.Mark{Host: "zap", Generation: generation, Previous: previous, Reserved: m.machine.Reserved}) {
 		t.Fatalf("%+v", m.machine)
 	}
 	for file := range m.files {

@@ -13,7 +13,7 @@ func TestFit(t *testing.T) {
 	h := zap()
 	h.Machine.State = 20 << 30
 	text := string(render(t, h))
-	mark := Mark{Host: "zap", Generation: generation, Previous: "fedcba9876543210", Trying: true, Leaving: true}
+	mark := Mark{Host: "zap", Generation: generation, Previous: "fedcba9876543210", Trying: true, Leaving: true, Reserved: "default lab"}
 	fit, as, err := Fit([]byte(text), mark, Abilities{Emulated: true})
 	if err != nil || as != mark {
 		t.Fatal(as, err)

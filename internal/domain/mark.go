@@ -12,7 +12,7 @@ const MarkURI = "urn:bake:domain:1"
 // who look:
 //
 //	<bake:machine xmlns:bake="urn:bake:domain:1" host="zap" generation="..."
-//	              previous="..." trying="yes" leaving="yes" fresh="yes" secure="yes" tpm="yes"/>
+//	              previous="..." trying="yes" leaving="yes" fresh="yes" secure="yes" tpm="yes" reserved="default"/>
 //
 // libvirt keeps one element of a namespace, so that all is in this one.
 type Mark struct {
@@ -24,6 +24,7 @@ type Mark struct {
 	Fresh      bool   // what libvirt keeps of its firmware's variables is of another firmware, and is made anew until it has attested
 	Secure     Choice // of secure boot, where machine.firmware is auto
 	TPM        Choice // of a TPM, where machine.tpm is auto
+	Reserved   string // networks that bake has keep an address for it, with spaces between them
 }
 
 // A Choice is what came of something that a host file leaves to the hypervisor.
@@ -66,7 +67,8 @@ func (m Mark) element(name xml.Name, space string) string {
 		Fresh      string `xml:"fresh,attr,omitempty"`
 		Secure     Choice `xml:"secure,attr,omitempty"`
 		TPM        Choice `xml:"tpm,attr,omitempty"`
-	}{XMLName: name, Namespace: space, Host: m.Host, Generation: m.Generation, Previous: m.Previous, Secure: m.Secure, TPM: m.TPM}
+		Reserved   string `xml:"reserved,attr,omitempty"`
+	}{XMLName: name, Namespace: space, Host: m.Host, Generation: m.Generation, Previous: m.Previous, Secure: m.Secure, TPM: m.TPM, Reserved: m.Reserved}
 	if m.Trying {
 		machine.Trying = yes
 	}
@@ -97,6 +99,7 @@ func ReadMark(domain string) (Mark, bool, error) {
 				Fresh      string `xml:"fresh,attr"`
 				Secure     Choice `xml:"secure,attr"`
 				TPM        Choice `xml:"tpm,attr"`
+				Reserved   string `xml:"reserved,attr"`
 			} `xml:"urn:bake:domain:1 machine"`
 		} `xml:"metadata"`
 	}
@@ -108,7 +111,7 @@ func ReadMark(domain string) (Mark, bool, error) {
 		return Mark{}, false, nil
 	}
 	return Mark{Host: m.Host, Generation: m.Generation, Previous: m.Previous,
-		Trying: m.Trying == yes, Leaving: m.Leaving == yes, Fresh: m.Fresh == yes, Secure: m.Secure.known(), TPM: m.TPM.known()}, true, nil
+		Trying: m.Trying == yes, Leaving: m.Leaving == yes, Fresh: m.Fresh == yes, Secure: m.Secure.known(), TPM: m.TPM.known(), Reserved: m.Reserved}, true, nil
 }
 
 // known is a choice that bake would write.

@@ -2,7 +2,6 @@ package hypervisor
 
 import (
 	"encoding/xml"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -45,21 +44,44 @@ func (h *Hypervisor) Reserve(l Lease) error {
 	return nil
 }
 
-// Release takes back what Reserve has done. What is not there, or not the machine's, is
-// no error, and stays.
+// Release takes back what Reserve has done, whatever the address. What is not there, or not
+// the machine's, is no error, and stays.
 func (h *Hypervisor) Release(l Lease) error {
-	n, entry, err := h.lease(l)
-	var lacks *LackError
-	if errors.As(err, &lacks) || err == nil && entry.MAC == "" {
+	n, found, err := h.network(l.Network)
+	if is(err, libvirt.ErrNoNetwork) {
 		return nil
 	}
-	if err == nil {
-		err = h.updateLease(n, libvirt.NetworkUpdateCommandDelete, l.Host, entry.MAC, entry.IP)
+	for _, entry := range entries(found) {
+		if err == nil && strings.EqualFold(entry.MAC, l.MAC) && entry.Name == l.Host {
+			err = h.updateLease(n, libvirt.NetworkUpdateCommandDelete, l.Host, entry.MAC, entry.IP)
+		}
 	}
 	if err != nil {
-		return fmt.Errorf("releasing %s on the network %q of %s: %w", l.Address, l.Network, h.URI, err)
+		return fmt.Errorf("releasing the address of %s on the network %q of %s: %w", l.Host, l.Network, h.URI, err)
 	}
 	return nil
+}
+
+func (h *Hypervisor) network(name string) (n libvirt.Network, found libvirtxml.Network, err error) {
+	n, err = h.virt.NetworkLookupByName(name)
+	var text string
+	if err == nil {
+		text, err = h.virt.NetworkGetXMLDesc(n, 0)
+	}
+	if err == nil {
+		err = found.Unmarshal(text)
+	}
+	return n, found, err
+}
+
+// entries are all for which a network keeps an address.
+func entries(n libvirtxml.Network) (all []libvirtxml.NetworkDHCPHost) {
+	for _, ip := range n.IPs {
+		if ip.DHCP != nil {
+			all = append(all, ip.DHCP.Hosts...)
+		}
+	}
+	return all
 }
 
 // lease looks for a machine's entry, which is empty when there is none, and for what
@@ -68,17 +90,9 @@ func (h *Hypervisor) lease(l Lease) (n libvirt.Network, entry libvirtxml.Network
 	lack := func(format string, args ...any) error {
 		return &LackError{fmt.Sprintf("the network %q of %s cannot keep %s for %s: ", l.Network, h.URI, l.Address, l.Host) + fmt.Sprintf(format, args...)}
 	}
-	n, err = h.virt.NetworkLookupByName(l.Network)
+	n, found, err := h.network(l.Network)
 	if is(err, libvirt.ErrNoNetwork) {
 		return n, entry, lack("it is not there")
-	}
-	var text string
-	if err == nil {
-		text, err = h.virt.NetworkGetXMLDesc(n, 0)
-	}
-	var found libvirtxml.Network
-	if err == nil {
-		err = found.Unmarshal(text)
 	}
 	if err != nil {
 		return n, entry, err
