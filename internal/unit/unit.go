@@ -25,6 +25,10 @@
 // 2026-11: a user's own manager gets no file system of its own: where user namespaces
 // are closed, as on Ubuntu 24.04, systemd leaves such settings out without a word, and
 // a setting that does nothing is worse than none. The filters stay.
+//
+// 2026-11: seccomp may be called, which @system-service does not have in systemd 252:
+// without it QEMU does not know -sandbox, and ran a guest with the service's filter alone,
+// in which it may start programs. Who calls it can only have less than before.
 package unit
 
 import (
@@ -85,7 +89,7 @@ RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
-SystemCallFilter=@chown sched_setaffinity setpriority prlimit64 setrlimit
+SystemCallFilter=@chown sched_setaffinity setpriority prlimit64 setrlimit seccomp
 SystemCallErrorNumber=EPERM
 UMask=0077
 `

@@ -21,10 +21,14 @@ func TestService(t *testing.T) {
 			t.Errorf("there is no line %q in\n%s", line, text)
 		}
 	}
+	const confine = "\nSystemCallFilter=@chown sched_setaffinity setpriority prlimit64 setrlimit seccomp\n" // QEMU, itself
+	if !strings.Contains(text, confine) {
+		t.Errorf("QEMU has no sandbox of its own in\n%s", text)
+	}
 	j.IsUser = true
 	text, err = j.Service()
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || !strings.Contains(text, confine) {
+		t.Fatalf("%v\n%s", err, text)
 	}
 	for _, word := range []string{"User=", "SupplementaryGroups=", "ProtectSystem=", "ReadWritePaths=", "network-online"} {
 		if strings.Contains(text, word) {
