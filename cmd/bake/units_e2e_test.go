@@ -5,6 +5,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"bake/internal/nightly"
 	"bake/internal/vm"
 )
 
@@ -101,9 +104,26 @@ func mustRead(t *testing.T, path string) string {
 	return string(content)
 }
 
+// ofQEMU runs this machine's programs of QEMU, by the name that it is called by, with the
+// loader and the libraries that they have here: of the container they need the kernel. How a
+// machine is booted is written where the service may write and bake does not.
+const ofQEMU = `#!/bin/sh
+case "$*" in *pflash0=*) echo "boot: $*" >> /srv/metrics/boots ;; esac
+case $0 in *qemu-system*) set -- -L /usr/share/qemu "$@" ;; esac
+QEMU_MODULE_DIR=/opt/q exec /opt/q/ld-linux-x86-64.so.2 --library-path /opt/q "/opt/q/${0##*/}" "$@"
+`
+
+// inService is what the service does when a night is over and before systemd clears up: it
+// shows what runs and what lies about in it then.
+const inService = `#!/bin/sh
+running=$(pgrep -u ops -af .)
+echo "$running" | sed 's/^[0-9]*/runs:/'
+find /tmp /var/tmp -mindepth 1 | sed 's/^/left: /'
+`
+
 // inContainer boots a Debian 12 by its own systemd, in a container of which nothing is left, and has
-// it do what try says; what that printed is what is printed. qemu-img is there, of this
-// machine with its libraries, and QEMU is not.
+// it do what try says; what that printed is what is printed, and the records of its nights are left
+// in nights. qemu-img is there, of this machine with its libraries; QEMU waits in /opt/q.
 const inContainer = `set -e
 cd "$1"; base=$2 program=$3
 qemu-img convert -O raw "$base" raw.img
@@ -113,24 +133,32 @@ mkdir root; mount -o loop,offset="$start" raw.img root
 mkdir -p root/srv/bake/hosts root/srv/metrics root/opt/q
 cp "$program" root/usr/local/bin/bake; cp host.yaml root/srv/bake/hosts/zap.yaml; cp "$base" root/srv/bake/base.qcow2
 printf 'notify: [{textfile: {path: /srv/metrics/bake.prom}}]\n' > root/srv/bake/nightly.yaml
-cp -L $(ldd "$(command -v qemu-img)" | grep -o '/[^ ]*') "$(command -v qemu-img)" root/opt/q
-printf '#!/bin/sh\nexec /opt/q/ld-linux-x86-64.so.2 --library-path /opt/q /opt/q/qemu-img "$@"\n' > root/usr/local/bin/qemu-img
-cp try root/usr/local/bin/try; chmod 755 root/usr/local/bin/*
+for file in "$(command -v qemu-img)" "$(command -v qemu-system-x86_64)" /usr/lib/*/qemu/accel-tcg-x86_64.so; do
+	test ! -e "$file" || cp -L $(ldd "$file" | grep -o '/[^ ]*') "$file" root/opt/q
+done
+cp of-qemu root/usr/local/bin/qemu-img; cp of-qemu root/opt/q/wrapper
+cp try left root/usr/local/bin; chmod 755 root/usr/local/bin/* root/opt/q/*
+binds=
+for dir in /usr/share/qemu $(grep -ho '/usr/share/[^/"]*' /usr/share/qemu/firmware/*.json | sort -u); do
+	test ! -d "$dir" || binds="$binds --bind-ro=$dir"
+done
 grep -q '^ops:' root/etc/passwd || chroot root useradd -m ops
 chroot root chown -R ops: /srv/bake /srv/metrics
-printf '[Service]\nType=oneshot\nExecStart=/usr/local/bin/try\nStandardOutput=file:/srv/said\nStandardError=file:/srv/said\n' > root/etc/systemd/system/try.service
-mkdir -p root/etc/systemd/system/multi-user.target.wants
+printf '[Service]\nType=oneshot\nTimeoutStartSec=infinity\nExecStart=/usr/local/bin/try\nStandardOutput=file:/srv/said\nStandardError=file:/srv/said\n' > root/etc/systemd/system/try.service
+mkdir -p root/etc/systemd/system/multi-user.target.wants root/etc/systemd/system/bake-nightly.service.d
 ln -sf ../try.service root/etc/systemd/system/multi-user.target.wants/
+printf '[Service]\nExecStop=/usr/local/bin/left\n' > root/etc/systemd/system/bake-nightly.service.d/left.conf
 for unit in cloud-init-local cloud-init cloud-config cloud-final systemd-networkd-wait-online; do ln -sf /dev/null root/etc/systemd/system/$unit.service; done
-timeout 300 systemd-nspawn -q -b -D root --register=no --keep-unit --private-network -M bake-try > console 2>&1 || { tail -50 console; exit 1; }
-cat root/srv/said; umount root`
+timeout 3000 systemd-nspawn -q -b -D root $binds --register=no --keep-unit --private-network -M bake-try > console 2>&1 || { tail -50 console; cat root/srv/said; exit 1; }
+cat root/srv/said; mkdir nights; cp root/home/ops/.local/state/bake/nightly/*/*.json nights; umount root`
 
-// TestFullNightlyContainer has a service as bake nightly install writes it do a night under a real
-// systemd, as far as one can without QEMU: it fetches, builds, makes its first key, signs, and
-// writes the metrics outside of its own directories.
+// TestFullNightlyContainer has a service as bake nightly install writes it do its nights under a
+// real systemd, in all that confines it. Without QEMU a night fetches, builds, makes its first key,
+// signs, and says what it lacks; with QEMU the next one boots, proves and promotes that; then
+// nothing is new. The metrics are outside of bake's own directories.
 func TestFullNightlyContainer(t *testing.T) {
 	demandRoot(t)
-	for _, program := range []string{"systemd-nspawn", "qemu-img", "sfdisk", "python3", "unshare", "ldd"} {
+	for _, program := range []string{"systemd-nspawn", "qemu-img", "qemu-system-x86_64", "sfdisk", "python3", "unshare", "ldd"} {
 		demand(t, program)
 	}
 	l, dir := newLab(t, "debian-12"), t.TempDir()
@@ -141,14 +169,30 @@ func TestFullNightlyContainer(t *testing.T) {
 	const try = `#!/bin/sh
 bake nightly install --config /srv/bake --out /srv/bake/out --run-as ops --at 04:00 2>&1 >/dev/null
 systemctl is-active bake-nightly.timer
-systemctl start bake-nightly.service
-systemctl show -P ExecMainStatus bake-nightly.service
-journalctl -u bake-nightly.service -o cat --no-pager
+night() {
+	echo "= $1"
+	rm -f /srv/metrics/*
+	systemctl start bake-nightly.service
+	echo "status $(systemctl show -P ExecMainStatus bake-nightly.service)"
+	journalctl -u bake-nightly.service -o cat --no-pager --cursor-file=/run/read
+	grep exit_status /srv/metrics/bake.prom
+	cat /srv/metrics/boots 2>/dev/null
+}
+night lacking
 stat -c '%U %a %n' /home/ops/.local/share/bake/signing.key /srv/metrics/bake.prom /srv/bake/out/zap/latest/provenance.intoto.jsonl
-grep exit_status /srv/metrics/bake.prom
+cp /opt/q/wrapper /usr/local/bin/qemu-system-x86_64
+night proving
+night quiet
+echo = after
+readlink /srv/bake/out/zap/current
+runuser -u ops -- env HOME=/home/ops bake --config /srv/bake --out /srv/bake/out attest verify --host zap
+echo "status $?"
+pgrep -af 'qemu[-]' || echo no QEMU runs
+find / -xdev -name 'bake-vm-*'
 poweroff
 `
-	for name, content := range map[string]string{"try": try, "host.yaml": strings.Replace(hostFixture, "disk: 1GiB", "disk: 4GiB", 1)} {
+	for name, content := range map[string]string{"try": try, "left": inService, "of-qemu": ofQEMU,
+		"host.yaml": strings.Replace(hostFixture, "disk: 1GiB", "disk: 4GiB", 1)} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -158,11 +202,52 @@ poweroff
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"bake-nightly.timer is enabled\nactive\n", "\n4\n", "bake: made a key to sign generations with", "bake: zap: generation ",
-		"verify: qemu-system-x86_64 is not installed", "ops 600 /home/ops/.local/share/bake/signing.key\nops 644 /srv/metrics/bake.prom\nops 600 ",
-		"bake_nightly_last_exit_status 4\n"} {
-		if !strings.Contains(string(output), want) {
-			t.Errorf("it does not say %q", want)
+	demandNights(t, string(output), filepath.Join(dir, "nights"))
+}
+
+// demandNights judges what was said in the container, and the records of its three nights.
+func demandNights(t *testing.T, said, records string) {
+	t.Helper()
+	var nights []nightly.Outcome
+	for i, want := range []struct {
+		code    int
+		verdict nightly.Verdict
+	}{{4, nightly.CouldNot}, {0, nightly.Promoted}, {0, nightly.Unchanged}} {
+		var n nightly.Night
+		text := mustRead(t, filepath.Join(records, fmt.Sprintf("%06d.json", i+1)))
+		if err := json.Unmarshal([]byte(text), &n); err != nil || len(n.Hosts) != 1 {
+			t.Fatalf("night %d: %v\n%s", i+1, err, text)
 		}
+		if n.Exit != want.code || n.Hosts[0].Verdict != want.verdict {
+			t.Errorf("night %d: %+v", i+1, n)
+		}
+		nights = append(nights, n.Hosts[0])
+	}
+	proven := nights[1]
+	if proven.Claims < 20 || proven.Failed != 0 || proven.Generation == "" || nights[2].Current != proven.Generation {
+		t.Errorf("%+v, then %+v", proven, nights[2])
+	}
+	parts := strings.Split(said, "\n= ")
+	if len(parts) != 5 {
+		t.Fatalf("the container did not come to its end")
+	}
+	const alone = "\nruns: /bin/sh /usr/local/bin/left\nbake-nightly.service: Deactivated successfully.\n" // and nothing lies about
+	for i, words := range [][]string{
+		{"bake-nightly.timer is enabled\nactive"},
+		{"lacking\n", "\nstatus 4\n", "bake: made a key to sign generations with", "bake: zap: generation ", "verify: qemu-system-x86_64 is not installed",
+			"bake_nightly_last_exit_status 4\n", "ops 600 /home/ops/.local/share/bake/signing.key\nops 644 /srv/metrics/bake.prom\nops 600 "},
+		{"proving\nstatus 0\n", "bake: zap: the guest has its verdict", "1 promoted", alone, "bake_nightly_last_exit_status 0\n", "boot: ",
+			"/var/tmp/bake-vm-", "-sandbox on,"}, // QEMU, too, confines itself
+		{"quiet\nstatus 0\n", "1 unchanged", alone, "bake_nightly_last_exit_status 0"},
+		{"after\n" + proven.Generation + "\n", "zap: generation " + proven.Generation, " claims held, signed by ", "\nstatus 0\nno QEMU runs\n"},
+	} {
+		for _, want := range words {
+			if !strings.Contains(parts[i], want) {
+				t.Errorf("it does not say %q in\n%s", want, parts[i])
+			}
+		}
+	}
+	if strings.Contains(parts[3], "boot: ") || !strings.HasSuffix(said, "\nno QEMU runs\n") {
+		t.Error("a quiet night booted, or an overlay is left")
 	}
 }
