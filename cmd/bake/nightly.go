@@ -131,6 +131,9 @@ func (o *nightOptions) readNumbers(c *cli.Context) error {
 			}
 		}
 	}
+	if o.config.Deadline > 0 && !c.IsSet("deadline") {
+		o.boot.deadline = o.config.Deadline
+	}
 	return nil
 }
 

@@ -18,9 +18,12 @@ import (
 
 	"bake/internal/artifact"
 	"bake/internal/nightly"
+	"bake/internal/notify"
 	"bake/internal/tool"
 	"bake/internal/verify"
 	"bake/layers"
+
+	"github.com/urfave/cli/v2"
 )
 
 // sleep is a mirror with a machine that is what boot says: no guest is booted in
@@ -222,4 +225,31 @@ func (m *mirror) total() (all int) {
 		all += n
 	}
 	return all
+}
+
+// TestNightDeadline: what a boot may take is what nightly.yaml says, unless who calls says it.
+func TestNightDeadline(t *testing.T) {
+	for _, test := range []struct {
+		file time.Duration
+		args []string
+		want time.Duration
+	}{
+		{0, nil, 20 * time.Minute},
+		{45 * time.Minute, nil, 45 * time.Minute},
+		{45 * time.Minute, []string{"--deadline", "30m"}, 30 * time.Minute},
+	} {
+		var got time.Duration
+		program := &cli.App{Flags: append(bootFlags(), nightFlags()...), Action: func(c *cli.Context) (err error) {
+			o := nightOptions{config: notify.Config{Deadline: test.file}}
+			if o.boot, err = readBootFlags(c); err != nil {
+				return err
+			}
+			err = o.readNumbers(c)
+			got = o.boot.deadline
+			return err
+		}}
+		if err := program.Run(append([]string{"bake"}, test.args...)); err != nil || got != test.want {
+			t.Errorf("%v: %s, want %s: %v", test, got, test.want, err)
+		}
+	}
 }

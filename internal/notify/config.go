@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"bake/internal/diag"
 	"bake/internal/doc"
@@ -21,6 +22,7 @@ const FileName = "nightly.yaml"
 // A Config is what nightly.yaml says. Numbers that it does not have are 0.
 type Config struct {
 	Keep, Jobs, Boots int
+	Deadline          time.Duration             // of one boot, as --deadline
 	Deploy            map[string]nightly.Policy // by host, but for never; names that nobody has looked at
 	targets           []target
 }
@@ -55,10 +57,11 @@ func Read(dir string) (Config, error) {
 		return c, err
 	}
 	var problems diag.List
-	get := n.Fields("", &problems, "keep", "jobs", "boots", "deploy", "notify")
+	get := n.Fields("", &problems, "keep", "jobs", "boots", "deadline", "deploy", "notify")
 	c.Keep = number(get("keep"), "keep", &problems)
 	c.Jobs = number(get("jobs"), "jobs", &problems)
 	c.Boots = number(get("boots"), "boots", &problems)
+	c.Deadline = deadline(get("deadline"), &problems)
 	c.readDeploy(get("deploy"), &problems)
 	var below diag.List
 	c.read(get("notify"), dir, &below)
@@ -133,6 +136,18 @@ func number(n *doc.Node, path string, problems *diag.List) int {
 		return 0
 	}
 	return value
+}
+
+func deadline(n *doc.Node, problems *diag.List) time.Duration {
+	if n == nil {
+		return 0
+	}
+	d, err := time.ParseDuration(n.Text)
+	if n.Kind != doc.String || err != nil || d < time.Minute || d > 24*time.Hour {
+		problems.Add(n.Problem("deadline", "", "%q is no time such as 45m or 2h, from 1m to 24h", n.Text))
+		return 0
+	}
+	return d
 }
 
 var kinds = []string{"webhook", "ping", "email", "textfile"}

@@ -92,8 +92,8 @@ func TestReadNothing(t *testing.T) {
 	if err := (&Sender{Config: c}).Send(t.Context(), red); err != nil {
 		t.Error(err)
 	}
-	s := mustSender(t, "keep: 5\njobs: 2\nboots: 1\ndeploy: never\nnotify: []\n", "")
-	if s.Keep != 5 || s.Jobs != 2 || s.Boots != 1 {
+	s := mustSender(t, "keep: 5\njobs: 2\nboots: 1\ndeadline: 45m\ndeploy: never\nnotify: []\n", "")
+	if s.Keep != 5 || s.Jobs != 2 || s.Boots != 1 || s.Deadline != 45*time.Minute {
 		t.Errorf("%+v", s.Config)
 	}
 }
@@ -336,6 +336,9 @@ func TestRefused(t *testing.T) {
 		"- 1\n":                                  "want a map",
 		"kepp: 3\n":                              `did you mean "keep"`,
 		"keep: 0\n":                              "want a whole number from 1",
+		"deadline: 45\n":                         "no time such as 45m",
+		"deadline: 59s\n":                        "no time such as 45m",
+		"deadline: 25h\n":                        "no time such as 45m",
 		"keep: 1000000000000000\n":               "want a whole number from 1",
 		"jobs: two\n":                            "want a whole number from 1",
 		"boots: 1.5\n":                           "want a whole number from 1",
