@@ -43,11 +43,14 @@ func keptAlive(conn net.Conn) *alive {
 	go func() {
 		every := time.NewTicker(a.silence / 8)
 		defer every.Stop()
-		for now := time.Now(); a.beat(now); {
+		for {
 			select {
 			case <-a.done:
 				return
-			case now = <-every.C:
+			case now := <-every.C:
+				if !a.beat(now) {
+					return
+				}
 			}
 		}
 	}()

@@ -123,6 +123,7 @@ func Connect(ctx context.Context, uri string, tools tool.Box) (*Hypervisor, erro
 		return fail(err)
 	}
 	conn := keptAlive(dialed)
+	conn.beat(time.Now()) // before the first call, whose answer comes after this one's: from then on silence is one
 	h := &Hypervisor{URI: uri, conn: conn, pools: map[string]libvirt.StoragePool{}, made: map[string]bool{},
 		virt: libvirt.NewWithDialer(dialers.NewAlreadyConnected(inOrder(conn)))}
 	// What hangs must not outlive the one who waits for it.
