@@ -201,6 +201,32 @@ func TestE2EUp(t *testing.T) {
 	}
 }
 
+// TestFullSecure: what firmware: auto and tpm: auto give a machine that is not emulated,
+// here because it is demanded; with the state of one that had neither.
+func TestFullSecure(t *testing.T) {
+	h := newRack(t)
+	h.machine = ", firmware: uefi, tpm: false"
+	h.configure(t, 10, "")
+	const has = `cd /sys/firmware; od -An -tu1 -j4 -N1 efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c | tr -d ' '
+if [ -e acpi/tables/TPM2 ]; then echo a TPM; else echo no TPM; fi`
+	first := h.do(t, 0, "up", "--generation", h.image(t))
+	if got := h.ssh(t, first.Addresses[0], "echo mine | sudo tee /var/lib/bake/state/mine; "+has); got != "mine\n0\nno TPM" {
+		t.Fatalf("%q", got)
+	}
+	h.machine = ", firmware: uefi-secure, tpm: true"
+	h.configure(t, 10, "")
+	next := h.do(t, 0, "deploy", "--generation", h.image(t))
+	if got := h.ssh(t, next.Addresses[0], "sudo cat /var/lib/bake/state/mine; "+has); !next.Attested || got != "mine\n1\na TPM" {
+		t.Errorf("%+v, %q", next, got)
+	}
+	if code, out := h.bake(t, "status", "--host", "zap"); code != 0 {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	if back := h.do(t, 0, "rollback"); back.Generation != first.Generation || !back.Attested || h.ssh(t, back.Addresses[0], has) != "0\nno TPM" {
+		t.Errorf("%+v", back)
+	}
+}
+
 // TestFullDeploy: what TestE2EUp leaves out, with a share, and with bake and libvirtd
 // killed at what they are at.
 func TestFullDeploy(t *testing.T) {
