@@ -18,30 +18,31 @@ func (d *Deployment) fit(text []byte, mark domain.Mark) (string, domain.Mark, er
 }
 
 // abilities are what the hypervisor can give a generation of what that leaves to it. What
-// libvirt lists is tried, each for itself: it lists secure boot for firmware without keys, too,
-// and a machine must not be refused for what it can do without.
-func (d *Deployment) abilities(text []byte, mark domain.Mark) (can domain.Abilities, err error) {
-	if can.Emulated = d.Host.Emulated; can.Emulated {
-		return can, nil
-	}
+// libvirt lists is tried, as much as can be had at once: it lists secure boot for firmware
+// without keys, too, and a machine must not be refused for what it can do without.
+func (d *Deployment) abilities(text []byte, mark domain.Mark) (domain.Abilities, error) {
+	none := domain.Abilities{Emulated: d.Host.Emulated}
 	wants, _, err := domain.ReadMark(string(text))
-	if err != nil || wants.Secure != domain.Auto && wants.TPM != domain.Auto {
-		return can, err
+	if err != nil || none.Emulated || wants.Secure != domain.Auto && wants.TPM != domain.Auto {
+		return none, err
 	}
 	needs, err := domain.ReadNeeds(text)
 	if err != nil {
-		return can, err
+		return none, err
 	}
-	if can, err = d.At.Abilities(needs.Arch); err != nil {
-		return can, err
+	all, err := d.At.Abilities(needs.Arch)
+	if err != nil {
+		return none, err
 	}
-	if can.SecureBoot {
-		can.SecureBoot, err = d.try(text, mark, domain.Abilities{SecureBoot: true})
+	for _, some := range []domain.Abilities{all, {SecureBoot: all.SecureBoot}, {TPM: all.TPM}} {
+		if some == none {
+			continue
+		}
+		if ok, err := d.try(text, mark, some); ok || err != nil {
+			return some, err
+		}
 	}
-	if err == nil && can.TPM {
-		can.TPM, err = d.try(text, mark, domain.Abilities{TPM: true})
-	}
-	return can, err
+	return none, nil
 }
 
 // try says whether libvirt would run a generation with that.

@@ -16,7 +16,7 @@ func TestAuto(t *testing.T) {
 	for name, test := range map[string]struct {
 		can         domain.Abilities
 		emulated    bool
-		refuses     string
+		refuses     []string
 		secure, tpm domain.Choice
 		said        string
 	}{
@@ -25,8 +25,9 @@ func TestAuto(t *testing.T) {
 		"a TPM":               {can: domain.Abilities{TPM: true}, tpm: domain.Chosen, said: "a TPM 2.0, as the hypervisor has it; no secure boot: the hypervisor has none"},
 		"none":                {said: "no secure boot and no TPM: the hypervisor has none"},
 		"emulated":            {can: all, emulated: true, said: "no secure boot and no TPM: the machine is emulated"},
-		"firmware, no keys":   {can: all, refuses: secureBoot, tpm: domain.Chosen, said: "a TPM 2.0, as the hypervisor has it; no secure boot: the hypervisor has none"},
-		"a TPM, but no swtpm": {can: all, refuses: "<tpm ", secure: domain.Chosen, said: "secure boot, as the hypervisor has it; no TPM: the hypervisor has none"},
+		"firmware, no keys":   {can: all, refuses: []string{secureBoot}, tpm: domain.Chosen, said: "a TPM 2.0, as the hypervisor has it; no secure boot: the hypervisor has none"},
+		"a TPM, but no swtpm": {can: all, refuses: []string{"<tpm "}, secure: domain.Chosen, said: "secure boot, as the hypervisor has it; no TPM: the hypervisor has none"},
+		"not both at once":    {can: all, refuses: []string{secureBoot, "<tpm "}, secure: domain.Chosen, said: "secure boot, as the hypervisor has it; no TPM: the hypervisor has none"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMemory()

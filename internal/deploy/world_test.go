@@ -32,8 +32,8 @@ type memory struct {
 	unsafe    []string        // generations that were started with those of another firmware
 	anew      int             // starts with variables that were made anew
 	can       domain.Abilities
-	refuses   string // in XML that cannot be run, "" for nothing
-	asked     int    // how often it was asked what it can
+	refuses   []string // XML that has all of these cannot be run; none is for nothing
+	asked     int      // how often it was asked what it can
 	starts    int
 	copies    int
 	auto      bool
@@ -70,8 +70,9 @@ func (m *memory) Find(string) (*hypervisor.Machine, error) {
 }
 
 func (m *memory) Check(text string) error {
-	if m.refuses != "" && strings.Contains(text, m.refuses) {
-		return &hypervisor.LackError{Text: "it has no " + m.refuses}
+	lacks := func(word string) bool { return !strings.Contains(text, word) }
+	if len(m.refuses) > 0 && !slices.ContainsFunc(m.refuses, lacks) {
+		return &hypervisor.LackError{Text: "it has no " + strings.Join(m.refuses, " with ")}
 	}
 	return m.fail("check")
 }
