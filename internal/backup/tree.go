@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -211,8 +212,14 @@ func (t *tree) List(ctx context.Context, host string) (found []Snapshot, err err
 		s.ID, s.Host, s.Store = entry.Name(), host, t.String()
 		found = append(found, s)
 	}
-	slices.SortStableFunc(found, func(a, b Snapshot) int { return a.Time.Compare(b.Time) })
+	slices.SortStableFunc(found, func(a, b Snapshot) int { return cmp.Or(a.Time.Compare(b.Time), named(a).Compare(named(b))) })
 	return found, t.fault(ctx, err)
+}
+
+// named is the time in a backup's name, which tells two of a second apart.
+func named(s Snapshot) time.Time {
+	at, _ := time.Parse(nameLayout, s.ID) // List takes no other names
+	return at
 }
 
 // Fetch makes the two files anew.

@@ -31,6 +31,21 @@ func begun(t *testing.T) *tree {
 	return s
 }
 
+// TestTreeSecond: of two backups in a second the later one is the newest, and stays.
+func TestTreeSecond(t *testing.T) {
+	t.Parallel()
+	needs(t, "rsync")
+	s := begun(t)
+	one := save(t, s, received(t, first.Add(100*time.Millisecond), files()))
+	two := save(t, s, received(t, first.Add(700*time.Millisecond), files()))
+	if all, err := s.List(t.Context(), "zap"); err != nil || len(all) != 2 || all[0] != one || all[1] != two {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	if gone, err := s.Prune(t.Context(), "zap", keep{Daily: 1}, false); err != nil || len(gone) != 1 || gone[0] != one {
+		t.Errorf("%+v is gone, %v", gone, err)
+	}
+}
+
 // TestTreeNotMounted: the place of a disk that is not there is no store, though it is a
 // directory, and nothing is put into it.
 func TestTreeNotMounted(t *testing.T) {
