@@ -29,9 +29,9 @@ var bases = map[string]string{
 // isFull says whether `make e2e-full` runs this.
 func isFull() bool { return os.Getenv("BAKE_E2E_FULL") != "" }
 
-// lab is a configuration and an output directory of one test.
+// lab is a configuration, an output directory and a signing key of one test.
 type lab struct {
-	config, out, base string
+	config, out, key, base string
 }
 
 func newLab(t *testing.T, release string) lab {
@@ -39,8 +39,7 @@ func newLab(t *testing.T, release string) lab {
 	if bases[release] == "" {
 		t.Fatalf("no base image for %s: run this by `make e2e`", release)
 	}
-	l := lab{config: t.TempDir(), out: t.TempDir(), base: bases[release]}
-	t.Setenv(keyVariable, filepath.Join(t.TempDir(), "signing.key"))
+	l := lab{config: t.TempDir(), out: t.TempDir(), key: filepath.Join(t.TempDir(), "signing.key"), base: bases[release]}
 	zap, err := os.ReadFile("../../hosts/zap.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -63,14 +62,18 @@ func (l lab) write(t *testing.T, name, content string) {
 // stderr is what the last command line printed there.
 func (l lab) stderr() string { return filepath.Join(l.config, "stderr") }
 
+// line is bake's command line in the lab, without the program.
+func (l lab) line(args ...string) []string {
+	return append([]string{"--config", l.config, "--out", l.out, "--signing-key", l.key}, args...)
+}
+
 // bake runs one command line and returns its exit status and standard output.
 func (l lab) bake(t *testing.T, args ...string) (int, string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	e := systemEnv()
 	e.Stdout, e.Stderr, e.Terminal = &stdout, &stderr, false
-	line := append([]string{"bake", "--config", l.config, "--out", l.out}, args...)
-	code := run(context.Background(), e, line)
+	code := run(context.Background(), e, append([]string{"bake"}, l.line(args...)...))
 	if !slices.Contains(args, "--console") {
 		t.Logf("%s: exit %d\n%s", strings.Join(args, " "), code, stderr.String())
 	}
@@ -264,6 +267,7 @@ func (l lab) demandClaims(t *testing.T) {
 
 // TestE2EZap tries the host of `make demo` on the older release.
 func TestE2EZap(t *testing.T) {
+	t.Parallel()
 	if code, report := newLab(t, "debian-12").verified(t, "zap"); code != 0 || report.Failed != 0 || report.Attestation != "ok" {
 		t.Errorf("verify: exit %d, %d claims failed, attestation %q", code, report.Failed, report.Attestation)
 	}
@@ -271,6 +275,7 @@ func TestE2EZap(t *testing.T) {
 
 // TestE2EFalsify falsifies every claim of a small host, and of the layer vain.
 func TestE2EFalsify(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, "debian-13")
 	zap, err := os.ReadFile(filepath.Join(l.config, "hosts/zap.yaml"))
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 type rack struct {
 	lab
 	dir, images, share string
-	pid                int // of a process in its namespaces
-	key                string
+	pid                int    // of a process in its namespaces
+	login              string // file of the admin's ssh key
 	machine            string // more words about the machines
 }
 
@@ -37,7 +37,7 @@ func newRackOf(t *testing.T, release string) *rack {
 	}
 	t.Cleanup(func() { os.RemoveAll(root) })
 	h := &rack{lab: newLab(t, release), dir: filepath.Join(root, "libvirt"), images: filepath.Join(root, "images"),
-		share: filepath.Join(root, "share"), key: filepath.Join(t.TempDir(), "key")}
+		share: filepath.Join(root, "share"), login: filepath.Join(t.TempDir(), "key")}
 	for _, dir := range []string{root, h.share} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
@@ -46,7 +46,7 @@ func newRackOf(t *testing.T, release string) *rack {
 			t.Fatal(err)
 		}
 	}
-	command(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", h.key)
+	command(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", h.login)
 	h.pid = startLibvirt(t, h.dir)
 	return h
 }
@@ -54,7 +54,7 @@ func newRackOf(t *testing.T, release string) *rack {
 // configure writes the host file, whose swappiness tells generations apart.
 func (h *rack) configure(t *testing.T, swappiness int, more string) {
 	t.Helper()
-	public, err := os.ReadFile(h.key + ".pub")
+	public, err := os.ReadFile(h.login + ".pub")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func (h *rack) ssh(t *testing.T, address, command string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := append([]string{"--net", "--target", strconv.Itoa(h.pid), "ssh", "-F", "none", "-i", h.key}, options...)
+	args := append([]string{"--net", "--target", strconv.Itoa(h.pid), "ssh", "-F", "none", "-i", h.login}, options...)
 	out, err := exec.Command("nsenter", append(args, "-l", "ops", "--", address, command)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s: %v: %s", command, err, out)
@@ -118,8 +118,8 @@ func (h *rack) ssh(t *testing.T, address, command string) string {
 // live tries the claims of the machine at work, from within its network.
 func (h *rack) live(t *testing.T, want int) string {
 	t.Helper()
-	cmd := exec.Command("nsenter", "--net", "--target", strconv.Itoa(h.pid), "../../bin/bake", "--config", h.config, "--out", h.out,
-		"verify", "--host", "zap", "--identity", h.key)
+	cmd := exec.Command("nsenter", append([]string{"--net", "--target", strconv.Itoa(h.pid), "../../bin/bake"},
+		h.line("verify", "--host", "zap", "--identity", h.login)...)...)
 	out, err := cmd.CombinedOutput()
 	if code := cmd.ProcessState.ExitCode(); code != want {
 		t.Errorf("bake verify: exit %d, want %d: %v\n%s", code, want, err, out)
@@ -142,6 +142,7 @@ checks:
 // TestE2EUp: up from nothing to attested, once more for nothing, and a generation
 // that does not attest gives way to the one before, on the same state disk.
 func TestE2EUp(t *testing.T) {
+	t.Parallel()
 	h := newRack(t)
 	h.write(t, "layers/never/layer.yaml", never)
 	h.configure(t, 10, "")
@@ -306,8 +307,7 @@ func (h *rack) killedAt(t *testing.T, words string, args ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	line := append([]string{"--config", h.config, "--out", h.out}, append(args, "--host", "zap")...)
-	cmd := exec.Command("../../bin/bake", line...)
+	cmd := exec.Command("../../bin/bake", h.line(append(args, "--host", "zap")...)...)
 	cmd.Stdout, cmd.Stderr = write, write
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
