@@ -113,7 +113,18 @@ func (w *world) sorted() []Finding {
 		p, q := a.Problem.Pos, b.Problem.Pos
 		return cmp.Or(strings.Compare(p.File, q.File), p.Line-q.Line, p.Col-q.Col, strings.Compare(a.Rule, b.Rule))
 	})
-	return slices.Compact(w.found)
+	type key struct {
+		rule, path, message string
+		pos                 diag.Position
+	}
+	seen := map[key]bool{}
+	return slices.DeleteFunc(w.found, func(f Finding) bool {
+		p := f.Problem
+		k := key{f.Rule, p.Path, p.Message, p.Pos}
+		again := seen[k]
+		seen[k] = true
+		return again
+	})
 }
 
 // Stops reports whether one of the findings is an error that nobody allows.
