@@ -290,7 +290,8 @@ func TestFullOpenClawFalsify(t *testing.T) {
 // there: the one that the host file names is nobody's.
 func TestFullContainer(t *testing.T) {
 	l := newLab(t, "debian-13")
-	l.write(t, "hosts/zap.yaml", clawHost)
+	l.write(t, "hosts/zap.yaml", strings.Replace(clawHost, "disk: 10GiB", "disk: 10GiB, state: 512MiB", 1)+`  - backup: {keys: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIC5fZc/o+6nL5wffhDwRKx2uFUYmLG4ZcnVAjhhwA3Wo backup"]}
+`)
 	if code, _ := l.bake(t, "image", "--host", "zap", "--base", l.base); code != 0 {
 		t.Fatalf("bake image: exit %d", code)
 	}
@@ -325,6 +326,7 @@ docker port openclaw; docker diff openclaw | sort | xargs`); got != "CapBnd: 000
 		t.Errorf("from outside: %v, %v", answer, err)
 	}
 	h.demandAudit(t, "docker exec openclaw node openclaw.mjs security audit --json")
+	t.Run("snapshot", h.testContainerSnapshot)
 	ended := "journalctl -q -b -o cat -u openclaw-container.service | grep -c 'Main process exited' || :"
 	before := h.run(t, ended+"\ndocker kill openclaw > /dev/null")
 	h.awaitGateway(t, "the answer of a container that was killed", "openclaw-container.service", "3000")
@@ -333,6 +335,31 @@ docker port openclaw; docker diff openclaw | sort | xargs`); got != "CapBnd: 000
 		t.Errorf("%s had ended before it was killed, %s when there was an answer again:\n%s", before, after,
 			h.run(t, "journalctl -q -b -o short-monotonic -u openclaw-container.service | grep -B 15 'Main process exited'"))
 	}
+}
+
+// testContainerSnapshot: the container itself stands still for a snapshot of its state, and
+// not only the engine's client, whose unit has its name.
+func (h *house) testContainerSnapshot(t *testing.T) {
+	const take = `scope=$(systemctl show -P ControlGroup "$(docker inspect -f 'docker-{{.Id}}.scope' openclaw)")
+/usr/local/lib/bake/backup > /run/snapshot.tar 2> /run/said &
+while kill -0 $! 2> /dev/null; do grep -h ^frozen /sys/fs/cgroup$scope/cgroup.events; done | sort -u | xargs
+wait $! || cat /run/said
+grep -h ^frozen /sys/fs/cgroup$scope/cgroup.events
+tar -xOf /run/snapshot.tar .bake/manifest.json | python3 -c '
+import json, sys
+manifest = json.load(sys.stdin)
+found = [d["integrity"] for d in manifest["databases"] if d["path"].startswith("var/lib/openclaw-container/")]
+print(manifest["method"], "var/lib/openclaw-container" in manifest["roots"], len(found) > 0, set(found))'
+rm /run/snapshot.tar`
+	if got := h.run(t, take); got != "frozen 0 frozen 1\nfrozen 0\nfrozen True True {'ok'}" {
+		t.Errorf("%s\n%s", got, h.run(t, "cat /run/said"))
+	}
+	h.awaitGateway(t, "the container's answer after a snapshot", "openclaw-container.service", "3000")
+	h.run(t, "sed -i 's/^scope() {/&\\n    return/' /usr/local/lib/bake/openclaw-container")
+	if got, _, _ := strings.Cut(h.run(t, take), "\n"); got != "frozen 0" {
+		t.Errorf("without its scope the container was %s: the test sees nothing", got)
+	}
+	h.run(t, "sed -i '/^scope() {/{n;d}' /usr/local/lib/bake/openclaw-container")
 }
 
 // demandAudit wants OpenClaw itself to find nothing critical.
