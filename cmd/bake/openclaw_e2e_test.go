@@ -302,9 +302,15 @@ func TestFullContainer(t *testing.T) {
 		t.Fatalf("the machine stayed shut: %+v", verdict)
 	}
 	h.enter(t)
+	patience := ""
+	if isEmulated(t) {
+		patience = "--change 'ENV NODE_OPTIONS=--require=/patience.cjs'"
+	}
 	h.run(t, `systemctl stop openclaw.service openclaw-container.service
+cat > /patience.cjs <<'END'
+`+patienceProgram+`END
 lib=$(for program in /opt/openclaw/bin/node /bin/sh; do ldd $program | grep -o '/[^ ]*'; done | sort -u | sed 's,^/,,')
-image=$(tar -C / -ch opt/openclaw bin/sh $lib | docker import --change 'WORKDIR /opt/openclaw/node_modules/openclaw' --change 'ENV PATH=/opt/openclaw/bin:/bin' -)
+image=$(tar -C / -ch opt/openclaw bin/sh patience.cjs $lib | docker import `+patience+` --change 'WORKDIR /opt/openclaw/node_modules/openclaw' --change 'ENV PATH=/opt/openclaw/bin:/bin' -)
 sed -i "s/^image=.*/image=$image/" /usr/local/lib/bake/openclaw-container
 systemctl reset-failed openclaw-container.service || :
 systemctl start --no-block openclaw-container.service`)
