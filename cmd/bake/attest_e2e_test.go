@@ -153,7 +153,6 @@ hostname; iptables-save | sed -e '/^#/d' -e 's/\[[0-9:]*\]//'; ls -d /pwned* 2>/
 grep -c 'Cloud-init v' /var/log/cloud-init.log; ls -l --time-style=+ /var/lib/cloud/instance`
 
 func TestE2EAttest(t *testing.T) {
-	t.Parallel()
 	l := newLab(t, "debian-13")
 	if code, _ := l.bake(t, "image", "--host", "zap", "--base", l.base); code != 0 {
 		t.Fatalf("bake image: exit %d", code)

@@ -212,7 +212,6 @@ func (c *circle) asBackup(t *testing.T, address string, command ...string) *exec
 // TestE2EBackup: state out, hypervisor wiped, machine from scratch with that state, the
 // gateway's and that of a stand-in that never rests.
 func TestE2EBackup(t *testing.T) {
-	t.Parallel()
 	const dir, user = "/var/lib/openclaw", "openclaw"
 	c, address := gatewayCircle(t)
 	asked, before := c.save(t, address, dir, user)

@@ -267,7 +267,6 @@ func (l lab) demandClaims(t *testing.T) {
 
 // TestE2EZap tries the host of `make demo` on the older release.
 func TestE2EZap(t *testing.T) {
-	t.Parallel()
 	if code, report := newLab(t, "debian-12").verified(t, "zap"); code != 0 || report.Failed != 0 || report.Attestation != "ok" {
 		t.Errorf("verify: exit %d, %d claims failed, attestation %q", code, report.Failed, report.Attestation)
 	}
@@ -275,7 +274,6 @@ func TestE2EZap(t *testing.T) {
 
 // TestE2EFalsify falsifies every claim of a small host, and of the layer vain.
 func TestE2EFalsify(t *testing.T) {
-	t.Parallel()
 	l := newLab(t, "debian-13")
 	zap, err := os.ReadFile(filepath.Join(l.config, "hosts/zap.yaml"))
 	if err != nil {

@@ -142,7 +142,6 @@ checks:
 // TestE2EUp: up from nothing to attested, once more for nothing, and a generation
 // that does not attest gives way to the one before, on the same state disk.
 func TestE2EUp(t *testing.T) {
-	t.Parallel()
 	h := newRack(t)
 	h.write(t, "layers/never/layer.yaml", never)
 	h.configure(t, 10, "")
