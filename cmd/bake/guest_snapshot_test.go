@@ -86,7 +86,7 @@ func newSnapshotLab(t *testing.T) *snapshotLab {
 		t.Fatal(err)
 	}
 	replace := strings.NewReplacer(`"/run/bake`, `"`+dir+`/run/bake`, `"/var/lib/bake`, `"`+dir+`/var`,
-		`PATH="`, `PATH="`+dir+`/bin:`, `"/etc/openclaw`, `"`+dir+`/etc`, `"/usr/local/lib/bake/`, `"`+dir+`/lib/`)
+		`PATH="`, `PATH="`+dir+`/bin:`, `"/etc/openclaw`, `"`+dir+`/etc`, `"/usr/local/lib/bake/`, `"`+dir+`/lib/`, "GIVEN_UP = 120", "GIVEN_UP = 1")
 	for _, name := range []string{"backup", "restore", "snapshot.py"} {
 		content, err := os.ReadFile("../../layers/backup/files/usr/local/lib/bake/" + name)
 		if err != nil {
@@ -343,9 +343,13 @@ func TestRestoreBesideFailed(t *testing.T) {
 	}
 
 	l.write(t, "etc/openclaw.json", `{"gateway": {"port": 1}}`)
-	out, err := exec.Command("python3", "-I", filepath.Join(l.dir, "lib/restore"), "ready", "1").CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "refused; openclaw.service: ActiveState=failed, ExecMainStatus=78; journalctl -u openclaw.service") {
-		t.Errorf("%v: %s", err, out)
+	for state, want := range map[string]string{"active": "after 5 s: ", "failed": "and will not be: openclaw.service has failed: "} {
+		l.write(t, "active", state+"\n")
+		out, err := exec.Command("python3", "-I", filepath.Join(l.dir, "lib/restore"), "ready", map[string]string{"active": "5", "failed": "600"}[state]).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "the gateway is not ready "+want) ||
+			!strings.Contains(string(out), "refused; openclaw.service: ActiveState=failed, ExecMainStatus=78; journalctl -u openclaw.service") {
+			t.Errorf("%s: %v: %s", state, err, out)
+		}
 	}
 }
 

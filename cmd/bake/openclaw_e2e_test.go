@@ -297,7 +297,7 @@ func TestFullContainer(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Minute)
 	defer cancel()
-	h := begin(ctx, t, l, func(*vm.Spec) {})
+	h := begin(ctx, t, l, func(s *vm.Spec) { s.State = 512 << 20 })
 	if verdict := h.verdicts(t, 1); !verdict.OK {
 		t.Fatalf("the machine stayed shut: %+v", verdict)
 	}

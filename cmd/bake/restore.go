@@ -28,8 +28,9 @@ import (
 
 const (
 	guestRestore = "sudo -n /usr/local/lib/bake/restore"
-	// gatewayTime is for a gateway to be ready: minutes where it is emulated.
-	gatewayTime = 15 * time.Minute
+	// gatewayTime is for a gateway to be ready: minutes where it is emulated. One that has
+	// failed for good is not waited for.
+	gatewayTime = 30 * time.Minute
 )
 
 // restored is what a machine says of a restore.
