@@ -343,9 +343,9 @@ func TestRestoreBesideFailed(t *testing.T) {
 	}
 
 	l.write(t, "etc/openclaw.json", `{"gateway": {"port": 1}}`)
-	for state, want := range map[string]string{"active": "after 5 s: ", "failed": "and will not be: openclaw.service has failed: "} {
+	for state, want := range map[string]string{"active": "after 20 s: ", "failed": "and will not be: openclaw.service has failed: "} {
 		l.write(t, "active", state+"\n")
-		out, err := exec.Command("python3", "-I", filepath.Join(l.dir, "lib/restore"), "ready", map[string]string{"active": "5", "failed": "600"}[state]).CombinedOutput()
+		out, err := exec.Command("python3", "-I", filepath.Join(l.dir, "lib/restore"), "ready", "20").CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "the gateway is not ready "+want) ||
 			!strings.Contains(string(out), "refused; openclaw.service: ActiveState=failed, ExecMainStatus=78; journalctl -u openclaw.service") {
 			t.Errorf("%s: %v: %s", state, err, out)
