@@ -364,6 +364,31 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// TestLetGo: a renewal that is due while the wheel is let go of writes nothing any more: whoever
+// has read the record in between would be told that somebody was quicker.
+func TestLetGo(t *testing.T) {
+	_, hosts := newFleet(1)
+	l, plan := Dir(t.TempDir()), Plan(hosts, 1, 1, 0)
+	w, driving, err := take(t.Context(), l, "a test", time.Minute, func(string) {}, func(*Record) (*Record, error) { return &plan, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.letGo(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_, version, _ := l.Read(t.Context())
+	var gone *LostError
+	if err := w.update(driving, func(*Record) {}); !errors.As(err, &gone) {
+		t.Errorf("a renewal afterwards: %v", err)
+	}
+	if err := w.Check(); !errors.As(err, &gone) {
+		t.Errorf("the wheel afterwards: %v", err)
+	}
+	if _, now, err := l.Read(t.Context()); now != version || version != "2" || err != nil {
+		t.Errorf("version %s of the record has become %s, %v", version, now, err)
+	}
+}
+
 func TestDir(t *testing.T) {
 	d := Dir(filepath.Join(t.TempDir(), "new"))
 	if content, version, err := d.Read(t.Context()); content != nil || version != "" || err != nil {

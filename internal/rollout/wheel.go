@@ -151,7 +151,11 @@ func (w *Wheel) Check() error {
 }
 
 func (w *Wheel) check() error {
-	if w.ended == nil && sinceBoot() >= w.until {
+	switch {
+	case w.ended != nil:
+	case w.record.Driver == nil: // a renewal that waited for that would write into the next driver's record
+		w.end(errors.New("it was let go of"))
+	case sinceBoot() >= w.until:
 		w.end(errors.New("the lease could not be renewed in time"))
 	}
 	return w.ended
