@@ -86,7 +86,7 @@ func TestFleetRollout(t *testing.T) {
 	}
 	kubeconfig := c.Kubeconfig(t)
 	bake := func(args ...string) *exec.Cmd {
-		cmd := exec.Command(s.workshop.bake, append([]string{"rollout", "--lease", "2s"}, args...)...)
+		cmd := exec.Command(s.workshop.bake, append([]string{"rollout", "--lease", lease}, args...)...)
 		if slices.Contains(args, "status") {
 			cmd = exec.Command(s.workshop.bake, append([]string{"rollout"}, args...)...)
 		}

@@ -143,7 +143,7 @@ func TestRolloutCluster(t *testing.T) {
 	one := publish()
 	rollout := func(from string, code int, words string, args ...string) {
 		t.Helper()
-		o := s.run(append([]string{"--config", from, "--out", from + "/out", "rollout", "--from", d.address, "--state", s.dir + "/state", "--lease", "1s"}, args...)...)
+		o := s.run(append([]string{"--config", from, "--out", from + "/out", "rollout", "--from", d.address, "--state", s.dir + "/state"}, args...)...)
 		if o.code != code || !strings.Contains(o.stderr+o.stdout, words) {
 			t.Errorf("%q: exit status %d, want %d, %q\n%s%s", args, o.code, code, words, o.stdout, o.stderr)
 		}

@@ -23,7 +23,7 @@ func TestE2ERolloutBucket(t *testing.T) {
 	}
 	a.env = append(a.env, "BAKE_ROLLOUT=s3://"+warehouseBucket+"/ops")
 	a.fail("sim03", "hang")
-	first := a.bake("--hosts", "role=web", "--max-unavailable", "2", "--lease", "2s")
+	first := a.bake("--hosts", "role=web", "--max-unavailable", "2", "--lease", lease)
 	if err := first.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestFullRollout(t *testing.T) {
 		a.write("hosts/"+name+".yaml", "host: "+name+"\nbase: debian:13\nadmin: {name: ops, keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIC5fZc/o+6nL5wffhDwRKx2uFUYmLG4ZcnVAjhhwA3Wo ops@desk]}\nlayers: [ssh]\n")
 		a.runs(name, oldGeneration)
 	}
-	start := []string{"--all", "--max-unavailable", "6", "--canary", "2", "--lease", "5s", "--deadline", "45m"}
+	start := []string{"--all", "--max-unavailable", "6", "--canary", "2", "--lease", lease, "--deadline", "45m"}
 	a.fail("sim09", "claims")
 	a.must(7, "1 host failed, and 0 may", start...)
 	if slices.Contains(a.log(0), "begin zap") {
@@ -82,7 +82,7 @@ func TestFullRollout(t *testing.T) {
 	at("10")
 
 	a.fail("sim09", "")
-	cmd := a.bake("--resume", "--lease", "5s", "--deadline", "45m")
+	cmd := a.bake("--resume", "--lease", lease, "--deadline", "45m")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestFullRollout(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	a.must(0, "done: 30 of 30 done", "--resume", "--lease", "5s", "--deadline", "45m")
+	a.must(0, "done: 30 of 30 done", "--resume", "--lease", lease, "--deadline", "45m")
 	at("20")
 	r := a.record()
 	zap := r.Hosts[slices.IndexFunc(r.Hosts, func(h rollout.Host) bool { return h.Name == "zap" })]

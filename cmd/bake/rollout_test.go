@@ -319,11 +319,15 @@ func (a *armada) record() (r rollout.Record) {
 	return r
 }
 
+// lease is long enough for a machine that is busy: one that is missed there is no finding, and
+// what it costs is a wait for it after each kill.
+const lease = "5s"
+
 // TestRollout: thirty hosts in waves, with failures; a driver that is killed, one that
 // halts, one that comes to the end; and all the way back. No host twice, none forgotten.
 func TestRollout(t *testing.T) {
 	a := newArmada(t, 30)
-	start := []string{"--hosts", "role=web", "--max-unavailable", "5", "--canary", "2", "--failure-budget", "1", "--lease", "1s"}
+	start := []string{"--hosts", "role=web", "--max-unavailable", "5", "--canary", "2", "--failure-budget", "1", "--lease", lease}
 	plan := a.must(0, "", append(start, "--dry-run")...)
 	if !strings.Contains(plan, "canary  2  sim00 sim01\n1       5  sim02 sim03 sim04 sim05 sim06\n") || !strings.Contains(plan, "\n6       3  sim27 sim28 sim29\n") {
 		t.Errorf("the waves are\n%s", plan)
@@ -365,7 +369,7 @@ func TestRollout(t *testing.T) {
 	}
 	a.fail("sim20", "claims after sim21") // the last of its wave: none of that begins after a halt
 	seen := len(a.log(0))
-	out := a.must(7, "halted: 2 hosts failed, and 1 may; the first is sim07", "--resume", "--lease", "1s")
+	out := a.must(7, "halted: 2 hosts failed, and 1 may; the first is sim07", "--resume", "--lease", lease)
 	again := begun(a.log(seen))
 	if len(again) != 7 || !slices.Contains(again, "sim14") || !slices.Contains(again, "sim15") || slices.Contains(again, "sim07") || slices.Contains(again, "sim22") {
 		t.Errorf("after the kill it began with %v\n%s", again, out)
@@ -378,7 +382,7 @@ func TestRollout(t *testing.T) {
 	a.fail("sim07", "")
 	a.fail("sim20", "")
 	seen = len(a.log(0))
-	a.must(0, "done: 30 of 30 done", "--resume", "--lease", "1s")
+	a.must(0, "done: 30 of 30 done", "--resume", "--lease", lease)
 	if got := begun(a.log(seen)); len(got) != 10 || got[0] != "sim07" || got[1] != "sim20" {
 		t.Errorf("the last part began with %v", got)
 	}
@@ -400,7 +404,7 @@ func TestRollout(t *testing.T) {
 
 	// Back, with a kill in the midst of that.
 	a.fail("sim11", "hang")
-	cmd = a.bake("--rollback", "--lease", "1s")
+	cmd = a.bake("--rollback", "--lease", lease)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -410,7 +414,7 @@ func TestRollout(t *testing.T) {
 	}
 	_ = cmd.Wait()
 	a.fail("sim11", "")
-	a.must(0, "rolled back", "--resume", "--lease", "1s")
+	a.must(0, "rolled back", "--resume", "--lease", lease)
 	all = a.installed(oldGeneration)
 	for i := range 30 {
 		host := fmt.Sprintf("sim%02d", i)
@@ -449,19 +453,19 @@ func TestRolloutExits(t *testing.T) {
 func TestRolloutTwoDrivers(t *testing.T) {
 	a := newArmada(t, 4)
 	a.fail("sim01", "hang")
-	first := a.bake("--selector", "role=web", "--lease", "1s")
+	first := a.bake("--selector", "role=web", "--lease", lease)
 	var said strings.Builder
 	first.Stderr = &said
 	if err := first.Start(); err != nil {
 		t.Fatal(err)
 	}
 	a.await("hangs sim01")
-	a.must(4, "the rollout is driven by", "--resume", "--lease", "1s")
+	a.must(4, "the rollout is driven by", "--resume", "--lease", lease)
 	if err := first.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	a.fail("sim01", "")
-	a.must(0, "done: 4 of 4 done", "--resume", "--lease", "1s")
+	a.must(0, "done: 4 of 4 done", "--resume", "--lease", lease)
 	if err := first.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
