@@ -218,6 +218,9 @@ func (r *run) start(ctx context.Context, spec vm.Spec) error {
 	if err != nil {
 		return err
 	}
+	if !machine.Confined() {
+		r.Say(r.Plan.Host + ": QEMU has no seccomp filter here, and all the rights of whoever runs bake")
+	}
 	r.machine = machine
 	r.serial = &serial{stdio: machine.Port(0), stderr: machine.Port(1)}
 	r.told = listen(machine.Port(2))

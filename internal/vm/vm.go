@@ -162,6 +162,7 @@ type Machine struct {
 	ports    []net.Conn
 	wire     *Wire              // nil unless Spec.Wire
 	writable []string           // disks that a snapshot holds
+	confined bool               // QEMU is, by seccomp
 	stop     context.CancelFunc // kills QEMU
 	isClose  atomic.Bool
 	once     sync.Once
@@ -171,6 +172,11 @@ type Machine struct {
 	sshPort  int        // forwarded to port 22, 0 before the first use
 	jobs     int        // snapshots taken and restored, for names
 }
+
+// Confined says whether QEMU runs under a seccomp filter, with no new programs and no
+// privileges. It does not where it was built without one, or where bake itself runs in a
+// sandbox that allows none.
+func (m *Machine) Confined() bool { return m.confined }
 
 // startTime bounds what QEMU needs before it takes commands, on a busy machine.
 const startTime = 60 * time.Second
@@ -230,6 +236,7 @@ func (m *Machine) boot(ctx context.Context, tools tool.Box, program string, spec
 	// A build without seccomp does not know the option.
 	if _, err := tools.Run(ctx, program, "-sandbox", "on", "-version"); err == nil {
 		args = append(args, "-sandbox", sandbox)
+		m.confined = true
 	}
 	if err := m.launch(ctx, tools, program, args, spec); err != nil {
 		return err

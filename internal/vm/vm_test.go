@@ -110,6 +110,9 @@ func TestStartAndClose(t *testing.T) {
 	if status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)); err != nil || !strings.Contains(string(status), "Seccomp:\t2") {
 		t.Errorf("QEMU is not confined by seccomp: %v", err)
 	}
+	if !m.Confined() {
+		t.Error("it says that it is not confined")
+	}
 	if files, _ := filepath.Glob(m.scratch.path("credential*")); len(files) > 0 {
 		t.Errorf("QEMU has read the credentials, but they still are in %s", files)
 	}
@@ -283,6 +286,36 @@ func TestStartWithoutQEMU(t *testing.T) {
 	var missing *tool.MissingError
 	if _, err := Start(context.Background(), box, bare(image)); !errors.As(err, &missing) {
 		t.Errorf("Start: %v", err)
+	}
+}
+
+// A QEMU that was built without seccomp runs the machine, which says so.
+func TestStartUnconfined(t *testing.T) {
+	spec := bare(emptyImage(t))
+	real, err := exec.LookPath("qemu-system-x86_64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	plain := "#!/bin/sh\ncase $1 in -sandbox) echo 'invalid option' >&2; exit 1;; esac\nexec " + real + ` "$@"` + "\n"
+	if err := os.WriteFile(filepath.Join(dir, "qemu-system-x86_64"), []byte(plain), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m, err := Start(t.Context(), tool.Box{Getenv: func(key string) string {
+		if key == "PATH" {
+			return dir + ":" + os.Getenv(key)
+		}
+		return os.Getenv(key)
+	}}, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if m.Confined() {
+		t.Error("it says that it is confined")
+	}
+	if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", m.child.pid)); err != nil || strings.Contains(string(line), "-sandbox") {
+		t.Errorf("%q, %v", line, err)
 	}
 }
 
