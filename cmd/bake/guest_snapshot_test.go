@@ -256,6 +256,27 @@ func TestSnapshotKeepsAll(t *testing.T) {
 	demandGone(t, filepath.Join(l.dir, "var/backup"))
 }
 
+// TestSnapshotOfAnyTime: a file, a link, a directory or a database whose time no count of
+// nanoseconds has keeps nobody from saving the state.
+func TestSnapshotOfAnyTime(t *testing.T) {
+	l := newSnapshotLab(t)
+	python(t, fullState, l.state)
+	python(t, `
+import os, sys
+os.chdir(sys.argv[1])
+for name in "workspace/a", "workspace/passwd", "empty", "state/openclaw.sqlite":
+    os.utime(name, ns=(13569465600 * 10**9,) * 2, follow_symlinks=False)  # 2400
+if os.stat("empty").st_mtime_ns < 2**63:
+    print("this file system has no such times")
+`, l.state)
+	snapshot, m := l.receive(t)
+	l.restore(t, snapshot)
+	_, again := l.receive(t)
+	if diff := differences(m, again, strings.TrimPrefix(l.state, "/")+"/"); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // differences of the entries below a path.
 func differences(a, b archive.Manifest, prefix string) string {
 	lines := func(m archive.Manifest) map[string]string {

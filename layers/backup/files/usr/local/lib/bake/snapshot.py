@@ -21,6 +21,9 @@ JOURNALS = (b"-wal", b"-shm", b"-journal")
 # A page that is mapped and dirty can be written to without a new time in the inode,
 # until the kernel has written it back: half a minute.
 RECENT = 60 * 10**9
+# The times that bake's host can say, in nanoseconds: a file system knows later ones, and
+# whoever owns a file gives it any.
+EARLIEST, LATEST = -2**63, 2**63 - 1
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
@@ -150,7 +153,7 @@ class Tree:
         self.remove(name, target)
         os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
         os.chown(name, info.st_uid, info.st_gid, dir_fd=target, follow_symlinks=False)
-        os.utime(name, ns=(info.st_mtime_ns, info.st_mtime_ns), dir_fd=target, follow_symlinks=False)
+        os.utime(name, ns=said(info.st_mtime_ns), dir_fd=target, follow_symlinks=False)
 
     def file(self, path, name, info, source, target):
         if is_database(name, source):
@@ -243,7 +246,12 @@ def dress(fd, info, values, changed=None):
         if have.get(attribute) != value:
             os.setxattr(fd, attribute, value)
     os.fchmod(fd, stat.S_IMODE(info.st_mode))
-    os.utime(fd, ns=(changed or info.st_mtime_ns, changed or info.st_mtime_ns))
+    os.utime(fd, ns=said(changed or info.st_mtime_ns))
+
+
+def said(time):
+    """What a copy has as its times."""
+    return (max(EARLIEST, min(time, LATEST)),) * 2
 
 
 def kind(name, directory):
