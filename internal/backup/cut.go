@@ -2,6 +2,7 @@ package backup
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,6 +11,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -123,45 +125,84 @@ func isSparse(h *tar.Header) bool {
 	return h.Typeflag == tar.TypeGNUSparse
 }
 
-// join puts a tar together from the backup in a directory, and says whether it is what
-// it was. A nil out only looks.
-func join(ctx context.Context, dir string, out io.Writer) (err error) {
-	damaged := func(format string, args ...any) error {
-		return &fault{Store: dir, Cause: causeDamaged, Said: fmt.Sprintf(format, args...)}
+// damaged says that the backup in a directory is not what was stored.
+func damaged(dir, format string, args ...any) error {
+	return &fault{Store: dir, Cause: causeDamaged, Said: fmt.Sprintf(format, args...)}
+}
+
+// lost is damage where it is a file of a backup that is not there.
+func lost(dir string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return damaged(dir, "%v", err)
 	}
+	return err
+}
+
+// judge says whether the backup in a directory is what was stored: its tar, and its
+// manifest, which is in the tar, too, and without which no restore takes it.
+func judge(ctx context.Context, dir string) error {
+	beside, err := os.ReadFile(filepath.Join(dir, manifestFile))
+	if err != nil {
+		return lost(dir, err)
+	}
+	read, write := io.Pipe()
+	go func() { write.CloseWithError(join(ctx, dir, write)) }()
+	inside, err := manifestOf(read)
+	if _, failed := io.Copy(io.Discard, read); failed != nil { // it is why, if it is
+		return failed
+	}
+	if err != nil || !bytes.Equal(inside, beside) {
+		return damaged(dir, "%s is not the manifest in %s", manifestFile, stateFile)
+	}
+	return nil
+}
+
+// manifestOf is the manifest in a tar, without which there is an error.
+func manifestOf(r io.Reader) ([]byte, error) {
+	for in := tar.NewReader(r); ; {
+		h, err := in.Next()
+		if err != nil {
+			return nil, err
+		}
+		if h.Name == ".bake/"+manifestFile {
+			return io.ReadAll(in)
+		}
+	}
+}
+
+// join puts a tar together from the backup in a directory, and says whether it is what
+// it was.
+func join(ctx context.Context, dir string, out io.Writer) (err error) {
 	content, err := os.ReadFile(filepath.Join(dir, cutsName))
 	if err != nil {
-		return err
+		return lost(dir, err)
 	}
 	var all cuts
 	if err := json.Unmarshal(content, &all); err != nil {
-		return damaged("%s: %v", cutsName, err)
+		return damaged(dir, "%s: %v", cutsName, err)
 	}
 	rest, err := os.Open(filepath.Join(dir, restName))
 	if err != nil {
-		return err
+		return lost(dir, err)
 	}
 	defer rest.Close()
 	root, err := os.OpenRoot(filepath.Join(dir, treeName))
 	if err != nil {
-		return err
+		return lost(dir, err)
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 	sum := sha256.New()
-	to := io.Writer(sum)
-	if out != nil {
-		to = io.MultiWriter(sum, out)
-	}
+	to := io.MultiWriter(sum, out)
 	var at int64
 	for _, c := range all.Cuts {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		if n, err := io.CopyN(to, rest, c.At-at); err != nil {
-			return damaged("%s ends %d bytes too early: %v", restName, c.At-at-n, err)
+			return damaged(dir, "%s ends %d bytes too early: %v", restName, c.At-at-n, err)
 		}
 		if err := insert(to, root, c); err != nil {
-			return damaged("%v", err)
+			return damaged(dir, "%v", err)
 		}
 		at = c.At + c.Size
 	}
@@ -169,7 +210,7 @@ func join(ctx context.Context, dir string, out io.Writer) (err error) {
 		return err
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); got != all.SHA256 {
-		return damaged("its files are not those that were stored")
+		return damaged(dir, "its files are not those that were stored")
 	}
 	return nil
 }

@@ -236,6 +236,8 @@ func (t *tree) Fetch(ctx context.Context, s Snapshot, dir string) (err error) {
 	manifest, err := os.ReadFile(filepath.Join(from, manifestFile))
 	if err == nil {
 		err = replace(filepath.Join(dir, manifestFile), manifest)
+	} else {
+		err = lost(from, err)
 	}
 	return t.fault(ctx, err)
 }
@@ -277,7 +279,7 @@ func (t *tree) Check(ctx context.Context, _ string) error {
 		all, err := t.List(ctx, host.Name())
 		failed = errors.Join(failed, err)
 		for _, s := range all {
-			failed = errors.Join(failed, t.fault(ctx, join(ctx, filepath.Join(t.Dir, s.Host, s.ID), nil)))
+			failed = errors.Join(failed, t.fault(ctx, judge(ctx, filepath.Join(t.Dir, s.Host, s.ID))))
 		}
 	}
 	return failed

@@ -201,6 +201,35 @@ func TestTreeFaults(t *testing.T) {
 	}
 }
 
+// TestTreeLost: a backup that no restore takes does not pass for sound: neither its manifest
+// nor anything else of it may be another, or missing.
+func TestTreeLost(t *testing.T) {
+	t.Parallel()
+	needs(t, "rsync")
+	s := begun(t)
+	dir := filepath.Join(s.Dir, "zap", save(t, s, received(t, first, files())).ID)
+	manifest, err := os.ReadFile(filepath.Join(dir, manifestFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(dir, manifestFile), manifest[:len(manifest)/2])
+	caused(t, s.Check(t.Context(), ""), causeDamaged)
+	put(t, filepath.Join(dir, manifestFile), manifest)
+	if err := s.Check(t.Context(), ""); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{manifestFile, restName, cutsName, treeName} {
+		away := filepath.Join(s.Dir, "away")
+		if err := os.Rename(filepath.Join(dir, name), away); err != nil {
+			t.Fatal(err)
+		}
+		caused(t, s.Check(t.Context(), ""), causeDamaged)
+		if err := os.Rename(away, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestTreePrune(t *testing.T) {
 	t.Parallel()
 	needs(t, "rsync")
