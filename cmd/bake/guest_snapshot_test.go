@@ -545,6 +545,43 @@ print(*(f"{name} {os.stat(name).st_mode & 0o7777:o} {os.listxattr(name)}" for na
 	}
 }
 
+// TestRestoreChosen: whose the directory was where it comes from, which whoever was root
+// there could choose, is no right here: the group is this machine's, though the user's number
+// is the same, and where this machine knows of no owner nobody has any.
+func TestRestoreChosen(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	for name, test := range map[string]struct{ dirs, want string }{
+		"state":          {"%s:782\n", ". 700 782:782 own 6755 782:782 others 755 1000:782"},
+		"another's path": {"%s/elsewhere:782\n", ". 700 782:42 own 755 782:42 others 755 1000:42"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newSnapshotLab(t)
+			python(t, `
+import os, sys
+os.chdir(sys.argv[1])
+os.chown(".", 782, 42)
+for name, owner, mode in ("own", 782, 0o6755), ("others", 1000, 0o4755):
+    open(name, "w").write("#!/bin/sh")
+    os.chown(name, owner, 42)
+    os.chmod(name, mode)
+`, l.state)
+			snapshot, _ := l.receive(t)
+			l.write(t, "lib/state.dirs", fmt.Sprintf(test.dirs, l.state))
+			l.restore(t, snapshot)
+			got := python(t, `
+import os, sys
+os.chdir(sys.argv[1])
+all = ((name, os.stat(name)) for name in (".", "own", "others"))
+print(*(f"{name} {is_.st_mode & 0o7777:o} {is_.st_uid}:{is_.st_gid}" for name, is_ in all))`, l.state)
+			if got != test.want {
+				t.Errorf("%s\nwant\n%s", got, test.want)
+			}
+		})
+	}
+}
+
 // TestSnapshotOfContainer: it is the container that stands still, and not the client of the
 // engine alone, which is all that its service has.
 func TestSnapshotOfContainer(t *testing.T) {
