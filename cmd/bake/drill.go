@@ -128,6 +128,9 @@ func (a *app) rehearse(ctx context.Context, d *drill, o drillOptions, dir string
 		if err != nil {
 			return fmt.Errorf("%s: %w", d.Host, err)
 		}
+		if left := out.leftOut(m); len(left) > 0 { // it would be missing after a restore, too
+			return claimError{fmt.Errorf("%s: /%s and %d others of the backup are no state of %s", d.Host, left[0], len(left)-1, d.Generation)}
+		}
 		d.Gateway, d.RTO = out.Gateway, time.Since(d.Began).Seconds()
 		for _, database := range out.Databases {
 			if database.Integrity == "ok" {

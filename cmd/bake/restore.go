@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -28,6 +29,7 @@ import (
 
 const (
 	guestRestore = "sudo -n /usr/local/lib/bake/restore"
+	hostKeys     = archive.Path("var/lib/bake/state/ssh") // in a backup
 	// gatewayTime is for a gateway to be ready: minutes where it is emulated. One that has
 	// failed for good is not waited for.
 	gatewayTime = 30 * time.Minute
@@ -215,6 +217,12 @@ func (r *remote) putIn(ctx context.Context, dir string, m archive.Manifest, o re
 	if err == nil {
 		out, err = readRestored(answer, m)
 	}
+	for _, dir := range out.Aside { // said now: the rest may fail, and then there is no answer
+		r.say("%s: what was there is in %s", r.host.Name, dir)
+	}
+	if left := out.leftOut(m); err == nil && len(left) > 0 && !o.sessions {
+		r.warn("%s: /%s and %d others of the backup are left out: they are no state of this machine", r.host.Name, left[0], len(left)-1)
+	}
 	if err == nil && len(out.Tamed) > 0 {
 		r.warn("%s: no set-user-ID, set-group-ID or capability for /%s and %d other files, whose owner is not the state's", r.host.Name, out.Tamed[0], len(out.Tamed)-1)
 	}
@@ -250,6 +258,17 @@ func readRestored(answer []byte, m archive.Manifest) (out restored, err error) {
 		}
 	}
 	return out, nil
+}
+
+// leftOut are the directories and files that a backup has and a machine has not taken, as
+// its layers do not name them. Its host keys are taken only where that is asked for.
+func (r restored) leftOut(m archive.Manifest) (left []archive.Path) {
+	for _, root := range m.Roots {
+		if root != hostKeys && !slices.Contains(r.Restored, "/"+string(root)) {
+			left = append(left, root)
+		}
+	}
+	return left
 }
 
 // noteKeys keeps the host keys that came out of the backup: the console still says those

@@ -286,6 +286,43 @@ func TestDrill(t *testing.T) {
 	}
 }
 
+// TestLeftOut: what a machine does not take of a backup, as its layers have no such state, is
+// told of by a restore, and a drill has proven nothing. Where the old state went is said
+// before what comes after it can fail.
+func TestLeftOut(t *testing.T) {
+	e := newEstate(t)
+	e.live(t)
+	config := filepath.Join(e.dir, "lib/backup.json")
+	fewer, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.write(t, "more/file", "x")
+	e.write(t, "lib/backup.json", strings.Replace(string(fewer), e.dir+"/none", e.dir+"/more", 1))
+	for _, args := range [][]string{{"init"}, {"--address", "127.0.0.1"}} {
+		if code, _ := e.bake(t, append([]string{"backup", "--host", "zap"}, args...)...); code != 0 {
+			t.Fatalf("%v: exit %d", args, code)
+		}
+	}
+	e.write(t, "lib/backup.json", string(fewer))
+	e.boot = func(ctx context.Context, o verify.Options) (verify.Report, error) {
+		return verify.Report{Host: "zap"}, o.Rehearse(ctx, e.login(t))
+	}
+	if code, out := e.bake(t, "drill", "--host", "zap", "--json"); code != 7 || !strings.Contains(out, `"ok": false`) || !strings.Contains(e.stderr, "/more and 0 others of the backup are no state of") {
+		t.Errorf("exit %d, %s", code, out)
+	}
+	e.write(t, "etc/openclaw.json", `{"gateway": {"port": 1}}`) // one that is never ready
+	code, _ := e.bake(t, "restore", "--host", "zap", "--yes", "zap", "--address", "127.0.0.1")
+	if code != 7 || !strings.Contains(e.stderr, "the gateway is not ready") {
+		t.Errorf("exit %d", code)
+	}
+	for _, want := range []string{"/more and 0 others of the backup are left out", "what was there is in " + e.state + ".before-"} {
+		if !strings.Contains(e.stderr, want) {
+			t.Errorf("not said: %s", want)
+		}
+	}
+}
+
 // login is a client of a server that runs the guest's programs.
 func (e *estate) login(t *testing.T) *ssh.Client {
 	t.Helper()
