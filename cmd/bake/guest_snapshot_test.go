@@ -277,6 +277,33 @@ if os.stat("empty").st_mtime_ns < 2**63:
 	}
 }
 
+// TestSnapshotOfDepth: directories as deep as a path may be keep nobody from saving the state,
+// nor from restoring it, with as few open files as a login has.
+func TestSnapshotOfDepth(t *testing.T) {
+	var was syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 1024, Max: was.Max}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &was) }() // the test's own
+	l := newSnapshotLab(t)
+	python(t, `
+import os, sys
+os.chdir(sys.argv[1])
+for _ in range(1900):
+    os.mkdir("d")
+    os.chdir("d")
+`, l.state)
+	snapshot, m := l.receive(t)
+	l.restore(t, snapshot)
+	_, again := l.receive(t)
+	if diff := differences(m, again, strings.TrimPrefix(l.state, "/")+"/"); diff != "" || m.Count < 1900 {
+		t.Errorf("%d members, %.500s", m.Count, diff)
+	}
+}
+
 // differences of the entries below a path.
 func differences(a, b archive.Manifest, prefix string) string {
 	lines := func(m archive.Manifest) map[string]string {

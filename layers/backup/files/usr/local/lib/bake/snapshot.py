@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pwd
+import resource
 import signal
 import sqlite3
 import stat
@@ -24,6 +25,12 @@ RECENT = 60 * 10**9
 # The times that bake's host can say, in nanoseconds: a file system knows later ones, and
 # whoever owns a file gives it any.
 EARLIEST, LATEST = -2**63, 2**63 - 1
+# A path of 4095 bytes, PATH_MAX, goes through half as many directories, and each is two calls
+# and two open files here. Whoever owns one can make it so deep.
+DEEP = 8192
+sys.setrecursionlimit(DEEP)
+MOST_OPEN = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(DEEP, MOST_OPEN) if MOST_OPEN > 0 else DEEP, MOST_OPEN))
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
