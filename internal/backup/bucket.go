@@ -199,14 +199,14 @@ func (b *Bucket) trials(ctx context.Context, probe minio.UploadInfo) []finding {
 func (b *Bucket) tryLock(ctx context.Context) finding {
 	const what = "the writer cannot change for how long is locked"
 	_, mode, validity, unit, err := b.client.GetObjectLockConfig(ctx, b.name)
-	if err == nil {
-		err = b.client.SetObjectLockConfig(ctx, b.name, mode, validity, unit)
+	if err != nil {
+		return untried(what, err)
 	}
-	return refused(what, err, nil)
+	return refused(what, b.client.SetObjectLockConfig(ctx, b.name, mode, validity, unit), nil)
 }
 
 // tryRules gives the bucket the rules that it has about what expires, or one that does
-// nothing. Who may not read them is not let try: they would be lost.
+// nothing.
 func (b *Bucket) tryRules(ctx context.Context) finding {
 	const what = "the writer cannot have versions expire"
 	rules, err := b.client.GetBucketLifecycle(ctx, b.name)
@@ -215,7 +215,7 @@ func (b *Bucket) tryRules(ctx context.Context) finding {
 	case minio.ToErrorResponse(err).StatusCode == http.StatusNotImplemented:
 		return finding{What: what, OK: true, Said: "the server has no such rules"}
 	case err != nil && !none:
-		return refused(what, err, nil)
+		return untried(what, err)
 	case none:
 		rules = lifecycle.NewConfiguration()
 		rules.Rules = []lifecycle.Rule{{ID: probeName, Status: "Disabled", RuleFilter: lifecycle.Filter{Prefix: probeName + "/"}, Expiration: lifecycle.Expiration{Days: 36500}}}
@@ -248,7 +248,23 @@ func (b *Bucket) untouched(ctx context.Context) finding {
 	return is
 }
 
-// refused demands that a server said no. Anything else than yes or no is no answer.
+// untried is of what could not be read: what is there would be lost by a try. A key that may
+// not read may write all the same.
+func untried(what string, err error) finding {
+	said := answered("not tried, for it could not be read, which the policy of bake backup bucket --policy allows", err)
+	return finding{What: what, Said: said.Error()}
+}
+
+// What servers say no with. That a bucket is not in the state for it, or an object locked, some
+// call a bad request: versitygw the first, MinIO the second.
+var (
+	noStatus = []int{http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusConflict}
+	noCode   = []string{"InvalidBucketState", "InvalidRequest"}
+)
+
+// refused demands that a server said no. Anything else than yes or no is no answer: also
+// that there is no such thing, that the question was bad, or that it came too late or too
+// often.
 func refused(what string, err error, undo func()) finding {
 	said := minio.ToErrorResponse(err)
 	switch {
@@ -257,7 +273,7 @@ func refused(what string, err error, undo func()) finding {
 			undo()
 		}
 		return finding{What: what, Said: "it can: give it the policy that bake backup bucket --policy prints"}
-	case said.StatusCode >= 400 && said.StatusCode < 500:
+	case slices.Contains(noStatus, said.StatusCode) || slices.Contains(noCode, said.Code):
 		return finding{What: what, OK: true, Said: said.Code}
 	}
 	return finding{What: what, Said: answered("the server did not say", err).Error()}

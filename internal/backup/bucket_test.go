@@ -27,7 +27,9 @@ func TestTryRules(t *testing.T) {
 		"may not":            {404, 403, none, true, "GET PUT bake-probe"},
 		"may":                {404, 200, none, false, "GET PUT bake-probe DELETE"},
 		"may, and has rules": {200, 200, rules, false, "GET PUT owners"},
-		"may not read":       {403, 200, "<Error><Code>AccessDenied</Code></Error>", true, "GET"},
+		"may not read":       {403, 200, "<Error><Code>AccessDenied</Code></Error>", false, "GET"},
+		"too often":          {404, 429, none, false, ""},
+		"nothing there":      {404, 404, none, false, ""},
 		"no rules at all":    {501, 501, "<Error><Code>NotImplemented</Code></Error>", true, "GET"},
 		"ill":                {404, 500, none, false, ""},
 	} {

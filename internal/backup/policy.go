@@ -29,7 +29,7 @@ func (b *Bucket) statements(prunes bool) []statement {
 		may = append(may, "s3:GetObjectVersion", "s3:GetObjectRetention", "s3:PutObjectRetention")
 	}
 	return []statement{
-		{Effect: "Allow", Action: []string{"s3:ListBucket", "s3:ListBucketVersions", "s3:GetBucketLocation", "s3:GetBucketVersioning", "s3:GetBucketObjectLockConfiguration"},
+		{Effect: "Allow", Action: []string{"s3:ListBucket", "s3:ListBucketVersions", "s3:GetBucketLocation", "s3:GetBucketVersioning", "s3:GetBucketObjectLockConfiguration", "s3:GetLifecycleConfiguration"},
 			Resource: []string{"arn:aws:s3:::" + b.name}},
 		{Effect: "Allow", Action: may, Resource: []string{objects}},
 		{Effect: "Allow", Action: []string{"s3:DeleteObject"}, Resource: []string{deletes}},
