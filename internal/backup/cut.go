@@ -138,9 +138,12 @@ func lost(dir string, err error) error {
 	return err
 }
 
-// judge says whether the backup in a directory is what was stored: its tar, and its
-// manifest, which is in the tar, too, and without which no restore takes it.
+// judge says whether the backup in a directory is what was stored: what was put down of it,
+// its tar, and its manifest, which is in the tar, too, and without which no restore takes it.
 func judge(ctx context.Context, dir string) error {
+	if _, err := readAbout(dir); err != nil {
+		return err
+	}
 	beside, err := os.ReadFile(filepath.Join(dir, manifestFile))
 	if err != nil {
 		return lost(dir, err)

@@ -198,22 +198,31 @@ func (t *tree) List(ctx context.Context, host string) (found []Snapshot, err err
 		return nil, nil
 	}
 	for _, entry := range entries {
-		if _, err := time.Parse(nameLayout, entry.Name()); err != nil || !entry.IsDir() {
+		at, err := time.Parse(nameLayout, entry.Name())
+		if err != nil || !entry.IsDir() {
 			continue
 		}
-		content, err := os.ReadFile(filepath.Join(t.Dir, host, entry.Name(), aboutName))
-		if err != nil {
-			return nil, t.fault(ctx, err)
-		}
-		var s Snapshot
-		if err := json.Unmarshal(content, &s); err != nil {
-			return nil, &fault{Store: t.String(), Cause: causeDamaged, Said: entry.Name() + ": " + err.Error()}
+		s, err := readAbout(filepath.Join(t.Dir, host, entry.Name()))
+		if err != nil { // it can be restored without, and the others have theirs; Check says so
+			s = Snapshot{Time: at.Truncate(time.Second)}
 		}
 		s.ID, s.Host, s.Store = entry.Name(), host, t.String()
 		found = append(found, s)
 	}
 	slices.SortStableFunc(found, func(a, b Snapshot) int { return cmp.Or(a.Time.Compare(b.Time), named(a).Compare(named(b))) })
 	return found, t.fault(ctx, err)
+}
+
+// readAbout is what was put down of the backup in a directory.
+func readAbout(dir string) (s Snapshot, err error) {
+	content, err := os.ReadFile(filepath.Join(dir, aboutName))
+	if err != nil {
+		return s, lost(dir, err)
+	}
+	if err := json.Unmarshal(content, &s); err != nil {
+		return s, damaged(dir, "%s: %v", aboutName, err)
+	}
+	return s, nil
 }
 
 // named is the time in a backup's name, which tells two of a second apart.

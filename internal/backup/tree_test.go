@@ -218,7 +218,7 @@ func TestTreeLost(t *testing.T) {
 	if err := s.Check(t.Context(), ""); err != nil {
 		t.Error(err)
 	}
-	for _, name := range []string{manifestFile, restName, cutsName, treeName} {
+	for _, name := range []string{aboutName, manifestFile, restName, cutsName, treeName} {
 		away := filepath.Join(s.Dir, "away")
 		if err := os.Rename(filepath.Join(dir, name), away); err != nil {
 			t.Fatal(err)
@@ -227,6 +227,26 @@ func TestTreeLost(t *testing.T) {
 		if err := os.Rename(away, filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestTreeAbout: a backup of which nothing is put down any more is there and can be had, and
+// so can those beside it.
+func TestTreeAbout(t *testing.T) {
+	t.Parallel()
+	needs(t, "rsync")
+	s := begun(t)
+	older := received(t, first, files())
+	id := save(t, s, older).ID
+	newer := save(t, s, received(t, first.Add(time.Hour), files()))
+	for _, text := range []string{"", "[]", "{\"time\""} {
+		put(t, filepath.Join(s.Dir, "zap", id, aboutName), []byte(text))
+		list, err := s.List(t.Context(), "zap")
+		if err != nil || len(list) != 2 || list[0].ID != id || !list[0].Time.Equal(first) || list[0].Generation != "" || list[1] != newer {
+			t.Fatalf("%q: %+v, %v", text, list, err)
+		}
+		caused(t, s.Check(t.Context(), ""), causeDamaged)
+		isWhole(t, s, list[0], older)
 	}
 }
 
