@@ -129,7 +129,7 @@ func (a *app) rehearse(ctx context.Context, d *drill, o drillOptions, dir string
 			return fmt.Errorf("%s: %w", d.Host, err)
 		}
 		if left := out.leftOut(m); len(left) > 0 { // it would be missing after a restore, too
-			return claimError{fmt.Errorf("%s: /%s and %d others of the backup are no state of %s", d.Host, left[0], len(left)-1, d.Generation)}
+			return claimError{fmt.Errorf("%s: /%s and %d others of the backup are no state of %s: a restore leaves them out, and the drill is one again once the machine without them has a backup", d.Host, left[0], len(left)-1, d.Generation)}
 		}
 		d.Gateway, d.RTO = out.Gateway, time.Since(d.Began).Seconds()
 		for _, database := range out.Databases {
