@@ -574,28 +574,41 @@ print(*(f"{name} {os.stat(name).st_mode & 0o7777:o} {os.listxattr(name)}" for na
 
 // TestRestoreChosen: whose the directory was where it comes from, which whoever was root
 // there could choose, is no right here: the group is this machine's, though the user's number
-// is the same, and where this machine knows of no owner nobody has any.
+// is the same; where this machine knows of no owner, or it is root, nobody has any; and what
+// only root got to there somebody else gets to here.
 func TestRestoreChosen(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root gives files away")
 	}
-	for name, test := range map[string]struct{ dirs, want string }{
-		"state":          {"%s:782\n", ". 700 782:782 own 6755 782:782 others 755 1000:782"},
-		"another's path": {"%s/elsewhere:782\n", ". 700 782:42 own 755 782:42 others 755 1000:42"},
+	for name, test := range map[string]struct {
+		there int    // whose the directory was
+		dirs  string // what this machine knows, "" where it has no disk for state
+		want  string
+	}{
+		"state":          {782, "%s:782\n", ". 700 782:782 own 6755 782:782 others 755 1000:782"},
+		"another's path": {782, "%s/elsewhere:782\n", ". 700 782:42 own 755 782:42 others 755 1000:42"},
+		"root's here":    {782, "", ". 700 0:0 own 755 0:0 others 755 1000:0"},
+		"root's state":   {782, "%s:0\n", ". 700 0:0 own 755 0:0 others 755 1000:0"},
+		"root's there":   {0, "%s:782\n", ". 700 782:782 own 2755 782:782 others 755 1000:782"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newSnapshotLab(t)
-			python(t, `
+			python(t, fmt.Sprintf(`
 import os, sys
 os.chdir(sys.argv[1])
-os.chown(".", 782, 42)
-for name, owner, mode in ("own", 782, 0o6755), ("others", 1000, 0o4755):
+there = %d
+os.chown(".", there, 42)
+for name, owner, mode in ("own", there, 0o6755), ("others", 1000, 0o4755):
     open(name, "w").write("#!/bin/sh")
     os.chown(name, owner, 42)
     os.chmod(name, mode)
-`, l.state)
+`, test.there), l.state)
 			snapshot, _ := l.receive(t)
-			l.write(t, "lib/state.dirs", fmt.Sprintf(test.dirs, l.state))
+			if test.dirs != "" {
+				l.write(t, "lib/state.dirs", fmt.Sprintf(test.dirs, l.state))
+			} else if err := os.Chown(l.state, 0, 0); err != nil {
+				t.Fatal(err)
+			}
 			l.restore(t, snapshot)
 			got := python(t, `
 import os, sys
