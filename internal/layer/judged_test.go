@@ -1,0 +1,79 @@
+package layer
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// functionsOf returns the functions of a layer's program in the guest, with its parameters left out.
+func functionsOf(t *testing.T, program string) string {
+	t.Helper()
+	text, err := os.ReadFile("../../layers/" + program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _, cut := strings.Cut(string(text), "\ncase \"")
+	if !cut {
+		t.Fatalf("%s has another form", program)
+	}
+	var kept []string
+	for line := range strings.Lines(body) {
+		if strings.Contains(line, "{{") {
+			line = ":\n"
+		}
+		kept = append(kept, line)
+	}
+	return strings.Join(kept, "") + "\n"
+}
+
+// inShell runs shell commands in a directory and returns what they print.
+func inShell(t *testing.T, dir, commands string) string {
+	t.Helper()
+	cmd := exec.Command("/bin/sh", "-c", commands)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return strings.ReplaceAll(strings.TrimSpace(string(out)), dir, "")
+}
+
+// TestUsersKeys has the claim about a user's keys see every file that sshd reads, as
+// nobody but the user.
+func TestUsersKeys(t *testing.T) {
+	for name, test := range map[string]struct{ make, sshd, want string }{
+		"as listed":        {"echo 'ssh-ed25519 AAAA alice' > authorized_keys", ".ssh/authorized_keys .ssh/authorized_keys2", ""},
+		"one more":         {"printf '%s\\n' 'ssh-ed25519 AAAA alice' 'ssh-ed25519 BBBB' > authorized_keys", ".ssh/authorized_keys", "> ssh-ed25519 BBBB"},
+		"none":             {":", ".ssh/authorized_keys", "< ssh-ed25519 AAAA alice"},
+		"in a second file": {"echo 'ssh-ed25519 AAAA alice' > authorized_keys; echo 'ssh-ed25519 BBBB' > authorized_keys2", ".ssh/authorized_keys .ssh/authorized_keys2", "> ssh-ed25519 BBBB"},
+		"in another place": {"echo 'ssh-ed25519 AAAA alice' > authorized_keys; echo 'ssh-ed25519 BBBB' > ../more-alice", ".ssh/authorized_keys %h/more-%u", "> ssh-ed25519 BBBB"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			const program = "users/files/usr/local/lib/bake/users.tmpl"
+			text, err := os.ReadFile("../../layers/" + program)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, commands, _ := strings.Cut(string(text), "\ncase ")
+			got := inShell(t, dir, strings.ReplaceAll(functionsOf(t, program)+`
+listed() { echo 'alice ssh-ed25519 AAAA alice'; }
+sshd() { echo "authorizedkeysfile `+test.sshd+`"; }
+runuser() { echo "as $2" >> asked; shift 3; "$@"; }
+mkdir -p alice/.ssh && (cd alice/.ssh && `+test.make+`)
+set -- keys
+case `+commands, "/home/", dir+"/"))
+			got = strings.Join(slices.DeleteFunc(strings.Split(got, "\n"), func(line string) bool { return !strings.ContainsAny(line[:min(1, len(line))], "<>") }), "\n")
+			if got != test.want {
+				t.Errorf("it says %q, want %q", got, test.want)
+			}
+			if asked, _ := os.ReadFile(filepath.Join(dir, "asked")); string(asked) != "as alice\n" {
+				t.Errorf("the files are read %q: root would follow a link of hers", asked)
+			}
+		})
+	}
+}
