@@ -77,3 +77,19 @@ case `+commands, "/home/", dir+"/"))
 		})
 	}
 }
+
+// TestTokenRights lets no mode pass by which others get at the token.
+func TestTokenRights(t *testing.T) {
+	for mode, want := range map[string]string{"0600": "", "0400": "", "0604": "/token is 604 root", "0640": "/token is 640 root",
+		"0004": "/token is 4 root", "0006": "/token is 6 root", "0040": "/token is 40 root", "0060": "/token is 60 root", "4600": "/token is 4600 root"} {
+		dir := t.TempDir()
+		got := inShell(t, dir, functionsOf(t, "openclaw/files/usr/local/lib/bake/openclaw.tmpl")+`
+stat() { command stat "$@" | sed "s/ $(id -un)/ root/; s/^$(id -un) /root /"; }
+token=$PWD/token; echo x > $token; chmod `+mode+` $token
+token
+`)
+		if got != want {
+			t.Errorf("%s: it says %q, want %q", mode, got, want)
+		}
+	}
+}
