@@ -93,3 +93,27 @@ token
 		}
 	}
 }
+
+// TestLeaks finds the line of a secret beside a file that has a hole larger than any
+// memory, and does not count the file in which a gateway has its token.
+func TestLeaks(t *testing.T) {
+	dir := t.TempDir()
+	script := functionsOf(t, "secrets/files/usr/local/lib/bake/secrets.tmpl")
+	for _, place := range []string{"/var/lib/cloud", "/var/log", "/run"} {
+		script = strings.ReplaceAll(script, " "+place, " "+dir+place)
+	}
+	script = strings.NewReplacer("-e /run/openclaw", "-e "+dir+"/run/openclaw", "/proc/[0-9]*/cmdline", dir+"/cmdline").Replace(script)
+	got := inShell(t, dir, script+`
+store=$PWD/store
+journalctl() { :; }
+mkdir -p store var/lib/cloud var/log run/openclaw run/openclaw-container run/credentials/x
+echo secret-0123456789 > store/token
+for where in run/openclaw/token run/openclaw-container/token run/credentials/x/token run/openclaw/other var/log/syslog; do cp store/token $where; done
+truncate -s 4T run/openclaw/hole var/log/hole
+ulimit -v 1000000
+leaks | sort
+`)
+	if want := "/run/openclaw/other\n/var/log/syslog"; got != want {
+		t.Errorf("it says %q, want %q", got, want)
+	}
+}
