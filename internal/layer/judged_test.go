@@ -117,3 +117,45 @@ leaks | sort
 		t.Errorf("it says %q, want %q", got, want)
 	}
 }
+
+// TestStateLinks has no directory mounted to which a link on the disk leads: whoever
+// gives it its owner would give that to something of the machine's.
+func TestStateLinks(t *testing.T) {
+	for name, test := range map[string]struct{ make, want string }{
+		"new":                 {":", "mount --bind /state/dirs/srv/agent /srv/agent"},
+		"there":               {"mkdir -p state/dirs/srv/agent", "mount --bind /state/dirs/srv/agent /srv/agent"},
+		"a link":              {"mkdir -p state/dirs/srv etc; ln -s $PWD/etc state/dirs/srv/agent", "refused: /srv/agent is a link on it, or in one"},
+		"in a link":           {"mkdir -p state/dirs etc; ln -s $PWD/etc state/dirs/srv", "refused: /srv/agent is a link on it, or in one"},
+		"a link that dangles": {"mkdir -p state/dirs/srv; ln -s $PWD/no state/dirs/srv/agent", "refused: /srv/agent is a link on it, or in one"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, err := filepath.EvalSymlinks(t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := os.ReadFile("../../layers/state/files/usr/local/lib/bake/state.tmpl")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, body, _ := strings.Cut(string(text), "\nbind() {\n")
+			body, _, cut := strings.Cut(body, "\n}\n")
+			if !cut {
+				t.Fatal("the script has no function bind")
+			}
+			got := inShell(t, dir, `set -eu
+mount=$PWD/state lib=$PWD
+fail() { echo "refused: $1"; exit 0; }
+mkdir() { case $2 in /srv/*) ;; *) command mkdir "$@" ;; esac; }
+mountpoint() { return 1; }
+mount() { echo "mount $*"; }
+echo /srv/agent > state.dirs
+`+test.make+"\nbind() {\n"+body+"\n}\nbind\n")
+			if got != test.want {
+				t.Errorf("it says %q, want %q", got, test.want)
+			}
+			if left, _ := os.ReadDir(filepath.Join(dir, "etc")); len(left) > 0 {
+				t.Errorf("%s was made outside of the disk", left[0])
+			}
+		})
+	}
+}
