@@ -159,3 +159,22 @@ echo /srv/agent > state.dirs
 		})
 	}
 }
+
+// TestBanWords lets nobody but root report a failed login to fail2ban: whoever may name
+// a program could shut out any address, such as the administrator's.
+func TestBanWords(t *testing.T) {
+	text, err := os.ReadFile("../../layers/fail2ban/files/etc/fail2ban/jail.d/bake.local.tmpl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(text), "\njournalmatch = ")
+	line, _, _ := strings.Cut(rest, "\n")
+	if !found {
+		t.Fatal("the jail has no journalmatch")
+	}
+	for match := range strings.SplitSeq(line, " + ") {
+		if !strings.HasPrefix(match, "_SYSTEMD_UNIT=") && !strings.HasSuffix(match, " _UID=0") {
+			t.Errorf("%s matches what any user's program says", match)
+		}
+	}
+}
