@@ -178,3 +178,23 @@ func TestBanWords(t *testing.T) {
 		}
 	}
 }
+
+// TestSeedShut has nobody but root look at a seed's volume while the guest takes its
+// claims from it.
+func TestSeedShut(t *testing.T) {
+	dir := t.TempDir()
+	script := strings.ReplaceAll(functionsOf(t, "attest/files/usr/local/lib/bake/gate.tmpl"), "/run/bake/", dir+"/run/")
+	got := inShell(t, dir, script+`
+lib=$PWD seeds=$PWD/seeds
+mkdir run && echo /dev/sr0 > seeds && printf '#!/bin/sh\n' > seal && chmod 0755 seal
+checked() { return 1; }
+mount() { :; }
+umount() { :; }
+take() { :; }
+fetch
+stat -c %a run/seed
+`)
+	if got != "700" {
+		t.Errorf("the directory above the volume has mode %s", got)
+	}
+}
