@@ -213,7 +213,7 @@ func (of *offer) mark(ctx context.Context, a *app) {
 
 // bringIn fetches the layers of an offer and makes a generation of them. The host is locked.
 func (a *app) bringIn(ctx context.Context, f publish.Fetcher, of *offer) (err error) {
-	if g, err := artifact.Open(a.out, of.m.Host, of.m.Generation); err == nil && a.isHere(ctx, g, of) {
+	if g, err := artifact.Open(a.out, of.m.Host, of.m.Generation); err == nil && a.isHere(ctx, f.Place, g, of) {
 		return a.settle(g, of)
 	}
 	hold, err := a.holdBases(ctx)
@@ -244,17 +244,20 @@ func (a *app) bringIn(ctx context.Context, f publish.Fetcher, of *offer) (err er
 	return a.settle(g, of)
 }
 
-// isHere says whether a generation is what is offered, and whole.
-func (a *app) isHere(ctx context.Context, g artifact.Generation, of *offer) bool {
+// isHere says whether a generation is what is offered, and whole. Nobody has signed that what is
+// said of an image is said of that image: it must be the one that the generation makes, or the
+// number of a newer one would make this one current.
+func (a *app) isHere(ctx context.Context, place *publish.Place, g artifact.Generation, of *offer) bool {
 	content, _, err := g.Provenance()
 	if err != nil || string(content) != string(of.provenance) || g.Verify(ctx) != nil {
 		return false
 	}
-	if alone, err := standsAlone(g); err != nil || alone {
-		return err == nil
+	own, err := a.parcelOf(ctx, g)
+	if err != nil {
+		return false
 	}
-	_, err = a.store().Get(ctx, of.m.Base.SHA256)
-	return err == nil
+	image, err := place.Digest(ctx, own)
+	return err == nil && image == of.Image
 }
 
 // settle puts the verdict beside a generation that is here, and makes it current if that

@@ -3,6 +3,7 @@ package publish
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -144,6 +145,15 @@ func (r *registry) manifest(ctx context.Context, d v1.Hash) ([]byte, error) {
 	found, err := r.puller.Get(ctx, r.repo.Digest(d.String()))
 	if err != nil {
 		return nil, absent(err)
+	}
+	// The library takes a server's word for the digest of what the server calls a signed
+	// manifest of Docker's first schema.
+	sum, err := v1.Hasher(d.Algorithm)
+	if err != nil {
+		return nil, err
+	}
+	if _, _ = sum.Write(found.Manifest); hex.EncodeToString(sum.Sum(nil)) != d.Hex {
+		return nil, &TamperedError{r.repo.Name(), "the manifest " + d.String() + " has other bytes than its name says"}
 	}
 	return found.Manifest, nil
 }
