@@ -1,0 +1,73 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestFetchBorrowed: what is signed is that the tag points to an image; what is said of the image
+// somebody who may write to the place can exchange for what was said of an older one. Its
+// generation is here already, and is not current again for that.
+func TestFetchBorrowed(t *testing.T) {
+	s, d := newFleet(t), newDepot(t)
+	old := s.moved(0, "", "publish", "--host", "zap", "--to", d.address)
+	s.there(0, "is here and current", d.address)
+	s.publish(changedImage(t, map[string]string{"opt/noise": noise(6 << 20), "etc/motd": "new"}), now)
+	s.must(0, nil)
+	fresh := s.moved(0, "", "publish", "--host", "zap", "--to", d.address)
+	s.there(0, "is here and current", d.address)
+
+	said := d.notes(fresh.Image)
+	d.reset(d.gossip(fresh.Image, d.borrowed(old.Image, fresh.Image)))
+	s.there(5, "has signed", d.address)
+	if now, err := os.Readlink(filepath.Join(s.dir, "far/out/zap/current")); err != nil || now != fresh.Generation {
+		t.Errorf("current is %s, %v, want %s", now, err, fresh.Generation)
+	}
+	d.reset(d.gossip(fresh.Image, said))
+	s.there(0, "is here and current", d.address)
+	if d.down > 2*perFile {
+		t.Errorf("what is here is fetched again: %d bytes", d.down)
+	}
+}
+
+const tagNote = `"artifactType":"application/vnd.bake.tag.v1+dsse"`
+
+// borrowed is what is said of an image with what is said of another one: all but who has set the
+// tag.
+func (d *depot) borrowed(from, image string) (all [][]byte) {
+	d.t.Helper()
+	for _, note := range d.notes(image) {
+		if bytes.Contains(note, []byte(tagNote)) {
+			all = append(all, note)
+		}
+	}
+	for _, note := range d.notes(from) {
+		if !bytes.Contains(note, []byte(tagNote)) {
+			note = bytes.ReplaceAll(note, []byte(from), []byte(image))
+			d.ask(http.MethodPut, "manifests/sha256:"+hexDigest(note), note)
+			all = append(all, note)
+		}
+	}
+	return all
+}
+
+// gossip has the registry list those notes about an image, and no others.
+func (d *depot) gossip(image string, notes [][]byte) func(http.ResponseWriter, *http.Request) bool {
+	var list []string
+	for _, note := range notes {
+		list = append(list, fmt.Sprintf(`{"mediaType":"application/vnd.oci.image.manifest.v1+json","size":%d,"digest":"sha256:%s"}`, len(note), hexDigest(note)))
+	}
+	return func(out http.ResponseWriter, in *http.Request) bool {
+		if !strings.HasSuffix(in.URL.Path, "/referrers/"+image) {
+			return false
+		}
+		out.Header().Set("Content-Type", "application/vnd.oci.image.index.v1+json")
+		fmt.Fprintf(out, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[%s]}`, strings.Join(list, ","))
+		return true
+	}
+}
