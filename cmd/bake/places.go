@@ -24,6 +24,9 @@ const (
 type newestShown struct {
 	Schema string           `json:"schema"`
 	Newest map[string]int64 `json:"newest"` // number of the tag current, by publish.Place.ID
+	// Signed is the greatest number that was signed here, whether the place has come to show it
+	// or not: two images with one number could each take the other's place.
+	Signed map[string]int64 `json:"signed,omitempty"`
 }
 
 func decodePlaces(content []byte) (newestShown, error) {
@@ -62,4 +65,22 @@ func noteShown(out, host, place string, number int64) error {
 		p.Newest[place] = max(p.Newest[place], number)
 		return encodePlaces(p)
 	})
+}
+
+// noteSigned takes a number that is greater than one that was seen, and than all that were taken
+// here before.
+func noteSigned(out, host, place string, seen int64) (number int64, err error) {
+	err = artifact.Keep(out, host, placesName, func(old []byte) ([]byte, error) {
+		p, err := decodePlaces(old)
+		if err != nil {
+			return nil, err
+		}
+		if p.Signed == nil {
+			p.Signed = map[string]int64{}
+		}
+		number = max(p.Signed[place], seen) + 1
+		p.Signed[place] = number
+		return encodePlaces(p)
+	})
+	return number, err
 }

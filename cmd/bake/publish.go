@@ -293,7 +293,9 @@ func (a *app) pointer(place *publish.Place, ring provenance.Ring, name string, w
 	if err != nil || was.Image == image && isSaid && number >= seen {
 		return nil, number, err
 	}
-	number = max(number, seen) + 1
+	if number, err = noteSigned(a.out, name, place.ID(), max(number, seen)); err != nil {
+		return nil, 0, err
+	}
 	said, err := provenance.Of(&provenance.Pointer{Tag: tag, Number: number},
 		provenance.Descriptor{Name: "image", Digest: sha256Of(strings.TrimPrefix(image, "sha256:"))})
 	if err != nil {

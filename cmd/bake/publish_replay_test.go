@@ -71,3 +71,35 @@ func (d *depot) gossip(image string, notes [][]byte) func(http.ResponseWriter, *
 		return true
 	}
 }
+
+// TestNumberOnce: a publish that broke off when it had signed and before it had set the tag has
+// used its number up: with the same one for the next generation either could be current.
+func TestNumberOnce(t *testing.T) {
+	s, d := newFleet(t), newDepot(t)
+	const current = "/manifests/zap-current"
+	d.reset(func(out http.ResponseWriter, in *http.Request) bool {
+		if in.Method != http.MethodPut || !strings.HasSuffix(in.URL.Path, current) {
+			return false
+		}
+		out.WriteHeader(http.StatusForbidden)
+		return true
+	})
+	s.moved(6, "could not set the tag zap-current", "publish", "--host", "zap", "--to", d.address)
+	old := s.current("zap")
+	image := "sha256:" + hexDigest(d.ask(http.MethodGet, "manifests/zap-"+old, nil))
+	d.reset(nil)
+	s.publish(changedImage(t, map[string]string{"opt/noise": noise(6 << 20), "etc/motd": "new"}), now)
+	s.must(0, nil)
+	fresh := s.moved(0, "", "publish", "--host", "zap", "--to", d.address)
+	s.there(0, "is here and current", d.address)
+	d.reset(func(_ http.ResponseWriter, in *http.Request) bool {
+		if strings.HasSuffix(in.URL.Path, current) {
+			in.URL.Path = strings.Replace(in.URL.Path, "zap-current", image, 1)
+		}
+		return false
+	})
+	s.there(5, "the tag was moved back to generation "+old, d.address)
+	if now, err := os.Readlink(filepath.Join(s.dir, "far/out/zap/current")); err != nil || now != fresh.Generation {
+		t.Errorf("current is %s, %v, want %s", now, err, fresh.Generation)
+	}
+}
