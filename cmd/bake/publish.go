@@ -112,7 +112,10 @@ func (a *app) publish(ctx context.Context, o publishOptions, ring provenance.Rin
 	case o.point != nil:
 		err = o.point(ctx, sent)
 	default:
-		err = a.point(ctx, o, ring, name, sent)
+		var isSet bool
+		if isSet, err = a.point(ctx, o, ring, g, sent); !isSet {
+			v.Tags = v.Tags[:1]
+		}
 	}
 	return v, err
 }
@@ -259,13 +262,21 @@ func (a *app) keepsSecrets(ctx context.Context, g artifact.Generation) error {
 	return found.Err()
 }
 
-// point has the place's tag current point to what was sent.
-func (a *app) point(ctx context.Context, o publishOptions, ring provenance.Ring, name string, sent *publish.Sent) error {
+// point has the place's tag current point to what was sent, if that is still current here: sending
+// takes a while. The place is read first, so that whoever promotes another and publishes that
+// finds it moved, or we do.
+func (a *app) point(ctx context.Context, o publishOptions, ring provenance.Ring, g artifact.Generation, sent *publish.Sent) (isSet bool, err error) {
+	name := g.Manifest.Host
 	was, err := o.place.Read(ctx, publish.TagOf(name, "current"))
 	if err != nil {
-		return err
+		return false, err
 	}
-	return a.pointFrom(ctx, o.place, ring, name, was, sent.Image)
+	if now, err := artifact.Open(a.out, name, "current"); err != nil || now.Manifest.Generation != g.Manifest.Generation {
+		a.say("%s: generation %s is not current any more: what %s calls current stays", name, g.Manifest.Generation, o.place)
+		return false, nil
+	}
+	err = a.pointFrom(ctx, o.place, ring, name, was, sent.Image)
+	return err == nil, err
 }
 
 // pointFrom has a place's tag current point to an image, if it still is what was read.

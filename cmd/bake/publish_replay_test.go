@@ -103,3 +103,22 @@ func TestNumberOnce(t *testing.T) {
 		t.Errorf("current is %s, %v, want %s", now, err, fresh.Generation)
 	}
 }
+
+// TestPublishOvertaken: what is not current any more when it has been sent, because a night has
+// promoted another meanwhile, the place does not call current.
+func TestPublishOvertaken(t *testing.T) {
+	s, d := newFleet(t), newDepot(t)
+	generation := s.current("zap")
+	d.reset(func(_ http.ResponseWriter, in *http.Request) bool {
+		if in.Method == http.MethodPut && strings.HasSuffix(in.URL.Path, "/manifests/zap-"+generation) {
+			if err := os.Remove(filepath.Join(s.dir, "out/zap/current")); err != nil {
+				t.Error(err)
+			}
+		}
+		return false
+	})
+	v := s.moved(0, "is not current any more", "publish", "--host", "zap", "--to", d.address)
+	if len(v.Tags) != 1 || v.Tags[0] != "zap-"+generation || d.asked["PUT /v2/fleet/machines/manifests/zap-current"] > 0 {
+		t.Errorf("it is called current: %q", v.Tags)
+	}
+}
