@@ -97,9 +97,6 @@ func (a *app) receive(ctx context.Context, o publishOptions, ring provenance.Rin
 	if err := a.bringIn(ctx, f, of); err != nil {
 		return v, err
 	}
-	if of.number > 0 {
-		err = noteShown(a.out, name, o.place.ID(), of.number)
-	}
 	a.say("%s: generation %s, baked and signed by %s, is here%s", name, of.m.Generation, of.by, map[bool]string{true: " and current"}[of.number > 0])
 	return v, err
 }
@@ -192,11 +189,16 @@ func (a *app) isNewest(o publishOptions, ring provenance.Ring, name string, of *
 	if !ok || number < 1 {
 		return distrust("nobody whose signature counts has set the tag to generation %s: it was moved", of.m.Generation)
 	}
-	seen, err := shownBy(a.out, name, o.place.ID())
-	if err == nil && number < seen {
-		err = distrust("the tag was moved back to generation %s: its number is %d, and %d was seen", of.m.Generation, number, seen)
-	}
 	of.number = number
+	return of.isNewest(a.out, o.place)
+}
+
+// isNewest refuses a number that is smaller than one that was seen.
+func (of *offer) isNewest(out string, place *publish.Place) error {
+	seen, err := shownBy(out, of.m.Host, place.ID())
+	if err == nil && of.number < seen {
+		err = distrust("the tag was moved back to generation %s: its number is %d, and %d was seen", of.m.Generation, of.number, seen)
+	}
 	return err
 }
 
@@ -214,7 +216,7 @@ func (of *offer) mark(ctx context.Context, a *app) {
 // bringIn fetches the layers of an offer and makes a generation of them. The host is locked.
 func (a *app) bringIn(ctx context.Context, f publish.Fetcher, of *offer) (err error) {
 	if g, err := artifact.Open(a.out, of.m.Host, of.m.Generation); err == nil && a.isHere(ctx, f.Place, g, of) {
-		return a.settle(g, of)
+		return a.settle(f.Place, g, of)
 	}
 	hold, err := a.holdBases(ctx)
 	if err != nil {
@@ -241,7 +243,7 @@ func (a *app) bringIn(ctx context.Context, f publish.Fetcher, of *offer) (err er
 	if err != nil {
 		return err
 	}
-	return a.settle(g, of)
+	return a.settle(f.Place, g, of)
 }
 
 // isHere says whether a generation is what is offered, and whole. Nobody has signed that what is
@@ -261,8 +263,10 @@ func (a *app) isHere(ctx context.Context, place *publish.Place, g artifact.Gener
 }
 
 // settle puts the verdict beside a generation that is here, and makes it current if that
-// is what was asked for.
-func (a *app) settle(g artifact.Generation, of *offer) error {
+// is what was asked for. What the place has shown is noted before that, and looked at again: the
+// host was not ours when the number was read, and a run that is killed in between must not have
+// an older one come.
+func (a *app) settle(place *publish.Place, g artifact.Generation, of *offer) error {
 	if of.verdict == nil {
 		return nil
 	}
@@ -273,6 +277,12 @@ func (a *app) settle(g artifact.Generation, of *offer) error {
 	}
 	if of.number == 0 {
 		return nil
+	}
+	if err := of.isNewest(a.out, place); err != nil {
+		return err
+	}
+	if err := noteShown(a.out, of.m.Host, place.ID(), of.number); err != nil {
+		return err
 	}
 	if now, err := os.Readlink(filepath.Join(a.out, of.m.Host, "current")); err == nil && now == of.m.Generation {
 		return nil

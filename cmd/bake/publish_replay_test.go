@@ -122,3 +122,15 @@ func TestPublishOvertaken(t *testing.T) {
 		t.Errorf("it is called current: %q", v.Tags)
 	}
 }
+
+// TestNumberBeforeCurrent: what a place has shown is known before its generation is current: a
+// fetch that is killed between the two must not let an older one come.
+func TestNumberBeforeCurrent(t *testing.T) {
+	s, d := newFleet(t), newDepot(t)
+	s.moved(0, "", "publish", "--host", "zap", "--to", d.address)
+	s.tool(t, "mkdir", "-p", "far/out/zap/current/in-the-way")
+	s.there(1, "promoting generation", d.address)
+	if number, err := shownBy(filepath.Join(s.dir, "far/out"), "zap", d.address); number != 1 || err != nil {
+		t.Errorf("%d was seen, %v", number, err)
+	}
+}
