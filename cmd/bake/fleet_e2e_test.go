@@ -526,6 +526,9 @@ func TestFleetForgedClaim(t *testing.T) {
 		if o := s.night("--shard", "0/1", "--night", name, "--to", fleetPlace); o.code != want {
 			t.Fatalf("%s: %+v", name, o)
 		}
+		if o := s.run("nightly", "status"); o.code != want || !strings.Contains(o.stdout, "1 ") || strings.Contains(o.stdout, "cut off") {
+			t.Errorf("%s: here the night is %+v", name, o)
+		}
 	}
 	read := func(name string) []byte {
 		t.Helper()

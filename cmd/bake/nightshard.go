@@ -145,11 +145,16 @@ func (a *app) shardNight(ctx context.Context, o nightOptions) (err error) {
 	}
 	s := &shift{night: n, o: o, ring: ring, holds: map[string]*hold{}, ledger: ledger}
 	tonight, err := s.run(ctx, entry, dir)
-	err = errors.Join(err, n.release(), a.printNight(tonight))
+	err = errors.Join(err, n.release())
+	wrong := errors.Join(nightError(tonight), recordedError(tonight))
 	if err != nil {
+		tonight.Notes = append(tonight.Notes, err.Error())
+	}
+	tonight.Ended, tonight.Exit = time.Now().UTC().Truncate(time.Second), exitCode(errors.Join(err, wrong))
+	if err = errors.Join(err, entry.Write(tonight), a.printNight(tonight)); err != nil {
 		return err
 	}
-	return errors.Join(nightError(tonight), recordedError(tonight), s.report(ctx, all, tonight))
+	return errors.Join(wrong, s.report(ctx, all, tonight))
 }
 
 // run claims what is not done, does it, and writes down what came of it.
@@ -168,7 +173,6 @@ func (s *shift) run(ctx context.Context, entry *nightly.Entry, dir string) (nigh
 		s.say("what was hashed is forgotten: %v", failed)
 	}
 	tonight.Hosts = append(tonight.Hosts, done...)
-	tonight.Ended = time.Now().UTC().Truncate(time.Second)
 	return tonight, err
 }
 
