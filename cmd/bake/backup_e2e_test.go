@@ -271,7 +271,7 @@ func gatewayCircle(t *testing.T) (c *circle, address string) {
 // ready waits until the gateway says that it is.
 func (c *circle) ready(t *testing.T, address string) {
 	t.Helper()
-	c.ssh(t, address, "sudo /usr/local/lib/bake/restore ready 1500")
+	c.ssh(t, address, "sudo /usr/local/lib/bake/restore ready 1500 || { sudo journalctl --no-pager -n 80 -u openclaw.service; cat /proc/loadavg; exit 1; }")
 }
 
 // TestFullBackup moves the real gateway to another generation, and with its newest backup

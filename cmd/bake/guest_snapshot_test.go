@@ -437,12 +437,16 @@ func TestRestoreOwner(t *testing.T) {
 
 // TestRestoreReady: a restore waits for whatever gateway the machine has, in a container too.
 func TestRestoreReady(t *testing.T) {
-	answers := make(chan int, 3)
+	answers := make(chan int, 2)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/readyz" {
 			t.Errorf("asked for %s", r.URL.Path)
 		}
-		w.WriteHeader(<-answers)
+		status := <-answers
+		w.WriteHeader(status)
+		if status != http.StatusOK {
+			fmt.Fprint(w, "{\"ready\":false,\n\x1b[2J \"failing\":[\"tele\u00ffgram\"]}"+strings.Repeat("x", 1000))
+		}
 	}))
 	defer server.Close()
 	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
@@ -453,7 +457,7 @@ func TestRestoreReady(t *testing.T) {
 	ready := func(want string) {
 		t.Helper()
 		out, err := exec.Command("python3", "-I", filepath.Join(l.dir, "lib/restore"), "ready", "5").CombinedOutput()
-		if !strings.Contains(string(out), want) || (err == nil) != strings.HasPrefix(want, "{") {
+		if !strings.Contains(string(out), want) || (err == nil) != strings.HasPrefix(want, "{") || len(out) > 800 {
 			t.Errorf("%v: %s, want %s", err, out, want)
 		}
 	}
@@ -470,6 +474,10 @@ func TestRestoreReady(t *testing.T) {
 	l.write(t, "lib/openclaw-container", "#!/bin/sh\necho 1\n")
 	answers <- http.StatusOK
 	ready("refused; openclaw-container.service: ")
+	// What it says itself is told, and is no more than words.
+	answers <- http.StatusServiceUnavailable
+	answers <- http.StatusServiceUnavailable
+	ready(`after 5 s: 503 {"ready":false, [2J "failing":["tele\xc3\xbfgram"]}xx`)
 }
 
 // TestRestoreRefuses: a snapshot that is not what its manifest says changes nothing.
