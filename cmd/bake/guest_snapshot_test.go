@@ -86,7 +86,7 @@ func newSnapshotLab(t *testing.T) *snapshotLab {
 		t.Fatal(err)
 	}
 	replace := strings.NewReplacer(`"/run/bake`, `"`+dir+`/run/bake`, `"/var/lib/bake`, `"`+dir+`/var`,
-		`PATH="`, `PATH="`+dir+`/bin:`, `"/etc/openclaw`, `"`+dir+`/etc`, `"/usr/local/lib/bake/`, `"`+dir+`/lib/`, "GIVEN_UP = 120", "GIVEN_UP = 1")
+		`PATH="`, `PATH="`+dir+`/bin:`, `"/etc/openclaw`, `"`+dir+`/etc`, `"/usr/local/lib/bake/`, `"`+dir+`/lib/`, "GIVEN_UP = 120", "GIVEN_UP = 1", "time.sleep(3)", "time.sleep(0.1)")
 	for _, name := range []string{"backup", "restore", "snapshot.py"} {
 		content, err := os.ReadFile("../../layers/backup/files/usr/local/lib/bake/" + name)
 		if err != nil {
@@ -391,12 +391,15 @@ func TestRestoreBesideFailed(t *testing.T) {
 	}
 
 	l.write(t, "etc/openclaw.json", `{"gateway": {"port": 1}}`)
-	for state, want := range map[string]string{"active": "after 20 s: ", "failed": "and will not be: openclaw.service has failed: "} {
-		l.write(t, "active", state+"\n")
-		out, err := exec.Command("python3", "-I", filepath.Join(l.dir, "lib/restore"), "ready", "20").CombinedOutput()
-		if err == nil || !strings.Contains(string(out), "the gateway is not ready "+want) ||
+	for _, c := range []struct{ state, seconds, want string }{
+		{"active", "1", "after 1 s: "},
+		{"failed", "600", "and will not be: openclaw.service has failed: "},
+	} {
+		l.write(t, "active", c.state+"\n")
+		out, err := exec.Command("python3", "-I", filepath.Join(l.dir, "lib/restore"), "ready", c.seconds).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "the gateway is not ready "+c.want) ||
 			!strings.Contains(string(out), "refused; openclaw.service: ActiveState=failed, ExecMainStatus=78; journalctl -u openclaw.service") {
-			t.Errorf("%s: %v: %s", state, err, out)
+			t.Errorf("%s: %v: %s", c.state, err, out)
 		}
 	}
 }
@@ -442,7 +445,11 @@ func TestRestoreReady(t *testing.T) {
 		if r.URL.Path != "/readyz" {
 			t.Errorf("asked for %s", r.URL.Path)
 		}
-		status := <-answers
+		status := http.StatusServiceUnavailable
+		select {
+		case status = <-answers:
+		default:
+		}
 		w.WriteHeader(status)
 		if status != http.StatusOK {
 			fmt.Fprint(w, "{\"ready\":false,\n\x1b[2J \"failing\":[\"tele\u00ffgram\"]}"+strings.Repeat("x", 1000))
@@ -454,18 +461,18 @@ func TestRestoreReady(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := newSnapshotLab(t)
-	ready := func(want string) {
+	ready := func(seconds, want string) {
 		t.Helper()
-		out, err := exec.Command("python3", "-I", filepath.Join(l.dir, "lib/restore"), "ready", "5").CombinedOutput()
+		out, err := exec.Command("python3", "-I", filepath.Join(l.dir, "lib/restore"), "ready", seconds).CombinedOutput()
 		if !strings.Contains(string(out), want) || (err == nil) != strings.HasPrefix(want, "{") || len(out) > 800 {
 			t.Errorf("%v: %s, want %s", err, out, want)
 		}
 	}
-	ready(`{"gateway": "none"}`)
+	ready("600", `{"gateway": "none"}`)
 	l.write(t, "lib/openclaw-container", "#!/bin/sh\n[ $1 = port ] && echo "+port+"\n")
 	answers <- http.StatusServiceUnavailable
 	answers <- http.StatusOK
-	ready(`{"gateway": "ready"}`)
+	ready("600", `{"gateway": "ready"}`)
 	if len(answers) > 0 {
 		t.Error("ready before it said so")
 	}
@@ -473,11 +480,9 @@ func TestRestoreReady(t *testing.T) {
 	l.write(t, "etc/openclaw.json", `{"gateway": {"port": `+port+`}}`)
 	l.write(t, "lib/openclaw-container", "#!/bin/sh\necho 1\n")
 	answers <- http.StatusOK
-	ready("refused; openclaw-container.service: ")
+	ready("5", "refused; openclaw-container.service: ")
 	// What it says itself is told, and is no more than words.
-	answers <- http.StatusServiceUnavailable
-	answers <- http.StatusServiceUnavailable
-	ready(`after 5 s: 503 {"ready":false, [2J "failing":["tele\xc3\xbfgram"]}xx`)
+	ready("1", `after 1 s: 503 {"ready":false, [2J "failing":["tele\xc3\xbfgram"]}xx`)
 }
 
 // TestRestoreRefuses: a snapshot that is not what its manifest says changes nothing.
