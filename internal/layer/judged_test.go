@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"bake/layers"
 )
 
 // functionsOf returns the functions of a layer's program in the guest, with its parameters left out.
@@ -196,5 +198,51 @@ stat -c %a run/seed
 `)
 	if got != "700" {
 		t.Errorf("the directory above the volume has mode %s", got)
+	}
+}
+
+// judged returns the commands of a built-in layer's claims, by the beginning of the claim.
+func judged(t *testing.T, name, params, beginning string) (run, is string) {
+	t.Helper()
+	l, err := Shelf{Builtin: layers.FS, ShowBuiltin: "layers"}.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := l.Render(parse(t, "p: "+params).Get("p"), "p", facts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range r.Checks {
+		if strings.HasPrefix(c.Claim, beginning) && c.Inside != nil {
+			if c.Inside.Is != nil {
+				is = *c.Inside.Is
+			}
+			return c.Inside.Run, is
+		}
+	}
+	t.Fatalf("%s does not claim: %s", name, beginning)
+	return "", ""
+}
+
+// TestUpdateOrigins takes no archive for a security archive because of a word in its name.
+func TestUpdateOrigins(t *testing.T) {
+	const baked = "origin=Debian,codename=trixie-security,label=Debian-Security, origin=Ubuntu,archive=trixie,label=Ubuntu, " +
+		"origin=Ubuntu,archive=trixie-security,label=Ubuntu, origin=UbuntuESMApps,archive=trixie-apps-security, origin=UbuntuESM,archive=trixie-infra-security"
+	for name, test := range map[string]struct{ params, origins, want string }{
+		"as baked":               {"{}", baked, "ok"},
+		"one more, asked for":    {"{extra_origins: [origin=Docker]}", baked + ", origin=Docker", "ok"},
+		"of a word, asked for":   {"{extra_origins: ['origin=Acme,label=Security']}", baked + ", origin=Acme,label=Security", "ok"},
+		"one more":               {"{}", baked + ", origin=Docker", "no"},
+		"of a word":              {"{}", baked + ", origin=Acme,label=Security", "no"},
+		"of a name":              {"{}", baked + ", site=security.example.com", "no"},
+		"wider than it should":   {"{}", strings.Replace(baked, ",archive=trixie-security,", ",archive=*-security,", 1), "no"},
+		"without the security's": {"{}", "origin=Ubuntu,archive=trixie,label=Ubuntu", "no"},
+	} {
+		run, _ := judged(t, "unattended-upgrades", test.params, "Only security archives")
+		got := inShell(t, t.TempDir(), "echo \"echo 'Allowed origins are: "+test.origins+"' >&2\" > unattended-upgrade; chmod +x unattended-upgrade; PATH=$PWD:$PATH\n("+
+			run+") > said && echo ok || echo no")
+		if got != test.want {
+			t.Errorf("%s: %s, want %s", name, got, test.want)
+		}
 	}
 }
