@@ -246,3 +246,39 @@ func TestUpdateOrigins(t *testing.T) {
 		}
 	}
 }
+
+// TestKeptRunning has needrestart leave a service that is named with or without its suffix.
+func TestKeptRunning(t *testing.T) {
+	if _, err := exec.LookPath("perl"); err != nil {
+		t.Skip(err)
+	}
+	l, err := Shelf{Builtin: layers.FS, ShowBuiltin: "layers"}.Open("unattended-upgrades")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"openclaw", "openclaw.service", "cron"} {
+		params := "{keep_running: [" + name + "]}"
+		r, err := l.Render(parse(t, "p: "+params).Get("p"), "p", facts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		for _, file := range r.Files {
+			if err := os.WriteFile(filepath.Join(dir, filepath.Base(file.Path)), []byte(file.Content), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		unit := strings.TrimSuffix(name, ".service") + ".service"
+		// As needrestart asks, line by line: the name of the unit as systemd has it.
+		got := inShell(t, dir, `perl -e 'our %nrconf; eval do { local (@ARGV, $/) = "50-bake.conf"; <> }; die $@ if $@;
+for my $re (keys %{$nrconf{override_rc}}) { print "left\n" if "`+unit+`" =~ /$re/ }'`)
+		if got != "left" {
+			t.Errorf("%s: needrestart restarts %s", params, unit)
+		}
+		run, want := judged(t, "unattended-upgrades", params, "A service with an updated library")
+		run = strings.ReplaceAll(run, "/usr/local/lib/bake/restarts", "sed s,/etc/needrestart/needrestart.conf,50-bake.conf, restarts > asks; perl asks")
+		if got := inShell(t, dir, run); got != want {
+			t.Errorf("%s: the claim sees %q, want %q", params, got, want)
+		}
+	}
+}
