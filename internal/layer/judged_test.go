@@ -201,8 +201,8 @@ stat -c %a run/seed
 	}
 }
 
-// judged returns the commands of a built-in layer's claims, by the beginning of the claim.
-func judged(t *testing.T, name, params, beginning string) (run, is string) {
+// builtin is a built-in layer with parameters.
+func builtin(t *testing.T, name, params string) Rendered {
 	t.Helper()
 	l, err := Shelf{Builtin: layers.FS, ShowBuiltin: "layers"}.Open(name)
 	if err != nil {
@@ -212,6 +212,13 @@ func judged(t *testing.T, name, params, beginning string) (run, is string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return r
+}
+
+// judged returns how a built-in layer tries a claim, by its beginning, and what it wants to see.
+func judged(t *testing.T, name, params, beginning string) (run, is string) {
+	t.Helper()
+	r := builtin(t, name, params)
 	for _, c := range r.Checks {
 		if strings.HasPrefix(c.Claim, beginning) && c.Inside != nil {
 			if c.Inside.Is != nil {
@@ -252,17 +259,9 @@ func TestKeptRunning(t *testing.T) {
 	if _, err := exec.LookPath("perl"); err != nil {
 		t.Skip(err)
 	}
-	l, err := Shelf{Builtin: layers.FS, ShowBuiltin: "layers"}.Open("unattended-upgrades")
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, name := range []string{"openclaw", "openclaw.service", "cron"} {
 		params := "{keep_running: [" + name + "]}"
-		r, err := l.Render(parse(t, "p: "+params).Get("p"), "p", facts)
-		if err != nil {
-			t.Fatal(err)
-		}
-		dir := t.TempDir()
+		r, dir := builtin(t, "unattended-upgrades", params), t.TempDir()
 		for _, file := range r.Files {
 			if err := os.WriteFile(filepath.Join(dir, filepath.Base(file.Path)), []byte(file.Content), 0o700); err != nil {
 				t.Fatal(err)
@@ -279,6 +278,43 @@ for my $re (keys %{$nrconf{override_rc}}) { print "left\n" if "`+unit+`" =~ /$re
 		run = strings.ReplaceAll(run, "/usr/local/lib/bake/restarts", "sed s,/etc/needrestart/needrestart.conf,50-bake.conf, restarts > asks; perl asks")
 		if got := inShell(t, dir, run); got != want {
 			t.Errorf("%s: the claim sees %q, want %q", params, got, want)
+		}
+	}
+}
+
+// TestSandboxWrites sees a place that is mounted to be written, whoever's it is: root
+// without capabilities could not write there, and the unit's own user can.
+func TestSandboxWrites(t *testing.T) {
+	const base = `21 1 254:1 / / ro,relatime shared:1 - ext4 /dev/vda1 rw
+22 21 0:5 / /dev rw,nosuid shared:2 - tmpfs tmpfs rw
+23 21 0:20 / /proc rw,nosuid shared:3 - proc proc rw
+24 21 0:30 / /tmp rw,nosuid - tmpfs tmpfs rw
+`
+	for name, test := range map[string]struct{ mounts, want string }{
+		"shut":           {"", ""},
+		"listed":         {"30 21 254:1 /listed DIR/listed rw - ext4 /dev/vda1 rw\n31 30 254:9 / DIR/listed/disk rw - ext4 /dev/vdb rw\n", ""},
+		"another's":      {"30 21 254:1 /agent DIR/agent rw,relatime shared:9 - ext4 /dev/vda1 rw\n", "/agent"},
+		"mounted over":   {"30 21 254:1 /agent DIR/agent rw - ext4 /dev/vda1 rw\n31 21 0:40 / DIR/agent ro - tmpfs none ro\n", ""},
+		"opened on top":  {"30 21 254:1 /agent DIR/agent ro - ext4 /dev/vda1 rw\n31 21 0:40 / DIR/agent rw - tmpfs none rw\n", "/agent"},
+		"not there yet":  {"30 21 0:41 / DIR/agent rw - autofs systemd-1 rw\n", ""},
+		"not to be seen": {"30 21 0:41 / DIR/gone rw - tmpfs none rw\n", ""},
+	} {
+		dir := t.TempDir()
+		r := builtin(t, "service-hardening", "{writable: ["+filepath.Join(dir, "listed")+"]}")
+		var script string
+		for _, file := range r.Files {
+			if strings.HasSuffix(file.Path, "/sandbox") {
+				_, script, _ = strings.Cut(string(file.Content), "\nwrites='\n")
+				script, _, _ = strings.Cut(script, "'\n")
+				_, script, _ = strings.Cut(script, "\ndone\n") // what it tries to write is tried in a machine
+			}
+		}
+		if err := os.WriteFile(filepath.Join(dir, "mountinfo"), []byte(base+strings.ReplaceAll(test.mounts, "DIR", dir)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got := inShell(t, dir, "mkdir agent listed listed/disk\n("+strings.ReplaceAll(script, "/proc/self/mountinfo", "mountinfo")+")")
+		if got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
 		}
 	}
 }
