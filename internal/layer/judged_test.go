@@ -318,3 +318,28 @@ func TestSandboxWrites(t *testing.T) {
 		}
 	}
 }
+
+// TestImageVolumes has no container start of an image that would bring it places to write to.
+func TestImageVolumes(t *testing.T) {
+	text, err := os.ReadFile("../../layers/openclaw-container/files/usr/local/lib/bake/openclaw-container.tmpl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, body, _ := strings.Cut(string(text), "\nprepare() {\n")
+	body, _, cut := strings.Cut(body, "\n}\n")
+	if !cut {
+		t.Fatal("the script has no function prepare")
+	}
+	for volumes, want := range map[string]string{"null": "", "{}": "", `{"/data":{}}`: `the image brings volumes of its own: {"/data":{}}` + "\nrefused"} {
+		got := inShell(t, t.TempDir(), `set -eu
+image=i run=. CREDENTIALS_DIRECTORY=. owner=0
+place() { :; }
+command() { :; }
+docker() { case $* in *Volumes*) echo '`+volumes+`' ;; esac; }
+prepare() {
+`+strings.ReplaceAll(body, `{{"{{"}}`, "{{")+"\n}\nprepare 2>&1 || echo refused\n")
+		if got != want {
+			t.Errorf("%s: %q, want %q", volumes, got, want)
+		}
+	}
+}
