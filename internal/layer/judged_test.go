@@ -343,3 +343,37 @@ prepare() {
 		}
 	}
 }
+
+// TestContainerTried has the claims about the container be about the one that runs, beside
+// which no other could have its port.
+func TestContainerTried(t *testing.T) {
+	r := builtin(t, "openclaw-container", "{image: 'sha256:"+hex64+"'}")
+	var script string
+	for _, file := range r.Files {
+		if strings.HasSuffix(file.Path, "/lib/bake/openclaw-container") {
+			script, _, _ = strings.Cut(string(file.Content), "\ncommand=$1\n")
+		}
+	}
+	script = strings.ReplaceAll(strings.ReplaceAll(script, "/usr/local/lib/bake/docker-try", "./docker-try"), "/proc/$pid", "proc$pid")
+	for pid, want := range map[string]string{"": "/tmp /try\n127.0.0.1:1", "0": "/tmp /try\n127.0.0.1:1", "7": "/gateway /tmp\n127.0.0.1:18789"} {
+		got := inShell(t, t.TempDir(), script+`
+place() { :; }
+docker() { case "$*" in
+    inspect*) echo `+pid+`; test "`+pid+`" ;;
+    "port openclaw") echo "18789/tcp -> 127.0.0.1:18789" ;;
+    "port bake-openclaw") echo "18789/tcp -> 127.0.0.1:1" ;;
+    esac; }
+printf '#!/bin/sh\ntest "$1 $2" = "up bake-openclaw" && echo 8\n' > docker-try; chmod +x docker-try
+mkdir proc7 proc8
+echo "1 1 0:1 / /gateway rw - x x rw
+1 1 0:1 / /tmp rw - x x rw" > proc7/mountinfo
+sed s/gateway/try/ proc7/mountinfo > proc8/mountinfo
+PATH=$PATH:/usr/bin
+writes
+published
+`)
+		if got != want {
+			t.Errorf("pid %q: %q, want %q", pid, got, want)
+		}
+	}
+}
