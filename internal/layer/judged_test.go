@@ -377,3 +377,31 @@ published
 		}
 	}
 }
+
+// TestForwardedV6 sees what could be forwarded over IPv6 before it meets the list, or
+// beside it where Docker leads nothing through it.
+func TestForwardedV6(t *testing.T) {
+	run, want := judged(t, "docker-user", "{}", "Over IPv6")
+	const led, ufw = "-A FORWARD -j DOCKER-USER\n-A FORWARD -j DOCKER-FORWARD\n", "-A FORWARD -j ufw6-before-forward\n"
+	for name, test := range map[string]struct {
+		rules string
+		holds bool
+	}{
+		"led":                      {"-P FORWARD DROP\n" + led + ufw + "-A FORWARD -o docker0 -j ACCEPT\n", true},
+		"led, isolation first":     {"-P FORWARD DROP\n-A FORWARD -j DOCKER-ISOLATION-STAGE-1\n" + led + ufw, true},
+		"not led":                  {"-P FORWARD DROP\n" + ufw, true},
+		"open":                     {"-P FORWARD ACCEPT\n" + led + ufw, false},
+		"accepted before":          {"-P FORWARD DROP\n-A FORWARD -i tailscale0 -j ACCEPT\n" + led + ufw, false},
+		"accepted and not led":     {"-P FORWARD DROP\n" + ufw + "-A FORWARD -i tailscale0 -j ACCEPT\n", false},
+		"somebody's chain before":  {"-P FORWARD DROP\n-A FORWARD -j ts-forward\n" + led + ufw, false},
+		"Docker's before the list": {"-P FORWARD DROP\n-A FORWARD -j DOCKER-FORWARD\n-A FORWARD -j DOCKER-USER\n" + ufw, false},
+	} {
+		got := inShell(t, t.TempDir(), `iptables() { echo "-N DOCKER-USER
+-A DOCKER-USER -j DROP"; }
+ip6tables() { case $2 in FORWARD) printf %b '`+strings.ReplaceAll(test.rules, "\n", `\n`)+`' ;; *) iptables ;; esac; }
+`+run)
+		if (got == want) != test.holds {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
