@@ -55,7 +55,7 @@ func baseFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "mirror", Usage: "fetch from a mirror: ubuntu=URL or debian=URL, packages=URL for packages, repeatable"},
 		&cli.BoolFlag{Name: "locked", Usage: "refuse to add or move a pin in bake.lock"},
-		&cli.BoolFlag{Name: "allow-older", Usage: "accept an older list of images than one seen before"},
+		&cli.BoolFlag{Name: "allow-older", Usage: "accept an older list of images than one seen before, and older packages than those pinned"},
 		&cli.BoolFlag{Name: "allow-expired", Usage: "accept lists of packages that are out of date, as those of a frozen mirror", EnvVars: []string{"BAKE_ALLOW_EXPIRED"}},
 	}
 }

@@ -104,6 +104,9 @@ func (a *app) choose(ctx context.Context, builder payload.Builder, w payload.Wan
 			Message: fmt.Sprintf("the packages of host %s for %s are not pinned, and --locked adds no pin", w.Name, on.reference),
 			Hint:    fmt.Sprintf("run bake pull --host %s and commit bake.lock", w.Name)}}
 	}
+	if !o.AllowOlder {
+		w.Before = lock.Before(set)
+	}
 	var found []origin.Deb
 	if o.Update {
 		found, err = builder.Newest(ctx, w, on.sha256)

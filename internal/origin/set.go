@@ -93,6 +93,17 @@ func (l Lock) Debs(reference, image, arch string, packages []string) ([]Deb, boo
 	return nil, false
 }
 
+// Before returns the files that are pinned for the same purpose, be it for another build
+// of the image: those that a set will take the place of.
+func (l Lock) Before(set Set) []Deb {
+	for _, s := range l.sets {
+		if s.same(set) {
+			return s.Debs
+		}
+	}
+	return nil
+}
+
 // Kept returns the versions that sets for an image have, one of each package.
 func (l Lock) Kept(reference, image, arch string) []Deb {
 	found := map[string]Deb{}

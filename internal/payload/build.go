@@ -56,7 +56,10 @@ func (b Builder) Resolve(ctx context.Context, w Want, keep []origin.Deb) (debs [
 		return nil, err
 	}
 	b.stage("%s: resolving %d packages", w.Name, len(w.Names()))
-	if debs, err = a.plan(ctx, w.Names()); err != nil {
+	if debs, err = a.plan(ctx, w.Names()); err == nil {
+		err = b.forward(ctx, w, debs)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := b.account(ctx, a, w, debs); err != nil {

@@ -77,6 +77,43 @@ func TestNewest(t *testing.T) {
 	}
 }
 
+// A list of before is signed as well as one of today, and says no day until which it counts.
+func TestReplay(t *testing.T) {
+	w := newWorld(t, nil)
+	old := w.get("/debian/dists/trixie/InRelease")
+	oldIndex := w.get("/debian/dists/trixie/main/binary-amd64/Packages")
+	var index strings.Builder
+	w.deb(&index, "alpha", "2:0.9", "")
+	w.publish(index.String(), w.key, "")
+	want := w.want("alpha")
+	image := strings.Repeat("a", 64)
+	pinned, err := w.b.Newest(t.Context(), want, image)
+	if err != nil || pinned[0].Version != "2:0.9" {
+		t.Fatalf("%+v, %v", pinned, err)
+	}
+	w.put("/debian/dists/trixie/InRelease", old)
+	w.put("/debian/dists/trixie/main/binary-amd64/Packages", oldIndex)
+	refused := func(what string, err error) {
+		t.Helper()
+		var bad *IntegrityError
+		if !errors.As(err, &bad) || !strings.Contains(err.Error(), "a replay: bake.lock pins alpha 2:0.9, and the archives have the older 1:1.0~rc1+x") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	want.Before = pinned
+	_, err = w.b.Newest(t.Context(), want, image)
+	refused("the newest", err)
+	_, err = w.b.Resolve(t.Context(), want, nil)
+	refused("what is not pinned for this image", err)
+	want.Before = nil
+	if _, err := w.b.Newest(t.Context(), want, image); err != nil { // and is noted
+		t.Errorf("on purpose: %v", err)
+	}
+	want.Before = pinned
+	_, err = w.b.Newest(t.Context(), want, image)
+	refused("what this machine has seen last", err)
+}
+
 // What was noted and cannot be read, or cannot be asked again, was never noted.
 func TestNewestForgets(t *testing.T) {
 	w := newWorld(t, nil)

@@ -39,8 +39,9 @@
 //   - A run that is killed leaves nothing under a name that counts.
 //
 // It refuses, as an [IntegrityError], lists without a good signature, lists that
-// are out of date (unless that is asked for), and packages that are not what
-// the list or bake.lock says; as a [SetError] packages that the image's archives
+// are out of date (unless that is asked for), packages that are older than those
+// before, and packages that are not what the list or bake.lock says; as a
+// [SetError] packages that the image's archives
 // do not have, or that cannot be installed without removing others.
 //
 // # Decisions
@@ -68,6 +69,11 @@
 // same byte for byte leads to the same packages. It is not verified for that; what it
 // led to was. Where it cannot be had in this way (a proxy or a password that only apt
 // knows, an archive with Release.gpg), apt is asked each time.
+//
+// 2026-11: that a package does not go back is asked of the versions in bake.lock, not of
+// the dates of lists: the lists of Ubuntu and of Debian's releases say no Valid-Until, so
+// that a mirror can have any that was ever signed, and whoever cloned bake.lock has seen
+// what this machine has not.
 //
 // 2026-11: packages are stored as they are, they are compressed already; the
 // rest of the disk is compressed with zstd.
@@ -126,6 +132,10 @@ type Want struct {
 	Trees    []Tree
 	Mirror   string // http or https URL instead of scheme and host of the image's sources, "" for those
 	Expired  bool   // accept lists that are out of date
+
+	// Before are packages that were resolved for the same purpose. None of them may go
+	// back to an older version.
+	Before []origin.Deb
 }
 
 // A Part is what one layer asks for.

@@ -45,6 +45,7 @@ var packages = map[string]string{
 	"apt-get":             "apt",
 	"apt-cache":           "apt",
 	"apt-config":          "apt",
+	"dpkg":                "dpkg",
 	"dpkg-deb":            "dpkg",
 	"mksquashfs":          "squashfs-tools",
 	"restic":              "restic",
