@@ -405,3 +405,28 @@ ip6tables() { case $2 in FORWARD) printf %b '`+strings.ReplaceAll(test.rules, "\
 		}
 	}
 }
+
+// TestBesideGate sees a card that the gate lets by for the name of a container's bridge.
+func TestBesideGate(t *testing.T) {
+	script := functionsOf(t, "attest/files/usr/local/lib/bake/gate.tmpl")
+	const veth, card = `4: veth1@if5: <BROADCAST> mtu 1500 \    veth \    bridge_slave`, `2: enp1s0: <BROADCAST> mtu 1500 \    bridge_slave`
+	for name, test := range map[string]struct{ make, slaves, want string }{
+		"containers":     {"mkdir -p docker0/bridge br-0123456789ab/bridge bake-inside enp1s0/device", veth, "holds"},
+		"none":           {":", "", "holds"},
+		"behind another": {"mkdir -p br-lan/bridge", veth + "\n" + card, "it does not stand before enp1s0"},
+		"by its name":    {"mkdir -p br-wan/device", "", "it does not stand before br-wan"},
+	} {
+		dir := t.TempDir()
+		got := inShell(t, dir, strings.ReplaceAll(script, "/sys/class/net", dir+"/net")+`
+stamp=stamp; echo 1 > stamp
+active() { printf '2\n3\n0\n'; }
+ip() { cat slaves; }
+mkdir net; echo '`+test.slaves+`' | grep . > slaves || :
+(cd net && `+test.make+`)
+order > said && echo holds || sed 1d said
+`)
+		if got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+}
