@@ -96,15 +96,15 @@ func (a *app) withSnapshot(ctx context.Context, config backup.Config, name strin
 	var s backup.Snapshot
 	dir, limits := p.dir, archive.Limits{Bytes: 1 << 44} // of what lies here already
 	if dir == "" {
-		plan, err := a.backupPlan(ctx, backupOptions{config: config}, name, backup.Writer)
-		if err != nil {
-			return err
+		plan, failed := a.backupPlan(ctx, backupOptions{config: config}, name, backup.Writer)
+		if failed != nil {
+			return failed
 		}
-		place, err := a.enterBackup(ctx, name, plan, 0)
-		if err != nil {
-			return err
+		place, failed := a.enterBackup(ctx, name, plan, 0)
+		if failed != nil {
+			return failed
 		}
-		defer func() { err = errors.Join(err, place.Leave()) }()
+		defer func() { err = errors.Join(err, place.Leave()) }() // of the result: a state that stays is told of
 		limits.Bytes = plan.Size
 		if dir, err = place.Stage(); err != nil {
 			return err
