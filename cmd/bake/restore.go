@@ -81,7 +81,7 @@ func (a *app) sayRestore(ctx context.Context, o restoreOptions) error {
 	if err != nil {
 		return err
 	}
-	made, err := a.machineIsThere(ctx, o, h)
+	made, err := a.machineIsThere(ctx, o, h, a.libvirtOf(o, h))
 	switch {
 	case err != nil:
 		return err
@@ -92,11 +92,26 @@ func (a *app) sayRestore(ctx context.Context, o restoreOptions) error {
 	return nil
 }
 
-// machineIsThere asks libvirt, where there is one to ask.
-func (a *app) machineIsThere(ctx context.Context, o restoreOptions, h *host.Host) (bool, error) {
+// libvirtOf is the libvirt that a restore asks, "" for none: whoever names an address knows, and
+// so does a bake that has been to the machine at the host file's. Otherwise it is the one on
+// which the machine would be made.
+func (a *app) libvirtOf(o restoreOptions, h *host.Host) string {
 	uri := cmp.Or(o.uri, h.Domain.URI)
+	if uri != "" || o.address != "" {
+		return uri
+	}
+	if len(h.Network.Addresses) > 0 || h.Network.Reserve.IsValid() {
+		if _, err := os.Stat(filepath.Join(a.out, h.Name, status.KnownFile)); err == nil {
+			return ""
+		}
+	}
+	return usualURI
+}
+
+// machineIsThere asks libvirt, where there is one to ask.
+func (a *app) machineIsThere(ctx context.Context, o restoreOptions, h *host.Host, uri string) (bool, error) {
 	if uri == "" || o.address != "" {
-		return true, nil // whoever names an address knows
+		return true, nil
 	}
 	d, err := a.askDomain(ctx, h, uri)
 	if err != nil {
@@ -110,7 +125,8 @@ func (a *app) restore(ctx context.Context, o restoreOptions, dir string, m archi
 	if err != nil {
 		return err
 	}
-	isThere, err := a.machineIsThere(ctx, o, h)
+	uri := a.libvirtOf(o, h)
+	isThere, err := a.machineIsThere(ctx, o, h, uri)
 	if err != nil {
 		return err
 	}
@@ -120,7 +136,7 @@ func (a *app) restore(ctx context.Context, o restoreOptions, dir string, m archi
 		}
 	}
 	address := o.address
-	if uri := cmp.Or(o.uri, h.Domain.URI); uri != "" && address == "" {
+	if uri != "" && address == "" {
 		if address, err = a.addressOf(ctx, h, uri); err != nil {
 			return err
 		}
@@ -135,7 +151,7 @@ func (a *app) restore(ctx context.Context, o restoreOptions, dir string, m archi
 	if view.restored, err = at.putIn(ctx, dir, m, o); err != nil {
 		return err
 	}
-	live := verifyOptions{hosts: []string{o.host}, live: &liveOptions{address: address, identity: o.identity, uri: o.uri}}
+	live := verifyOptions{hosts: []string{o.host}, live: &liveOptions{address: address, identity: o.identity, uri: uri}}
 	report, err := a.live(ctx, o.host, live)
 	a.stage("")
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +22,8 @@ import (
 	"bake/internal/artifact"
 	"bake/internal/backup"
 	"bake/internal/claim"
+	"bake/internal/host"
+	"bake/internal/status"
 	"bake/internal/tool"
 	"bake/internal/verify"
 	"bake/layers"
@@ -411,6 +414,37 @@ func TestChoose(t *testing.T) {
 	for code, p := range map[int]pick{2: {snapshot: "aa"}, 4: {at: at(0)}} {
 		if _, err := p.choose(all); exitCode(err) != code {
 			t.Errorf("%+v: %v", p, err)
+		}
+	}
+}
+
+// TestRestoreAsksLibvirt: a restore looks for the machine where it would make one, unless it has
+// been told, or has been there.
+func TestRestoreAsksLibvirt(t *testing.T) {
+	address := netip.MustParsePrefix("192.0.2.5/24")
+	for name, test := range map[string]struct {
+		host  host.Host
+		o     restoreOptions
+		known bool
+		want  string
+	}{
+		"nothing is said":          {want: "qemu:///system"},
+		"an empty hypervisor":      {host: host.Host{Network: host.Network{Addresses: []netip.Prefix{address}}}, want: "qemu:///system"},
+		"a machine without one":    {host: host.Host{Network: host.Network{Addresses: []netip.Prefix{address}}}, known: true},
+		"keys, but no address":     {known: true, want: "qemu:///system"},
+		"an address":               {o: restoreOptions{address: "192.0.2.5"}},
+		"an address and a libvirt": {host: host.Host{Domain: host.Domain{URI: "qemu:///session"}}, o: restoreOptions{address: "192.0.2.5"}, want: "qemu:///session"},
+		"the host file's":          {host: host.Host{Domain: host.Domain{URI: "qemu:///session"}}, known: true, want: "qemu:///session"},
+	} {
+		a := &app{out: t.TempDir()}
+		test.host.Name = "zap"
+		if test.known {
+			if err := artifact.Keep(a.out, "zap", status.KnownFile, func([]byte) ([]byte, error) { return []byte("zap key\n"), nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := a.libvirtOf(test.o, &test.host); got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
 		}
 	}
 }
