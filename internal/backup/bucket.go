@@ -54,7 +54,7 @@ type finding struct {
 type Lock struct {
 	Compliance bool // nobody at all; else whoever may bypass governance can
 	Days       uint
-	AtLeast    bool // a longer one that is there stays
+	AtLeast    bool // one that is there becomes neither shorter nor weaker
 }
 
 func (l Lock) mode() minio.RetentionMode {
@@ -78,13 +78,16 @@ func (b *Bucket) Create(ctx context.Context, l Lock) (made bool, err error) {
 		}
 	}
 	on, mode, validity, unit, err := b.client.GetObjectLockConfig(ctx, b.name)
+	has, isCompliance := inDays(validity, unit), mode != nil && *mode == minio.Compliance
 	switch {
 	case minio.ToErrorResponse(err).Code == noLock, err == nil && on != "Enabled":
 		return !is, nil
 	case err != nil:
 		return !is, b.fault(err)
-	case l.AtLeast && mode != nil && inDays(validity, unit) >= l.Days:
+	case l.AtLeast && mode != nil && has >= l.Days && (isCompliance || !l.Compliance):
 		return !is, nil
+	case l.AtLeast:
+		l.Days, l.Compliance = max(l.Days, has), l.Compliance || isCompliance
 	}
 	wanted, days := l.mode(), minio.Days
 	return !is, b.fault(b.client.SetObjectLockConfig(ctx, b.name, &wanted, &l.Days, &days))

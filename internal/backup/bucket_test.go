@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"encoding/xml"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -67,6 +68,53 @@ func TestTryRules(t *testing.T) {
 		}
 		if f := b.tryRules(t.Context()); f.OK != test.ok || test.asked != "" && strings.Join(asked, " ") != test.asked {
 			t.Errorf("%s: %+v, asked %q", name, f, asked)
+		}
+		s.Close()
+	}
+}
+
+// TestRaiseLock: a lock that is there is made neither shorter nor weaker by one of which only the
+// least is said, and nobody is told that it is one of compliance when it is not.
+func TestRaiseLock(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		has, want string // mode and days; "" for nothing that is written
+		lock      Lock
+	}{
+		"long enough":             {"GOVERNANCE 90", "", Lock{Days: 30, AtLeast: true}},
+		"too short":               {"GOVERNANCE 10", "GOVERNANCE 30", Lock{Days: 30, AtLeast: true}},
+		"too weak":                {"GOVERNANCE 90", "COMPLIANCE 90", Lock{Days: 30, AtLeast: true, Compliance: true}},
+		"too short and too weak":  {"GOVERNANCE 10", "COMPLIANCE 30", Lock{Days: 30, AtLeast: true, Compliance: true}},
+		"too short, and stronger": {"COMPLIANCE 10", "COMPLIANCE 30", Lock{Days: 30, AtLeast: true}},
+		"all that is asked for":   {"COMPLIANCE 90", "", Lock{Days: 30, AtLeast: true, Compliance: true}},
+		"said in days":            {"GOVERNANCE 90", "GOVERNANCE 30", Lock{Days: 30}},
+	} {
+		wrote := ""
+		s := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, in *http.Request) {
+			switch mode, days, _ := strings.Cut(test.has, " "); in.Method {
+			case http.MethodGet:
+				fmt.Fprintf(out, `<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>%s</Mode><Days>%s</Days></DefaultRetention></Rule></ObjectLockConfiguration>`, mode, days)
+			case http.MethodPut:
+				var body struct {
+					Mode string `xml:"Rule>DefaultRetention>Mode"`
+					Days string `xml:"Rule>DefaultRetention>Days"`
+				}
+				if err := xml.NewDecoder(in.Body).Decode(&body); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+				wrote = body.Mode + " " + body.Days
+			}
+		}))
+		u, err := url.Parse(s.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := newBucket(u, "zap", "bake", "us-east-1", keys{secret.New("key", []byte("k")), secret.New("secret", []byte("s"))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if made, err := b.Create(t.Context(), test.lock); made || err != nil || wrote != test.want {
+			t.Errorf("%s: %q was written, want %q: %v, %v", name, wrote, test.want, made, err)
 		}
 		s.Close()
 	}
