@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -21,8 +24,8 @@ const (
 // Keep replaces a file beside the generations of a host, which is not of any of
 // them, in one step: change gets what it holds, nil when it is absent, and returns
 // what it shall hold. The file is 0600; when root writes it, it belongs to whom the
-// directory belongs. It needs no lock: the last of two runs wins, and what a killed
-// run leaves is removed by a run after a minute.
+// directory belongs. It needs no lock: runs take turns, so that none is given what another is
+// about to replace, and what a killed run leaves is removed by a run after a minute.
 func Keep(root, host, name string, change func(old []byte) ([]byte, error)) error {
 	dir, err := makeHostDir(root, host)
 	if err == nil {
@@ -38,6 +41,11 @@ func Keep(root, host, name string, change func(old []byte) ([]byte, error)) erro
 }
 
 func keep(dir, name string, change func(old []byte) ([]byte, error)) error {
+	turn, err := takeTurn(dir)
+	if err != nil {
+		return err
+	}
+	defer turn.Close()
 	path := filepath.Join(dir, name)
 	var old []byte
 	info, err := os.Lstat(path)
@@ -63,6 +71,24 @@ func keep(dir, name string, change func(old []byte) ([]byte, error)) error {
 		return err
 	}
 	return replaceKept(dir, name, content)
+}
+
+// takeTurn waits until nobody else keeps anything in a directory, which takes no longer than a file
+// is written. The host's own lock is held for hours, also by who keeps something meanwhile.
+func takeTurn(dir string) (io.Closer, error) {
+	file, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX)
+		switch {
+		case err == nil:
+			return file, nil
+		case !errors.Is(err, unix.EINTR):
+			return nil, errors.Join(fmt.Errorf("locking %s: %w", dir, err), file.Close())
+		}
+	}
 }
 
 // sweepKept removes what killed runs have left.

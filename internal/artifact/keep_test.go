@@ -4,7 +4,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -137,5 +139,30 @@ func TestKeepCrash(t *testing.T) {
 	}
 	if got := strings.Join(steps, ", "); got != "keep known_hosts, write known_hosts, rename known_hosts, sync known_hosts" {
 		t.Errorf("killed before each of %s", got)
+	}
+}
+
+// TestKeepTurns: what one run has kept the next is given, also when they come at once: numbers
+// that are to be used once are counted in such a file.
+func TestKeepTurns(t *testing.T) {
+	root := t.TempDir()
+	const runs, each = 4, 25
+	var all sync.WaitGroup
+	for range runs {
+		all.Go(func() {
+			for range each {
+				err := Keep(root, "zap", "places.json", func(old []byte) ([]byte, error) {
+					n, _ := strconv.Atoi(string(old)) // 0 at first
+					return strconv.AppendInt(nil, int64(n+1), 10), nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if got, err := os.ReadFile(filepath.Join(root, "zap", "places.json")); string(got) != strconv.Itoa(runs*each) || err != nil {
+		t.Errorf("counted to %s, want %d, %v", got, runs*each, err)
 	}
 }
