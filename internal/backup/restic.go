@@ -196,8 +196,8 @@ func (r *restic) Prune(ctx context.Context, host string, keep keep, dry bool) (r
 			args = append(args, rule.flag, fmt.Sprint(rule.number))
 		}
 	}
-	if keep.Within > 0 {
-		args = append(args, "--keep-within", fmt.Sprintf("%dh", int64(keep.Within/time.Hour)))
+	if keep.Within > 0 { // in whole hours: rather one backup too many
+		args = append(args, "--keep-within", fmt.Sprintf("%dh", int64((keep.Within+time.Hour-1)/time.Hour)))
 	}
 	if dry {
 		args = append(args, "--dry-run", "--no-lock")

@@ -147,6 +147,25 @@ func TestBegunTwice(t *testing.T) {
 	caused(t, err, causePassword)
 }
 
+// TestPruneWithin: restic counts in whole hours; what is younger than a part of one stays.
+func TestPruneWithin(t *testing.T) {
+	t.Parallel()
+	r := repository(t)
+	j := state(t, 1<<10)
+	for n := range 4 {
+		j.Time = time.Date(2026, 11, 1, 3, 30*n, 0, 0, time.UTC)
+		save(t, r, j)
+	}
+	for _, test := range []struct {
+		within time.Duration
+		gone   int
+	}{{90 * time.Minute, 0}, {40 * time.Minute, 2}} {
+		if removed, err := r.Prune(t.Context(), j.Host, keep{Within: test.within}, true); err != nil || len(removed) > test.gone {
+			t.Errorf("%v: %d would be removed, want at most %d, %v", test.within, len(removed), test.gone, err)
+		}
+	}
+}
+
 func TestPrune(t *testing.T) {
 	t.Parallel()
 	r := repository(t)
