@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io/fs"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -265,6 +266,59 @@ func TestGone(t *testing.T) {
 		err := gone(test.ref, test.err)
 		if strings.Contains(err.Error(), "--update") != test.advised || !errors.Is(err, test.err) {
 			t.Errorf("%+v: %v", test.ref, err)
+		}
+	}
+}
+
+// turns has us fetch what another run on this machine stores meanwhile.
+type turns struct {
+	store           func()
+	offered, passed []string
+}
+
+func (s *turns) Find(context.Context, origin.Target) (string, http.RoundTripper, error) {
+	s.store()
+	return "", nil, nil
+}
+
+func (s *turns) Offer(_ context.Context, _ origin.Target, blob image.Blob) error {
+	s.offered = append(s.offered, blob.SHA256)
+	return nil
+}
+
+func (s *turns) Pass(_ context.Context, t origin.Target) error {
+	s.passed = append(s.passed, t.Digest)
+	return nil
+}
+
+// TestSharedTurn: whose turn it is gives the others what another run here has fetched, or lets
+// one of them try. They wait for him.
+func TestSharedTurn(t *testing.T) {
+	for _, isFit := range []bool{true, false} {
+		findings := fit()
+		if !isFit {
+			findings.Packages = nil
+		}
+		d, ref, blob := stockedDepot(t, findings)
+		away := filepath.Join(t.TempDir(), "away")
+		if err := os.Rename(blob.Path, away); err != nil {
+			t.Fatal(err)
+		}
+		s := &turns{store: func() {
+			if err := os.Rename(away, blob.Path); err != nil {
+				t.Error(err)
+			}
+		}}
+		d.Shared = s
+		found, err := d.Obtain(t.Context(), ref, Options{})
+		if (err == nil) != isFit || len(s.offered)+len(s.passed) != 1 || (len(s.offered) == 1) != isFit {
+			t.Errorf("fit %v: %v, offered %q, passed %q", isFit, err, s.offered, s.passed)
+		}
+		if err == nil {
+			err = found.Close()
+		}
+		if isFit && err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -77,9 +77,13 @@ func older(target, pinned origin.Target, allowed bool) error {
 // fetch returns the image of a target from the cache or, failing that, from the
 // network. Nothing stays in the cache that was refused.
 func (d Depot) fetch(ctx context.Context, c cache, ref origin.Ref, target origin.Target, mirrors map[string]string) (Image, error) {
+	isOurs := false // to fetch for the others, who wait
 	for {
 		found, err := d.cached(ctx, c, ref, target)
 		if !errors.Is(err, errNotCached) {
+			if isOurs { // and another run on this machine was quicker
+				d.share(ctx, ref, target, found.Blob, err)
+			}
 			return found, err
 		}
 		place := publisher(ref)
@@ -87,6 +91,7 @@ func (d Depot) fetch(ctx context.Context, c cache, ref origin.Ref, target origin
 		if err != nil {
 			return Image{}, err
 		}
+		isOurs = address == ""
 		want := download.Want{URL: cmp.Or(address, moved(target.URL, publishers[place], mirrors[place])), Size: target.Size,
 			Algorithm: target.Algorithm, Digest: target.Digest}
 		shown := want.URL
@@ -114,7 +119,7 @@ func (d Depot) fetch(ctx context.Context, c cache, ref origin.Ref, target origin
 			d.stage("%s: looking inside", ref)
 			found, err = c.take(ctx, ref, target, file)
 		}
-		if address == "" {
+		if isOurs {
 			d.share(ctx, ref, target, found.Blob, err)
 		}
 		return found, errors.Join(err, file.Forget())
