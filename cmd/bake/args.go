@@ -106,6 +106,7 @@ func reorder(a *app, args []string) ([]string, error) {
 	global := note(root.Flags)
 	var front, options, words []string
 	var command string
+	asksHelp := false
 	for i := 1; i < len(args); i++ {
 		arg := args[i]
 		if arg == "--" {
@@ -138,6 +139,7 @@ func reorder(a *app, args []string) ([]string, error) {
 			}
 			group = append(group, args[i])
 		}
+		asksHelp = asksHelp || command != "" && (name == "help" || name == "h")
 		if global[name] {
 			front = append(front, group...)
 		} else {
@@ -147,6 +149,9 @@ func reorder(a *app, args []string) ([]string, error) {
 	sorted := append([]string{args[0]}, front...)
 	if command != "" {
 		sorted = append(sorted, command)
+	}
+	if asksHelp { // of the command: the library would look for another that is called as the first word
+		words = nil
 	}
 	return append(append(sorted, options...), words...), nil
 }
