@@ -17,7 +17,7 @@ type Disk struct {
 
 // Disks says what is on which disk of a machine.
 func (s Seed) Disks(h *host.Host) ([]Disk, error) {
-	all := []Disk{{"bake-root", "begins anew with each generation", []string{fmt.Sprintf("%s, %d GiB", h.Base, h.Machine.Disk>>30), "what cloud-init writes and installs"}}}
+	all := []Disk{{"bake-root", "begins anew with each generation", []string{fmt.Sprintf("%s, %s", h.Base, sizeOf(h.Machine.Disk)), "what cloud-init writes and installs"}}}
 	files, err := contents(s)
 	if err != nil {
 		return nil, err
@@ -44,7 +44,7 @@ func (s Seed) Disks(h *host.Host) ([]Disk, error) {
 		all = append(all, d)
 	}
 	if h.Machine.State > 0 {
-		d := Disk{"bake-state", "outlives generations", []string{fmt.Sprintf("%d MiB", h.Machine.State>>20), "ssh host keys"}}
+		d := Disk{"bake-state", "outlives generations", []string{sizeOf(h.Machine.State), "ssh host keys"}}
 		for _, l := range h.Layers {
 			for _, dir := range l.State {
 				d.Content = append(d.Content, fmt.Sprintf("%s, of %s", dir.Dir, l.Name))
@@ -61,4 +61,12 @@ func (s Seed) Disks(h *host.Host) ([]Disk, error) {
 		}
 	}
 	return all, nil
+}
+
+// sizeOf is a size in whole MiB as a host file would have it.
+func sizeOf(bytes int64) string {
+	if bytes%(1<<30) == 0 {
+		return fmt.Sprintf("%d GiB", bytes>>30)
+	}
+	return fmt.Sprintf("%d MiB", bytes>>20)
 }
