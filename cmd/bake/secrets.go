@@ -81,6 +81,7 @@ func (a *app) printProduct(host, path, secrets string) error {
 	}
 	a.say("%s: secrets in %s", host, secrets)
 	if a.json {
+		a.wrote = true
 		return a.printJSON(map[string]string{"host": host, "path": path, "secrets": secrets})
 	}
 	return a.printPath(host, path)
@@ -88,6 +89,7 @@ func (a *app) printProduct(host, path, secrets string) error {
 
 // printPath prints where a product is.
 func (a *app) printPath(name, path string) error {
+	a.wrote = true
 	if a.json {
 		return a.printJSON(map[string]string{"host": name, "path": path})
 	}

@@ -18,6 +18,7 @@ import (
 type ui struct {
 	env   env
 	quiet bool
+	wrote bool // something whose path was printed
 	mutex sync.Mutex
 	line  liveLine
 }
@@ -54,17 +55,31 @@ func (u *ui) fail(err error) {
 	u.mutex.Lock()
 	defer u.mutex.Unlock()
 	u.clear()
-	if list, ok := err.(diag.List); ok {
+	if list, ok := alone(err).(diag.List); ok {
 		fmt.Fprintln(u.env.Stderr, list.Error())
 		problems := "1 problem"
 		if len(list) != 1 {
 			problems = fmt.Sprintf("%d problems", len(list))
 		}
-		fmt.Fprintf(u.env.Stderr, "bake: %s, nothing was written\n", problems)
+		if !u.wrote {
+			problems += ", nothing was written"
+		}
+		fmt.Fprintf(u.env.Stderr, "bake: %s\n", problems)
 		return
 	}
 	for line := range strings.Lines(err.Error()) {
 		fmt.Fprintf(u.env.Stderr, "bake: %s\n", diag.Printable(strings.TrimRight(line, "\n")))
+	}
+}
+
+// alone is an error that errors.Join was given with nothing beside it.
+func alone(err error) error {
+	for {
+		joined, ok := err.(interface{ Unwrap() []error })
+		if !ok || len(joined.Unwrap()) != 1 {
+			return err
+		}
+		err = joined.Unwrap()[0]
 	}
 }
 

@@ -232,3 +232,20 @@ func TestDamagedStore(t *testing.T) {
 	}
 	w.expect(t, w.command("image", "--host", "zap"), 5, "is damaged: its SHA-256 should be ")
 }
+
+// TestHalfWritten: what is wrong with the second host is found when the first one is baked, and
+// nobody says then that nothing was written.
+func TestHalfWritten(t *testing.T) {
+	w := newWorkshop(t)
+	w.tool(t, "qemu-img", "create", "-q", "-f", "qcow2", "base.qcow2", "2G")
+	for name, disk := range map[string]string{"a": "2GiB", "b": "1GiB"} {
+		w.write(t, "hosts/"+name+".yaml", "payload: none\n"+strings.NewReplacer("host: zap", "host: "+name, "disk: 1GiB", "disk: "+disk).Replace(hostFixture), 0o644)
+	}
+	o := finish(t, w.command("image", "--host", "a", "--host", "b"))
+	if o.code != 3 || !strings.Contains(o.stdout, "out/a/") || !strings.Contains(o.stderr, "\nhosts/b.yaml: error: ") || !strings.HasSuffix(o.stderr, "\nbake: 1 problem\n") {
+		t.Errorf("exit status %d, %s\n%s", o.code, o.stdout, o.stderr)
+	}
+	if o = finish(t, w.command("image", "--host", "b")); o.code != 3 || !strings.HasSuffix(o.stderr, "bake: 1 problem, nothing was written\n") {
+		t.Errorf("exit status %d\n%s", o.code, o.stderr)
+	}
+}
