@@ -1,6 +1,8 @@
 package main
 
 import (
+	"io"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -16,6 +18,20 @@ func TestHelpBehindWords(t *testing.T) {
 		e.Stdout = &stdout
 		if code := run(t.Context(), e, append([]string{"bake"}, strings.Fields(line)...)); code != 0 || !strings.Contains(stdout.String(), "   "+want) {
 			t.Errorf("bake %s: exit %d, %s%.80s", line, code, stderr.String(), stdout.String())
+		}
+	}
+}
+
+// TestOneDefault: the help of no option names two defaults.
+func TestOneDefault(t *testing.T) {
+	twice := regexp.MustCompile(`(?m)^.*\(default: .*\(default: .*$`)
+	for _, command := range newCLI(&app{env: envTo(io.Discard, func(string) string { return "" }), ui: &ui{}}).Commands {
+		var out strings.Builder
+		if code := run(t.Context(), envTo(&out, func(string) string { return "" }), []string{"bake", command.Name, "--help"}); code != 0 {
+			t.Errorf("bake %s --help: exit %d", command.Name, code)
+		}
+		for _, line := range twice.FindAllString(out.String(), -1) {
+			t.Errorf("bake %s: %s", command.Name, line)
 		}
 	}
 }

@@ -39,7 +39,8 @@ backup of the machine, and gives it to the stores of backup.yaml: a restic repos
    check     read the stores through; exit status 7 if the newest is older than max_age
    prune     remove what the rules of keep: do not keep, with the pruner's key, and renew
              the locks of what stays
-   unlock    remove the lock of a restic that is dead for sure; else it is done anyway
+   unlock    remove all locks, if you know that whose they are is dead; a backup removes by
+             itself those of which that can be told
    sheet     what to print and put away: how to restore without bake
    bucket    try whether a bucket keeps what it is given, and what the writer's key can do
    install   write a systemd service and timer that back up, and show them first
@@ -78,13 +79,13 @@ func backupFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "dry-run", Usage: "change nothing, and say what would be done"},
 		&cli.BoolFlag{Name: "prune", Usage: "prune afterwards"},
-		&cli.DurationFlag{Name: "wait", Usage: "how long to wait for another bake that works on the same backups, as a drill does (default: not at all)"},
+		&cli.DurationFlag{Name: "wait", Usage: "how long to wait for another bake that works on the same backups, as a drill does", DefaultText: "not at all"},
 		&cli.StringFlag{Name: "address", Usage: "address of the machine (default: backup.yaml, what libvirt says, or the host file's first static one)"},
 		&cli.StringFlag{Name: "identity", Usage: "file of the key that may fetch the state (default: backup.yaml, or your ssh's)"},
 		&cli.StringFlag{Name: "connect", Aliases: []string{"c"}, Usage: "libvirt URI to ask (default: domain.uri of the host file, if it has one)"},
 		&cli.StringFlag{Name: "subset", Usage: "with check: how much to read of what is stored, such as 5% or 1G (default: check: of backup.yaml)"},
 		&cli.BoolFlag{Name: "create", Usage: "with bucket: make it, or set its lock, with the owner's key"},
-		&cli.UintFlag{Name: "days", Usage: "with bucket --create: how long nothing can be deleted (default: 30, or longer if bake backup bucket demands that; a longer lock that is there stays)"},
+		&cli.UintFlag{Name: "days", Usage: "with bucket --create: how long nothing can be deleted", DefaultText: "30, or longer if bake backup bucket demands that; a longer lock that is there stays"},
 		&cli.BoolFlag{Name: "compliance", Usage: "with bucket --create: by nobody at all, not even the owner"},
 		&cli.StringFlag{Name: "policy", Usage: "with bucket: print what the policy of the key of writer or pruner must be"},
 		&cli.BoolFlag{Name: "revive", Usage: "with bucket: undo what was deleted and written over, with the owner's key"},
