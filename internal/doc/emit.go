@@ -11,9 +11,16 @@ import (
 	"bake/internal/lazy"
 )
 
+// A SizeError says that a document would be larger than any that is read.
+type SizeError struct{ Bytes int }
+
+func (e *SizeError) Error() string {
+	return fmt.Sprintf("the document has %d bytes, at most %d are read", e.Bytes, maxBytes)
+}
+
 // Emit writes a tree as block-style YAML that every reader understands alike.
 // An error means that the tree holds something YAML cannot carry, such as
-// bytes that are not UTF-8; nothing is written then.
+// bytes that are not UTF-8, or is a *SizeError; nothing is written then.
 func Emit(n *Node) ([]byte, error) {
 	var out bytes.Buffer
 	encoder := yaml.NewEncoder(&out)
@@ -23,6 +30,9 @@ func Emit(n *Node) ([]byte, error) {
 	}
 	if err := encoder.Close(); err != nil {
 		return nil, fmt.Errorf("writing YAML: %w", err)
+	}
+	if out.Len() > maxBytes {
+		return nil, &SizeError{out.Len()}
 	}
 	back, err := Parse("the document just written", out.Bytes())
 	if err != nil {

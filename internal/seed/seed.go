@@ -48,10 +48,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 
 	"bake/internal/attest"
+	"bake/internal/diag"
 	"bake/internal/doc"
 	"bake/internal/host"
 )
@@ -75,7 +77,8 @@ type Payload struct {
 // Build merges a host's layers into a seed that has the machine attested by
 // program, a static executable for the guest's architecture. The payload is nil
 // for a host without one, and as long as it is not known: a machine with such a
-// seed stays shut. The error is a diag.List when layers contradict each other.
+// seed stays shut. The error is a diag.List when layers contradict each other, or
+// have more than a MiB to say.
 func Build(h *host.Host, program []byte, payload *Payload) (Seed, error) {
 	s, err := withClaims(h, program)
 	if err != nil {
@@ -86,6 +89,11 @@ func Build(h *host.Host, program []byte, payload *Payload) (Seed, error) {
 		return Seed{}, err
 	}
 	body, err := doc.Emit(config)
+	var large *doc.SizeError
+	if errors.As(err, &large) { // it is the files of layers that make it so
+		return Seed{}, diag.List{{Pos: diag.Position{File: h.File}, Message: "the words of the machine are too many: " + large.Error(),
+			Hint: "have the machine fetch large files of layers, or put them into a package"}}
+	}
 	if err != nil {
 		return Seed{}, fmt.Errorf("writing user-data: %w", err)
 	}

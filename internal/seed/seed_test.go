@@ -319,3 +319,15 @@ func TestAt(t *testing.T) {
 		}
 	}
 }
+
+// TestManyWords: files of layers that are too large for a seed are the host file's problem, and
+// not a document's that nobody knows.
+func TestManyWords(t *testing.T) {
+	h := zap(t, "runcmd: [x]")
+	h.Layers[0].Files = []layer.File{{Path: "/f", Mode: 0o644, When: layer.Early, Content: bytes.Repeat([]byte("x\n"), 1<<19), Origin: "l0/files/f"}}
+	_, err := Build(h, []byte("program"), nil)
+	var list diag.List
+	if !errors.As(err, &list) || len(list) != 1 || list[0].Pos.File != h.File || !strings.Contains(list[0].Message, "at most 1048576 are read") {
+		t.Errorf("%v", err)
+	}
+}
