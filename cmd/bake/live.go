@@ -33,9 +33,13 @@ func readLiveFlags(c *cli.Context) (*liveOptions, error) {
 			return nil, usageError{fmt.Errorf("--%s is for a machine at work, without --boot", name)}
 		}
 	}
-	for _, name := range []string{"falsify", "exposure", "console"} {
+	for _, name := range []string{"falsify", "exposure", "console", "deadline"} { // accel is also set by the environment
+		why := ""
+		if name == "falsify" {
+			why = ": nothing is broken on purpose in a machine at work"
+		}
 		if !isBoot && c.IsSet(name) {
-			return nil, usageError{fmt.Errorf("--%s goes with --boot: nothing is broken on purpose in a machine at work", name)}
+			return nil, usageError{fmt.Errorf("--%s goes with --boot%s", name, why)}
 		}
 	}
 	o := &liveOptions{c.String("address"), c.String("identity"), c.String("connect")}
