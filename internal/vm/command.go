@@ -167,7 +167,7 @@ func (s Spec) prepare(ctx context.Context, tools tool.Box, firm firmware, at *sc
 		{name: rootDisk, path: overlay, format: "qcow2", device: ",bootindex=1"},
 	}
 	for _, once := range []struct{ name, path, serial string }{
-		{"seed", s.Seed, "seed"}, {"secrets", s.Secrets, "secrets"}, {"payload", s.Payload, "bake-payload"},
+		{"seed", s.Seed, "bake-seed"}, {"secrets", s.Secrets, "bake-secrets"}, {"payload", s.Payload, "bake-payload"},
 	} {
 		if once.path == "" {
 			continue

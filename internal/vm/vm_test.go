@@ -102,7 +102,7 @@ func TestStartAndClose(t *testing.T) {
 	if encoded := base64.StdEncoding.EncodeToString([]byte(secret)); strings.Contains(string(line), encoded) {
 		t.Error("the command line holds a credential")
 	}
-	for _, serial := range []string{"serial=seed", "serial=secrets", "serial=bake-payload"} {
+	for _, serial := range []string{"serial=bake-seed", "serial=bake-secrets", "serial=bake-payload"} {
 		if !strings.Contains(string(line), serial) {
 			t.Errorf("there is no disk with %s", serial)
 		}
