@@ -53,6 +53,9 @@ func runBackup(ctx context.Context, a *app, o backupOptions) error {
 		}
 		failed = errors.Join(failed, err)
 		runs = append(runs, backupRun{name, record})
+		if ctx.Err() != nil {
+			break // the others were not tried, and what their last backup came to still holds
+		}
 	}
 	lines := backupLines(runs)
 	m := notify.Message{Job: notify.Backup, Summary: backupSummary(runs), Exit: exitCode(failed), Began: began, Ended: time.Now(), Content: runs,
