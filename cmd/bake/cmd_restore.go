@@ -73,6 +73,8 @@ func readRestore(a *app, c *cli.Context) (o restoreOptions, err error) {
 	o.sessions, o.hostKeys = c.Bool("config-and-sessions-only"), c.Bool("host-keys")
 	yes := c.String("yes")
 	switch {
+	case o.to != "" && o.dryRun:
+		return o, usageError{errors.New("--to unpacks a backup, and --dry-run does nothing")}
 	case o.to != "" && (yes != "" || o.hostKeys || o.address != "" || o.sessions):
 		return o, usageError{errors.New("--to unpacks all of a backup here, and touches no machine")}
 	case o.to == "" && yes != o.host && !o.dryRun:
