@@ -50,6 +50,10 @@ func (a *app) readBackup(c *cli.Context) (word string, o backupOptions, err erro
 		return word, o, usageError{fmt.Errorf("--policy %q: want writer or pruner", o.policy)}
 	case c.IsSet("days") && o.lock.Days < 1 || o.lock.Days > 36500:
 		return word, o, usageError{fmt.Errorf("--days %d: want 1 to 36500", o.lock.Days)}
+	case (c.IsSet("days") || o.lock.Compliance) && !o.create:
+		return word, o, usageError{errors.New("--days and --compliance go with --create")}
+	case o.create && o.revive, (o.create || o.revive) && o.policy != "":
+		return word, o, usageError{errors.New("--create, --revive and --policy exclude each other")}
 	case o.uri != "":
 		err = checkURI(o.uri)
 	}
