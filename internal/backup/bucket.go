@@ -54,7 +54,7 @@ type finding struct {
 type Lock struct {
 	Compliance bool // nobody at all; else whoever may bypass governance can
 	Days       uint
-	AtLeast    bool // one that is there becomes neither shorter nor weaker
+	AtLeast    bool // one that is there does not become shorter
 }
 
 func (l Lock) mode() minio.RetentionMode {
@@ -87,8 +87,9 @@ func (b *Bucket) Create(ctx context.Context, l Lock) (made bool, err error) {
 	case l.AtLeast && mode != nil && has >= l.Days && (isCompliance || !l.Compliance):
 		return !is, nil
 	case l.AtLeast:
-		l.Days, l.Compliance = max(l.Days, has), l.Compliance || isCompliance
+		l.Days = max(l.Days, has)
 	}
+	l.Compliance = l.Compliance || isCompliance // a lock becomes no weaker
 	wanted, days := l.mode(), minio.Days
 	return !is, b.fault(b.client.SetObjectLockConfig(ctx, b.name, &wanted, &l.Days, &days))
 }

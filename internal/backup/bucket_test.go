@@ -88,6 +88,7 @@ func TestRaiseLock(t *testing.T) {
 		"too short, and stronger": {"COMPLIANCE 10", "COMPLIANCE 30", Lock{Days: 30, AtLeast: true}},
 		"all that is asked for":   {"COMPLIANCE 90", "", Lock{Days: 30, AtLeast: true, Compliance: true}},
 		"said in days":            {"GOVERNANCE 90", "GOVERNANCE 30", Lock{Days: 30}},
+		"said in days, stronger":  {"COMPLIANCE 90", "COMPLIANCE 30", Lock{Days: 30}},
 	} {
 		wrote := ""
 		s := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, in *http.Request) {
