@@ -25,7 +25,8 @@ const (
 // them, in one step: change gets what it holds, nil when it is absent, and returns
 // what it shall hold. The file is 0600; when root writes it, it belongs to whom the
 // directory belongs. It needs no lock: runs take turns, so that none is given what another is
-// about to replace, and what a killed run leaves is removed by a run after a minute.
+// about to replace, unless the file system locks no directory; there the last of two wins. What a
+// killed run leaves is removed by a run after a minute.
 func Keep(root, host, name string, change func(old []byte) ([]byte, error)) error {
 	dir, err := makeHostDir(root, host)
 	if err == nil {
@@ -83,7 +84,7 @@ func takeTurn(dir string) (io.Closer, error) {
 	for {
 		err := unix.Flock(int(file.Fd()), unix.LOCK_EX)
 		switch {
-		case err == nil:
+		case err == nil, errors.Is(err, unix.EBADF), errors.Is(err, unix.ENOLCK), errors.Is(err, unix.EOPNOTSUPP): // NFS locks no directory
 			return file, nil
 		case !errors.Is(err, unix.EINTR):
 			return nil, errors.Join(fmt.Errorf("locking %s: %w", dir, err), file.Close())
