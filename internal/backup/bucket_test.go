@@ -12,6 +12,20 @@ import (
 	"bake/internal/secret"
 )
 
+// bucketOf is the bucket zap of a server that answers for it.
+func bucketOf(t *testing.T, s *httptest.Server) *Bucket {
+	t.Helper()
+	u, err := url.Parse(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := newBucket(u, "zap", "bake", "us-east-1", keys{secret.New("key", []byte("k")), secret.New("secret", []byte("s"))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 // TestTryRules: rules about what expires are tried with those that are there, or with one that
 // does nothing and goes again; of a server that answers anything else nobody says that all is
 // well. The real one of the other tests has no such rules.
@@ -58,14 +72,7 @@ func TestTryRules(t *testing.T) {
 				}
 			}
 		}))
-		u, err := url.Parse(s.URL)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := newBucket(u, "zap", "bake", "us-east-1", keys{secret.New("key", []byte("k")), secret.New("secret", []byte("s"))})
-		if err != nil {
-			t.Fatal(err)
-		}
+		b := bucketOf(t, s)
 		if f := b.tryRules(t.Context()); f.OK != test.ok || test.asked != "" && strings.Join(asked, " ") != test.asked {
 			t.Errorf("%s: %+v, asked %q", name, f, asked)
 		}
@@ -106,14 +113,7 @@ func TestRaiseLock(t *testing.T) {
 				wrote = body.Mode + " " + body.Days
 			}
 		}))
-		u, err := url.Parse(s.URL)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := newBucket(u, "zap", "bake", "us-east-1", keys{secret.New("key", []byte("k")), secret.New("secret", []byte("s"))})
-		if err != nil {
-			t.Fatal(err)
-		}
+		b := bucketOf(t, s)
 		if made, err := b.Create(t.Context(), test.lock); made || err != nil || wrote != test.want {
 			t.Errorf("%s: %q was written, want %q: %v, %v", name, wrote, test.want, made, err)
 		}
