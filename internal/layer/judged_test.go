@@ -215,6 +215,18 @@ func builtin(t *testing.T, name, params string) Rendered {
 	return r
 }
 
+// programOf is a program of a built-in layer as a machine has it.
+func programOf(t *testing.T, name, params, path string) string {
+	t.Helper()
+	for _, file := range builtin(t, name, params).Files {
+		if file.Path == path {
+			return string(file.Content)
+		}
+	}
+	t.Fatalf("%s has no %s", name, path)
+	return ""
+}
+
 // judged returns how a built-in layer tries a claim, by its beginning, and what it wants to see.
 func judged(t *testing.T, name, params, beginning string) (run, is string) {
 	t.Helper()
@@ -300,15 +312,10 @@ func TestSandboxWrites(t *testing.T) {
 		"not to be seen": {"30 21 0:41 / DIR/gone rw - tmpfs none rw\n", ""},
 	} {
 		dir := t.TempDir()
-		r := builtin(t, "service-hardening", "{writable: ["+filepath.Join(dir, "listed")+"]}")
-		var script string
-		for _, file := range r.Files {
-			if strings.HasSuffix(file.Path, "/sandbox") {
-				_, script, _ = strings.Cut(string(file.Content), "\nwrites='\n")
-				script, _, _ = strings.Cut(script, "'\n")
-				_, script, _ = strings.Cut(script, "\ndone\n") // what it tries to write is tried in a machine
-			}
-		}
+		script := programOf(t, "service-hardening", "{writable: ["+filepath.Join(dir, "listed")+"]}", "/usr/local/lib/bake/sandbox")
+		_, script, _ = strings.Cut(script, "\nwrites='\n")
+		script, _, _ = strings.Cut(script, "'\n")
+		_, script, _ = strings.Cut(script, "\ndone\n") // what it tries to write is tried in a machine
 		if err := os.WriteFile(filepath.Join(dir, "mountinfo"), []byte(base+strings.ReplaceAll(test.mounts, "DIR", dir)), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -321,11 +328,7 @@ func TestSandboxWrites(t *testing.T) {
 
 // TestImageVolumes has no container start of an image that would bring it places to write to.
 func TestImageVolumes(t *testing.T) {
-	text, err := os.ReadFile("../../layers/openclaw-container/files/usr/local/lib/bake/openclaw-container.tmpl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, body, _ := strings.Cut(string(text), "\nprepare() {\n")
+	_, body, _ := strings.Cut(programOf(t, "openclaw-container", "{image: 'sha256:"+hex64+"'}", "/usr/local/lib/bake/openclaw-container"), "\nprepare() {\n")
 	body, _, cut := strings.Cut(body, "\n}\n")
 	if !cut {
 		t.Fatal("the script has no function prepare")
@@ -337,7 +340,7 @@ place() { :; }
 command() { :; }
 docker() { case $* in *Volumes*) echo '`+volumes+`' ;; esac; }
 prepare() {
-`+strings.ReplaceAll(body, `{{"{{"}}`, "{{")+"\n}\nprepare 2>&1 || echo refused\n")
+`+body+"\n}\nprepare 2>&1 || echo refused\n")
 		if got != want {
 			t.Errorf("%s: %q, want %q", volumes, got, want)
 		}
@@ -347,13 +350,7 @@ prepare() {
 // TestContainerTried has the claims about the container be about the one that runs, beside
 // which no other could have its port.
 func TestContainerTried(t *testing.T) {
-	r := builtin(t, "openclaw-container", "{image: 'sha256:"+hex64+"'}")
-	var script string
-	for _, file := range r.Files {
-		if strings.HasSuffix(file.Path, "/lib/bake/openclaw-container") {
-			script, _, _ = strings.Cut(string(file.Content), "\ncommand=$1\n")
-		}
-	}
+	script, _, _ := strings.Cut(programOf(t, "openclaw-container", "{image: 'sha256:"+hex64+"'}", "/usr/local/lib/bake/openclaw-container"), "\ncommand=$1\n")
 	script = strings.ReplaceAll(strings.ReplaceAll(script, "/usr/local/lib/bake/docker-try", "./docker-try"), "/proc/$pid", "proc$pid")
 	for pid, want := range map[string]string{"": "/tmp /try\n127.0.0.1:1", "0": "/tmp /try\n127.0.0.1:1", "7": "/gateway /tmp\n127.0.0.1:18789"} {
 		got := inShell(t, t.TempDir(), script+`
